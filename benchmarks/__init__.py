@@ -1,0 +1,1 @@
+"""What the daemon costs, beside its peers: run `python -m benchmarks --help`."""

@@ -1,0 +1,155 @@
+"""Run the benchmark: `python -m benchmarks --help`."""
+
+import json
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from benchmarks.model import BenchmarkError
+from benchmarks.record import Record
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios.common import QUICK, Sizes
+from benchmarks.servers import SERVERS, Server, running
+from benchmarks.tables import report
+from benchmarks.targets import judge
+
+RUN_SECONDS = 300
+"""One scenario against one server may not take longer."""
+
+
+def out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """The alarm clock of a run."""
+    raise BenchmarkError(f"one run took more than {RUN_SECONDS} s")
+
+
+def choose_servers(names: tuple[str, ...], record: Record) -> list[Server]:
+    """Those that are installed; for the others, a line that says how to install them."""
+    chosen = []
+    for name in names or tuple(SERVERS):
+        line = SERVERS[name].missing()
+        if line is None:
+            chosen.append(SERVERS[name])
+        else:
+            record.skipped[name] = line
+            click.echo(f"{name}: skipped: {line}", err=True)
+    return chosen
+
+
+def measure(record: Record, scenario: str, server: Server, limit: int, alternation: int) -> None:
+    """One run; a failure is noted and the others go on."""
+    series = record.add(scenario, server.name)
+    started = time.monotonic()
+    signal.alarm(RUN_SECONDS)
+    try:
+        with running(server) as process:
+            result = SCENARIOS[scenario](process, record.sizes, limit, alternation)
+    except BenchmarkError as error:
+        series.failures.append(str(error))
+        click.echo(f"{scenario} {server.name}: FAILED: {error}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            click.echo(note, err=True)
+        return
+    finally:
+        signal.alarm(0)
+    series.runs.append(result)
+    seconds = time.monotonic() - started
+    click.echo(
+        f"{scenario} {server.name} #{alternation + 1}: {seconds:.1f} s, {result.checked} deliveries", err=True
+    )
+
+
+def run_all(
+    record: Record, scenarios: tuple[str, ...], servers: list[Server], limit: int, deadline: float
+) -> None:
+    """Scenario by scenario, the servers take turns; every other turn goes backwards."""
+    for scenario in scenarios:
+        taking_part = [server for server in servers if scenario in server.scenarios]
+        for server in taking_part:
+            record.add(scenario, server.name)
+        for alternation in range(record.alternations):
+            for server in taking_part if alternation % 2 == 0 else reversed(taking_part):
+                if time.monotonic() > deadline:
+                    raise BenchmarkError("the time limit is over; see --time-limit")
+                measure(record, scenario, server, limit, alternation)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--quick", is_flag=True, help="Small sizes and one alternation: does it all work?")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice(list(SCENARIOS)),
+    help="Only this; repeatable.",
+)
+@click.option(
+    "--server", "servers", multiple=True, type=click.Choice(list(SERVERS)), help="Only this; repeatable."
+)
+@click.option(
+    "--alternations", type=click.IntRange(1, 20), help="Turns of each server.  [default: 3; quick: 1]"
+)
+@click.option(
+    "--max-connections", default=20_000, show_default=True, type=click.IntRange(100), help="Never more."
+)
+@click.option(
+    "--time-limit", default=7200, show_default=True, type=click.IntRange(10), help="Seconds for all."
+)
+@click.option("--check", is_flag=True, help="Exit with 1 if a target that was measured is missed.")
+@click.option(
+    "--report", "old", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Only print this."
+)
+@click.option(
+    "--readme", is_flag=True, help="Write tables and plots of the run, or of --report, into the README."
+)
+def main(
+    *,
+    quick: bool,
+    scenarios: tuple[str, ...],
+    servers: tuple[str, ...],
+    alternations: int | None,
+    max_connections: int,
+    time_limit: int,
+    check: bool,
+    old: Path | None,
+    readme: bool,
+) -> None:
+    """Measure the daemon beside its peers, alternately, with the same client."""
+    failed = False
+    if old is not None:
+        figures = json.loads(old.read_text())
+    else:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        signal.signal(signal.SIGALRM, out_of_time)
+        record = Record(
+            alternations=alternations or (1 if quick else 3), quick=quick, sizes=QUICK if quick else Sizes()
+        )
+        try:
+            chosen = choose_servers(servers, record)
+            run_all(
+                record, scenarios or tuple(SCENARIOS), chosen, max_connections, time.monotonic() + time_limit
+            )
+        except BenchmarkError as error:
+            click.echo(f"stopped: {error}", err=True)
+            failed = True
+        failed = failed or record.failed()
+        path = record.save()
+        click.echo(f"written: {path.relative_to(Path(__file__).parent.parent)}\n", err=True)
+        figures = record.to_dict()
+    click.echo(report(figures))
+    if readme:
+        from benchmarks.readme import update  # noqa: PLC0415 - needs matplotlib, which a run does not
+
+        update(figures)
+    if failed or (check and any(verdict.holds is False for verdict in judge(figures))):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""A run on paper: medians, ratios, the machine, and the JSON file they go into."""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks.scenarios.common import Result, Sizes
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LATEST = RESULTS / "latest.json"
+PACKAGES = ("localful-ws", "trio", "trio-websocket", "wsproto", "websockets", "uvloop", "aiohttp", "msgspec")
+
+
+@attrs.define
+class Series:
+    """All runs of one scenario against one server."""
+
+    runs: list[Result] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
+
+    def medians(self) -> dict[str, float]:
+        """The median of each figure."""
+        return median_of(run.metrics for run in self.runs)
+
+    def curve(self) -> dict[str, float]:
+        """The median of each quantile."""
+        return median_of(run.curve for run in self.runs)
+
+
+@attrs.define
+class Record:
+    """All that a run of the harness gave."""
+
+    alternations: int
+    quick: bool
+    sizes: Sizes
+    skipped: dict[str, str] = attrs.field(factory=dict)
+    series: dict[str, dict[str, Series]] = attrs.field(factory=dict)
+    """By scenario, then by server."""
+    started: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+
+    def add(self, scenario: str, server: str) -> Series:
+        """Where results of this pair go."""
+        return self.series.setdefault(scenario, {}).setdefault(server, Series())
+
+    def failed(self) -> bool:
+        """Whether any run failed."""
+        return any(series.failures for servers in self.series.values() for series in servers.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is written to a file."""
+        return {
+            "started": self.started.isoformat(timespec="seconds"),
+            "alternations": self.alternations,
+            "quick": self.quick,
+            "machine": machine(),
+            "versions": versions(),
+            "sizes": attrs.asdict(self.sizes),
+            "skipped": self.skipped,
+            "scenarios": {
+                scenario: {
+                    server: {
+                        "median": rounded(series.medians()),
+                        "curve_ms": rounded(series.curve()),
+                        "deliveries_checked": sum(run.checked for run in series.runs),
+                        "publish_requests": sum(run.posts for run in series.runs),
+                        "runs": [rounded(run.metrics) for run in series.runs],
+                        "failures": series.failures,
+                    }
+                    for server, series in servers.items()
+                }
+                for scenario, servers in self.series.items()
+            },
+        }
+
+    def save(self) -> Path:
+        """Write the file of this run, and `latest.json` if nothing failed and the run was not a quick one."""
+        RESULTS.mkdir(exist_ok=True)
+        kind = "-quick" if self.quick else ""
+        path = RESULTS / f"{self.started:%Y%m%dT%H%M%SZ}{kind}.json"
+        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        if not self.quick and not self.failed():
+            shutil.copyfile(path, LATEST)
+        return path
+
+
+def median_of(figures: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Key by key, the median of those that have it."""
+    columns: dict[str, list[float]] = {}
+    for row in figures:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in columns.items()}
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Five digits are more than is known."""
+    return {name: float(f"{value:.5g}") for name, value in figures.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages / (1 << 30)),
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """What was measured."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    found |= command_version("node", "--version") | command_version("nginx", "-v")
+    for package in ("ws", "jsonwebtoken"):
+        manifest = Path(__file__).parent / "peers" / "node" / "node_modules" / package / "package.json"
+        if manifest.exists():
+            found[f"npm:{package}"] = json.loads(manifest.read_text())["version"]
+    return found
+
+
+def command_version(command: str, option: str) -> dict[str, str]:
+    """What a program says of itself."""
+    path = shutil.which(command) or shutil.which(command, path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        return {}
+    done = subprocess.run([path, option], capture_output=True, text=True, check=False)
+    return {command: (done.stdout + done.stderr).strip().rpartition("/")[2].lstrip("v")}

@@ -1,0 +1,116 @@
+"""Text from the server to values, and requests to text (spec/protocol.md, "Messages"), seen from the device."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from localful_ws.client.errors import ServerMessageError
+from localful_ws.protocol import Authenticate, Authenticated, Error, Reauthenticate, Subscribe, Subscribed
+
+
+@frozen
+class ReceivedEvent:
+    """One change that the server told of.
+
+    Attributes:
+        event: What happened: one of the eleven names (`localful_ws.protocol.EventName`), or one that this
+            version of the client does not know.
+        vault: The vault it happened in, where it has one.
+        data: What the publisher gave, as parsed JSON.
+        cursor: Its position in the user's stream, where the server keeps history.
+    """
+
+    event: str
+    vault: str | None = None
+    data: Any = field(default=None, repr=False)
+    cursor: str | None = None
+
+
+ReceivedMessage = Authenticated | Subscribed | Reauthenticate | Error | ReceivedEvent
+
+
+def decode_server_message(text: str) -> ReceivedMessage | None:
+    """Read what the server sent.
+
+    Unknown extra keys are ignored. An unknown event with ``data`` is handed over like any other; an unknown
+    message without is one that a later version of the protocol has, and comes to None.
+
+    Raises:
+        ServerMessageError: If it is no message of this protocol.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ServerMessageError("The server sent what is not JSON.") from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
+        raise ServerMessageError("The server sent a message without an event.")
+    name: str = raw["event"]
+    try:
+        match name:
+            case Authenticated.event:
+                return Authenticated(
+                    user=_text(raw, "user"),
+                    group=_text(raw, "group"),
+                    expires_at=_number(raw, "expiresAt"),
+                    vaults=_vaults(raw),
+                    id=_optional_text(raw, "id"),
+                )
+            case Subscribed.event:
+                return Subscribed(vaults=_vaults(raw), id=_optional_text(raw, "id"))
+            case Reauthenticate.event:
+                return Reauthenticate(expires_at=_number(raw, "expiresAt"))
+            case Error.event:
+                return Error(
+                    code=_text(raw, "code"), message=_text(raw, "message"), id=_optional_text(raw, "id")
+                )
+            case _ if "data" in raw:
+                return ReceivedEvent(
+                    event=name,
+                    vault=_optional_text(raw, "vault"),
+                    data=raw["data"],
+                    cursor=_optional_text(raw, "cursor"),
+                )
+            case _:
+                return None
+    except KeyError as error:
+        raise ServerMessageError(f"The server sent {name} without a proper {error.args[0]}.") from None
+
+
+def encode_authenticate(token: str, vaults: Sequence[str] | None, message_id: str) -> str:
+    """Write an ``authenticate``; ``vaults`` None leaves the subscription as it is."""
+    message: dict[str, Any] = {"event": Authenticate.event, "token": token, "id": message_id}
+    if vaults is not None:
+        message["vaults"] = list(vaults)
+    return json.dumps(message)
+
+
+def encode_subscribe(vaults: Sequence[str], message_id: str) -> str:
+    """Write a ``subscribe``."""
+    return json.dumps({"event": Subscribe.event, "vaults": list(vaults), "id": message_id})
+
+
+def _text(raw: dict[str, Any], key: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str):
+        raise KeyError(key)
+    return value
+
+
+def _optional_text(raw: dict[str, Any], key: str) -> str | None:
+    return _text(raw, key) if key in raw else None
+
+
+def _number(raw: dict[str, Any], key: str) -> float:
+    value = raw.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise KeyError(key)
+    return value
+
+
+def _vaults(raw: dict[str, Any]) -> tuple[str, ...]:
+    value = raw.get("vaults")
+    if not isinstance(value, list) or not all(isinstance(vault, str) for vault in value):
+        raise KeyError("vaults")
+    return tuple(value)

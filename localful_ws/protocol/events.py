@@ -1,0 +1,88 @@
+"""The eleven events, what kind each is, and how one is written for a device (spec/protocol.md, "Events")."""
+
+import json
+from enum import Enum
+
+from attrs import field, frozen
+
+
+class EventKind(Enum):
+    """Who an event is for."""
+
+    USER = "user"
+    """Every device of the user."""
+
+    VAULT = "vault"
+    """Every device of the user; it names the vault it is about."""
+
+    DATA = "data"
+    """The user's devices that subscribed to the vault it names."""
+
+
+class EventName(Enum):
+    """What changed. ``kind`` says whom it concerns."""
+
+    kind: EventKind
+
+    def __new__(cls, name: str, kind: EventKind) -> "EventName":
+        """Make a member whose value is the name on the wire."""
+        member = object.__new__(cls)
+        member._value_ = name
+        member.kind = kind
+        return member
+
+    USER_UPDATE = "user-update", EventKind.USER
+    USER_PASSWORD_CHANGE = "user-password-change", EventKind.USER
+    USER_EMAIL_CHANGE = "user-email-change", EventKind.USER
+    USER_DELETE = "user-delete", EventKind.USER
+    VAULT_CREATE = "vault-create", EventKind.VAULT
+    VAULT_UPDATE = "vault-update", EventKind.VAULT
+    VAULT_DELETE = "vault-delete", EventKind.VAULT
+    ITEM_CREATE = "item-create", EventKind.DATA
+    ITEM_DELETE = "item-delete", EventKind.DATA
+    VERSION_CREATE = "version-create", EventKind.DATA
+    VERSION_DELETE = "version-delete", EventKind.DATA
+
+
+@frozen
+class Event:
+    """One change that a publisher told of.
+
+    Attributes:
+        name: What happened.
+        user: The user whose devices may hear of it.
+        vault: The vault it happened in; present exactly for vault and data events.
+        group: The origin group: the token group that made the change and is not told of it.
+        data: What the publisher gave, as JSON text in UTF-8; it is passed on untouched.
+    """
+
+    name: EventName
+    user: str
+    vault: str | None = None
+    group: str | None = None
+    data: bytes = field(default=b"null", repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse an event that cannot be.
+
+        Raises:
+            ValueError: If a user event names a vault, or another kind names none.
+        """
+        if self.name.kind is EventKind.USER:
+            if self.vault is not None:
+                raise ValueError(f"{self.name.value} is a user event and names no vault.")
+        elif self.vault is None:
+            raise ValueError(f"{self.name.value} needs the vault it is about.")
+
+
+def encode_event(event: Event) -> bytes:
+    """Write an event as the JSON text, in UTF-8, that every device receives.
+
+    Args:
+        event: The event; its ``data`` goes in byte for byte, its user and origin group do not go in at all.
+
+    Returns:
+        One JSON object: ``event``, ``vault`` where there is one, and ``data``.
+    """
+    vault = "" if event.vault is None else f',"vault":{json.dumps(event.vault, ensure_ascii=False)}'
+    return b'{"event":"%s"%s,"data":%s}' % (event.name.value.encode(), vault.encode(), event.data)

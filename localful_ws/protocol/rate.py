@@ -1,0 +1,33 @@
+"""How fast a device may send."""
+
+from attrs import define, frozen
+
+
+@frozen
+class Rate:
+    """So many messages in so many seconds: all of them may come at once, then the allowance grows back evenly."""
+
+    messages: int
+    seconds: float
+
+
+@define
+class RateLimit:
+    """The generic cell rate algorithm: a token bucket kept as one number.
+
+    Attributes:
+        full_at: The moment at which the whole allowance is there again, in seconds on the caller's clock.
+    """
+
+    full_at: float = 0.0
+
+    def allow(self, rate: Rate, now: float) -> bool:
+        """Take one message at ``now`` (seconds); False if it comes over the rate, which then takes nothing."""
+        cost = rate.seconds / rate.messages
+        full_at = max(self.full_at, now) + cost
+        # A hundredth of a message of slack: of Unix seconds a float keeps the microseconds at best, and the sum of
+        # such roundings must not refuse the last message of the allowance.
+        if full_at - now > rate.seconds + cost / 100:
+            return False
+        self.full_at = full_at
+        return True

@@ -1,0 +1,1 @@
+"""Everything that waits, listens or tells the time: Trio around the protocol."""

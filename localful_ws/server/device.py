@@ -1,0 +1,257 @@
+"""One device: the protocol object, its WebSocket, and the life they share."""
+
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+import trio
+
+from localful_ws.metrics import Metrics
+from localful_ws.protocol import (
+    Action,
+    Close,
+    CloseCode,
+    Connection,
+    Event,
+    Limits,
+    Rejection,
+    Send,
+    Session,
+    State,
+    Verdict,
+    VerifyToken,
+    encode_server_message,
+    ping_frame,
+    text_frame,
+)
+from localful_ws.server.clock import Clock
+from localful_ws.server.outbox import OutboxFullError
+from localful_ws.server.timekeeper import Appointment, Timekeeper
+from localful_ws.server.transport.base import Transport, TransportClosedError
+
+_log = structlog.get_logger(__name__)
+_PING = ping_frame()
+
+
+class DeviceHost(Protocol):
+    """What a device needs of its node."""
+
+    clock: Clock
+    timekeeper: Timekeeper
+    metrics: Metrics
+    limits: Limits
+    ping_interval: float
+    ping_timeout: float
+    close_timeout: float
+
+    async def verify(self, token: str) -> Session | Rejection:
+        """Verify an access token, in bounded time."""
+        ...
+
+    def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
+        """Why a session whose token holds may not begin; None if it may."""
+        ...
+
+    def enter(self, device: "Device", session: Session) -> None:
+        """Ask this device about the events of its user from now on."""
+        ...
+
+
+class Device:
+    """Drives one connection: tells the protocol object what happens and does what it asks for.
+
+    Args:
+        host: The node.
+        transport: The open WebSocket.
+    """
+
+    __slots__ = ("_appointment", "_core", "_end", "_host", "_ping_due", "_pong_due", "_transport")
+
+    def __init__(self, host: DeviceHost, transport: Transport) -> None:
+        now = host.clock.now()
+        self._host = host
+        self._transport = transport
+        self._core = Connection(host.limits, now)
+        self._appointment: Appointment | None = None
+        self._ping_due = now + host.ping_interval
+        self._pong_due: float | None = None
+        self._end: str | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self._core.state
+
+    @property
+    def session(self) -> Session | None:
+        """The session in force, if the device authenticated."""
+        return self._core.session
+
+    @property
+    def subscription(self) -> tuple[str, ...]:
+        """The vaults subscribed to."""
+        return self._core.subscription
+
+    async def run(self, session: Session | None) -> None:
+        """Live until the connection is over.
+
+        Args:
+            session: The session of a token that came with the handshake, if one did.
+        """
+        try:
+            if session is not None:
+                self._conclude(session)
+            else:
+                await self._receive_first()
+            while True:
+                await self._take(await self._transport.receive())
+        except TransportClosedError as closed:
+            self._note_end(closed.reason)
+        except Exception:
+            self._fail()
+            await self._wait_closed()
+        finally:
+            self._note_end("connection-lost")
+            if self._appointment is not None:
+                self._appointment.cancel()
+
+    def wants(self, event: Event) -> Verdict:
+        """Whether this device gets ``event``."""
+        return self._core.wants(event)
+
+    def deliver(self, frame: bytes) -> None:
+        """Send the frame of an event that this device wants."""
+        try:
+            self._send(frame)
+        except Exception:
+            self._fail()
+
+    def event_passed(self, event: Event) -> None:
+        """Do what follows from the end of a vault or a user."""
+        self._act(self._core.event_passed(event))
+
+    def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
+        """Close the connection from the server's side; one that is closed stays so."""
+        for action in self._core.close(code):
+            if isinstance(action, Close):
+                self._close_transport(action.code, drop_waiting=drop_waiting)
+
+    def time_passed(self, now: float) -> float | None:
+        """Do what is due at ``now``: renewal, expiry, ping, pong, the end of a close. See `Timekeeper`."""
+        try:
+            if self._core.state is State.CLOSED:
+                self._transport.abort()
+                return None
+            self._act(self._core.time_passed(now))
+            self._keep_alive(now)
+        except Exception:
+            self._fail()
+        return self._due()
+
+    async def _receive_first(self) -> None:
+        """Wait for the first message, no longer than the protocol allows."""
+        deadline = self._core.next_deadline()
+        if deadline is None:
+            return
+        message = None
+        # Only the receive is inside: the answer to a message that came in time must not be cut off.
+        with trio.move_on_at(self._host.clock.deadline(deadline)):
+            message = await self._transport.receive()
+        if message is None:
+            self._act(self._core.time_passed(max(deadline, self._host.clock.now())))
+        else:
+            await self._take(message)
+
+    async def _take(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            actions = self._core.receive_text(message, self._host.clock.now())
+        else:
+            actions = self._core.receive_binary()
+        for action in actions:
+            if isinstance(action, VerifyToken):
+                self._conclude(await self._host.verify(action.token))
+        self._act(actions)
+
+    def _conclude(self, outcome: Session | Rejection) -> None:
+        """Tell the protocol object what became of a token."""
+        first = self._core.state is State.AWAITING_AUTH
+        if isinstance(outcome, Session):
+            outcome = self._host.refusal(outcome, renewal=not first) or outcome
+        if isinstance(outcome, Rejection):
+            self._host.metrics.authentication_failed(outcome.code.reason)
+            self._act(self._core.reject_session(outcome))
+            return
+        self._act(self._core.accept_session(outcome, self._host.clock.now()))
+        if self._core.state is State.AUTHENTICATED:
+            self._host.metrics.authentications += 1
+            if first:
+                self._host.enter(self, outcome)
+            self._appoint(self._due())
+
+    def _act(self, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._send(text_frame(encode_server_message(action.message).encode()))
+            elif isinstance(action, Close):
+                self._close_transport(action.code)
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._transport.send(frame)
+        except OutboxFullError:
+            self._host.metrics.slow_consumers += 1
+            self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
+
+    def _keep_alive(self, now: float) -> None:
+        if self._core.state is State.CLOSED or not self._host.ping_interval:
+            return
+        if self._pong_due is not None:
+            if now < self._pong_due:
+                return
+            # Whatever came since the ping shows that the device is there.
+            if not self._transport.take_heard():
+                self._note_end("ping-timeout")
+                self._core.connection_lost()
+                self._transport.abort()
+                return
+            self._pong_due = None
+        if now >= self._ping_due:
+            self._transport.take_heard()
+            self._send(_PING)
+            self._pong_due = now + self._host.ping_timeout
+            self._ping_due = now + self._host.ping_interval
+
+    def _due(self) -> float | None:
+        """When the timekeeper is to call next."""
+        if self._core.state is State.CLOSED:
+            return None
+        due = self._core.next_deadline()
+        if self._host.ping_interval:
+            ping = self._ping_due if self._pong_due is None else self._pong_due
+            due = ping if due is None else min(due, ping)
+        return due
+
+    def _appoint(self, due: float | None) -> None:
+        if self._appointment is not None:
+            self._appointment.cancel()
+        self._appointment = None if due is None else self._host.timekeeper.appoint(self, due)
+
+    def _close_transport(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
+        self._note_end(code.reason)
+        self._transport.close(code, drop_waiting=drop_waiting)
+        self._appoint(self._host.clock.now() + self._host.close_timeout)
+
+    def _fail(self) -> None:
+        _log.exception("a connection failed")
+        self.close(CloseCode.INTERNAL_ERROR)
+
+    async def _wait_closed(self) -> None:
+        with suppress(TransportClosedError):
+            while True:
+                await self._transport.receive()
+
+    def _note_end(self, reason: str) -> None:
+        self._core.connection_lost()
+        if self._end is None:
+            self._end = reason
+            self._host.metrics.closed(reason)

@@ -1,0 +1,342 @@
+"""One node: the devices connected to this process, and everything they share."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import structlog
+import trio
+
+from localful_ws.engine import Engine
+from localful_ws.metrics import Gauges, Metrics
+from localful_ws.protocol import (
+    CloseCode,
+    Event,
+    EventName,
+    Refuse,
+    Rejection,
+    Session,
+    State,
+    Verdict,
+    encode_event,
+    judge_handshake,
+    text_frame,
+)
+from localful_ws.publishing import Disconnect
+from localful_ws.revocations import Revocations, TooManyRevocationsError
+from localful_ws.routing import Router
+from localful_ws.server.boundary import Boundary
+from localful_ws.server.clock import Clock
+from localful_ws.server.device import Device
+from localful_ws.server.outbox import OutboxPeaks, OutboxPolicy
+from localful_ws.server.timekeeper import Timekeeper
+from localful_ws.server.transport.base import (
+    Accepter,
+    HttpRefusal,
+    RequestHead,
+    Transport,
+    TransportHost,
+    Upgrade,
+    http_refusal,
+)
+from localful_ws.settings import Settings
+from localful_ws.tokens import TokenRejectedError, TokenVerifier, VerifierUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+_DELIVERIES_WITHOUT_A_BREAK = 200
+_LIFE_ENDING = frozenset({EventName.VAULT_DELETE, EventName.USER_DELETE})
+# Above max-connections, so many at a time are told that they are refused; more are dropped unheard.
+_REFUSALS_AT_ONCE = 128
+_REFUSED = {
+    CloseCode.UNAUTHORIZED: 401,
+    CloseCode.FORBIDDEN: 403,
+    CloseCode.TOO_MANY: 429,
+    CloseCode.TRY_AGAIN_LATER: 503,
+}
+_CLOSINGS_A_SECOND = 50
+
+
+class Node:
+    """Serves devices on streams, and takes events and disconnects for them.
+
+    Args:
+        settings: The daemon's settings.
+        clock: The daemon's clock.
+        verifier: Turns access tokens into sessions.
+        engine: Brings events.
+        accept: Does the opening handshake with the configured transport.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Clock, verifier: TokenVerifier, engine: Engine, accept: Accepter
+    ) -> None:
+        self.clock = clock
+        self.timekeeper = Timekeeper(clock)
+        self.limits = settings.limits()
+        self.ping_interval = settings.ping_interval
+        self.ping_timeout = settings.ping_timeout
+        self.close_timeout = settings.close_timeout
+        self.draining = False
+        self._peaks = OutboxPeaks()
+        self.metrics = Metrics(gauges=self._gauges)
+        self._settings = settings
+        self._rules = settings.handshake_rules()
+        self._verifier = verifier
+        self._engine = engine
+        self._accept = accept
+        self._router = Router[Device]()
+        self._revocations = Revocations(settings.max_revocations)
+        self._devices: set[Device] = set()
+        self._streams = 0
+        self._all_gone = trio.Event()
+        self._transport_host: TransportHost | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the time, verify and route until cancelled.
+
+        Starts with the nursery in which connections are to be served.
+        """
+        async with trio.open_nursery() as nursery:
+            boundary = Boundary(nursery)
+            outbox = OutboxPolicy(
+                self._settings.outbox_events, self._settings.outbox_bytes, boundary.start_soon, self._peaks
+            )
+            self._transport_host = TransportHost(
+                boundary, outbox, self._settings.max_message_bytes, self.close_timeout
+            )
+            await nursery.start(self._verifier.run)
+            nursery.start_soon(self.timekeeper.run)
+            nursery.start_soon(self._engine.run, self)
+            task_status.started(nursery)
+
+    # --- devices ---
+
+    def devices(self) -> Iterable[Device]:
+        """All open connections, authenticated or not."""
+        return tuple(self._devices)
+
+    def _gauges(self) -> Gauges:
+        connections = Counter({state.value: 0 for state in State})
+        connections.update(device.state.value for device in self._devices)
+        return Gauges(
+            connections=connections,
+            outbox_peak_events=self._peaks.events,
+            outbox_peak_bytes=self._peaks.bytes,
+            engine_up=self._engine.unavailable() is None,
+            draining=self.draining,
+        )
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection from its first byte to its last. Nothing it does is raised here."""
+        self._streams += 1
+        try:
+            if self._streams <= self._settings.max_connections + _REFUSALS_AT_ONCE:
+                await self._serve(stream)
+        except Exception:
+            _log.exception("a connection failed")
+        finally:
+            self._streams -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        transport, session = await self._open(stream)
+        if transport is None:
+            return
+        device = Device(self, transport)
+        self._devices.add(device)
+        self.metrics.connections_opened += 1
+        try:
+            await device.run(session)
+        finally:
+            self._devices.discard(device)
+            if device.session is not None:
+                self._router.remove(device.session.user, device)
+            if not self._devices and self.draining:
+                self._all_gone.set()
+
+    async def _open(self, stream: trio.abc.Stream) -> tuple[Transport | None, Session | None]:
+        """Do the opening handshake, in bounded time."""
+        host = self._transport_host
+        if host is None:
+            raise RuntimeError("Node.run must be running before a stream is served.")
+        session: Session | None = None
+
+        async def judge(head: RequestHead) -> Upgrade | HttpRefusal:
+            nonlocal session
+            outcome = await self._judge(head)
+            if isinstance(outcome, tuple):
+                upgrade, session = outcome
+                return upgrade
+            return outcome
+
+        with trio.move_on_after(self._settings.handshake_timeout):
+            if isinstance(stream, trio.SSLStream):
+                try:
+                    await stream.do_handshake()
+                except trio.BrokenResourceError:
+                    return None, None
+            return await self._accept(stream, host, judge), session
+        return None, None
+
+    async def _judge(self, head: RequestHead) -> tuple[Upgrade, Session | None] | HttpRefusal:
+        answer = judge_handshake(self._rules, head.target, head.headers, head.subprotocols)
+        if isinstance(answer, Refuse):
+            return self._refuse(answer.status, answer.identifier, answer.message)
+        if self.draining:
+            return self._refuse(503, "draining", "The server is shutting down.")
+        if len(self._devices) >= self._settings.max_connections:
+            return self._refuse(
+                503, "too-many-connections", "The server has as many connections as it can hold."
+            )
+        if answer.token is None:
+            return Upgrade(answer.subprotocol), None
+        outcome = await self.verify(answer.token)
+        if isinstance(outcome, Session):
+            outcome = self.refusal(outcome, renewal=False) or outcome
+        if isinstance(outcome, Rejection):
+            self.metrics.authentication_failed(outcome.code.reason)
+            return self._refuse(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
+        return Upgrade(answer.subprotocol), outcome
+
+    def _refuse(self, status: int, identifier: str, message: str) -> HttpRefusal:
+        self.metrics.handshake_refused(status)
+        return http_refusal(status, identifier, message)
+
+    async def verify(self, token: str) -> Session | Rejection:
+        """Verify an access token, no longer than ``auth-timeout``."""
+        try:
+            with trio.fail_after(self.limits.auth_timeout):
+                return await self._verifier.verify(token)
+        except TokenRejectedError as error:
+            return Rejection(CloseCode.UNAUTHORIZED, error.message)
+        except (VerifierUnavailableError, trio.TooSlowError):
+            return Rejection(CloseCode.TRY_AGAIN_LATER, "Tokens can't be verified just now.")
+
+    def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
+        """Why a session whose token holds may not begin; None if it may."""
+        if self._revocations.is_revoked(session, self.clock.now()):
+            return Rejection(CloseCode.FORBIDDEN, "This session was revoked.")
+        limit = self._settings.max_connections_per_user
+        if not renewal and self._router.count(session.user) >= limit:
+            return Rejection(CloseCode.TOO_MANY, f"A user may have at most {limit} connections.")
+        return None
+
+    def enter(self, device: Device, session: Session) -> None:
+        """Ask this device about the events of its user from now on."""
+        self._router.add(session.user, device)
+
+    # --- events ---
+
+    def unavailable(self) -> str | None:
+        """Why nothing should be sent here now, as a sentence; None if the node is ready."""
+        if self.draining:
+            return "The server is shutting down."
+        if not self._verifier.ready:
+            return "The keys that access tokens are verified with have not been fetched yet."
+        return self._engine.unavailable()
+
+    async def publish(self, events: Sequence[Event]) -> int:
+        """Accept events from a publisher.
+
+        Raises:
+            EngineUnavailableError: If they can't be accepted now.
+        """
+        accepted = await self._engine.publish(events)
+        for event in events:
+            self.metrics.event_accepted(event.name)
+        return accepted
+
+    async def disconnect(self, disconnect: Disconnect) -> int:
+        """Close the connections of a user or group and refuse their tokens.
+
+        Returns:
+            How many connections were closed.
+
+        Raises:
+            EngineUnavailableError: If it can't be done now.
+            TooManyRevocationsError: If no more revocations can be remembered.
+        """
+        return await self._engine.disconnect(disconnect)
+
+    async def route(self, events: Sequence[Event], accepted_at: float) -> None:
+        """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
+        deliveries = 0
+        for event in events:
+            devices = self._router.devices_of(event.user)
+            frame = text_frame(encode_event(event)) if devices else b""
+            for device in devices:
+                verdict = device.wants(event)
+                if verdict is Verdict.DELIVER:
+                    device.deliver(frame)
+                    deliveries += 1
+                    if deliveries % _DELIVERIES_WITHOUT_A_BREAK == 0:
+                        await trio.lowlevel.checkpoint()
+                elif verdict is Verdict.ECHO:
+                    self.metrics.echoes_suppressed += 1
+            self.metrics.publish_to_write.observe(trio.current_time() - accepted_at)
+            if event.name in _LIFE_ENDING:
+                self._end_of_life(event)
+        self.metrics.events_delivered += deliveries
+
+    def _end_of_life(self, event: Event) -> None:
+        if event.name is EventName.USER_DELETE:
+            try:
+                self._revoke(Disconnect(user=event.user))
+            except TooManyRevocationsError:
+                _log.warning(
+                    "a deleted user's tokens can't be remembered as revoked: max-revocations is reached"
+                )
+        for device in self._router.devices_of(event.user):
+            device.event_passed(event)
+
+    def apply_disconnect(self, disconnect: Disconnect) -> int:
+        """Close and refuse; see `localful_ws.engine.Subscriber`."""
+        self._revoke(disconnect)
+        closed = 0
+        for device in self._named(disconnect):
+            if device.state is State.AUTHENTICATED:
+                device.close(CloseCode.FORBIDDEN)
+                closed += 1
+        return closed
+
+    def _named(self, disconnect: Disconnect) -> Iterable[Device]:
+        if disconnect.user is not None:
+            return self._router.devices_of(disconnect.user)
+        return [
+            device
+            for device in self._router
+            if device.session is not None and device.session.group == disconnect.group
+        ]
+
+    def _revoke(self, disconnect: Disconnect) -> None:
+        now = self.clock.now()
+        until = now + self._settings.revocation_seconds if disconnect.until is None else disconnect.until
+        if disconnect.user is not None:
+            self._revocations.revoke_user(disconnect.user, issued_before=now, until=until, now=now)
+        elif disconnect.group is not None:
+            self._revocations.revoke_group(disconnect.group, until=until, now=now)
+
+    # --- the end ---
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new connections and close every device, spread over half of ``seconds``.
+
+        Returns when all are gone or ``seconds`` are over.
+        """
+        self.draining = True
+        with trio.move_on_after(seconds):
+            await self._close_spread(tuple(self._devices), seconds / 2)
+            for device in tuple(self._devices):  # those that came while the others were told
+                device.close(CloseCode.SERVER_SHUTDOWN)
+            if self._devices:
+                await self._all_gone.wait()
+
+    async def _close_spread(self, devices: Sequence[Device], seconds: float) -> None:
+        steps = max(1, min(len(devices), math.ceil(seconds * _CLOSINGS_A_SECOND)))
+        started = trio.current_time()
+        for step in range(steps):
+            for device in devices[step::steps]:
+                device.close(CloseCode.SERVER_SHUTDOWN)
+            if devices:
+                await trio.sleep_until(started + seconds * (step + 1) / steps)

@@ -1,0 +1,242 @@
+"""What waits to be sent to one device, and the stream it is sent on.
+
+A frame that goes to many devices is the same bytes for all of them. `Outbox.write` tries it at once on the
+non-blocking socket; only what the kernel does not take now is queued, and a flusher task lives only while
+something is queued. The WebSocket library is given the outbox as its stream, so its own frames (pongs, the
+close handshake) take the same way, in order, and none ends up inside another.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+import trio
+from attrs import define, frozen
+
+from localful_ws.server.tcp import TcpStream
+
+_GATHER = 64  # buffers handed to the kernel at once; IOV_MAX is 1024
+_CHUNK = 65536  # bytes handed to a stream that has no socket of its own, TLS for instance
+
+
+class OutboxFullError(Exception):
+    """More is waiting than the device's outbox may hold: a slow consumer."""
+
+
+@define
+class OutboxPeaks:
+    """The most that waited in any outbox so far."""
+
+    events: int = 0
+    bytes: int = 0
+
+
+@frozen
+class OutboxPolicy:
+    """What all outboxes of a node share.
+
+    Attributes:
+        max_events: Frames that may wait for one device.
+        max_bytes: Bytes that may wait for one device.
+        start_soon: Starts a flusher task that survives the caller.
+        peaks: Where the most that ever waited is noted.
+    """
+
+    max_events: int
+    max_bytes: int
+    start_soon: Callable[[Callable[[], Awaitable[None]]], None]
+    peaks: OutboxPeaks
+
+
+class _State(Enum):
+    OPEN = "open"
+    BROKEN = "broken"
+    CLOSED = "closed"
+
+
+class Outbox(trio.abc.Stream):
+    """A bounded outbox that is also the stream to the device.
+
+    Args:
+        stream: The device's stream. Frames go straight to the socket if it is a `TcpStream`.
+        policy: What this outbox shares with the others.
+
+    Attributes:
+        heard: Set whenever bytes came from the device; whoever wants to know resets it.
+    """
+
+    __slots__ = ("_bytes", "_policy", "_queue", "_state", "_stream", "_tcp", "heard")
+
+    def __init__(self, stream: trio.abc.Stream, policy: OutboxPolicy) -> None:
+        self._stream = stream
+        self._policy = policy
+        self._tcp = stream if isinstance(stream, TcpStream) else None
+        # None while nothing waits. An event in the queue is set when everything before it is gone.
+        self._queue: deque[bytes | memoryview | trio.Event] | None = None
+        self._bytes = 0
+        self._state = _State.OPEN
+        self.heard = False
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes wait to be sent."""
+        return self._bytes
+
+    def write(self, frame: bytes) -> None:
+        """Send a whole frame now, or queue it, without waiting.
+
+        On a stream that is broken or closed it is dropped: whoever reads from the stream is told.
+
+        Raises:
+            OutboxFullError: If it would have to wait and the outbox is full. Nothing of it was sent.
+        """
+        if self._queue is not None:
+            if (
+                len(self._queue) >= self._policy.max_events
+                or self._bytes + len(frame) > self._policy.max_bytes
+            ):
+                raise OutboxFullError
+            self._enqueue(self._queue, frame)
+        elif self._state is _State.OPEN:
+            self._send_or_queue(frame)
+
+    def write_last(self, frame: bytes | bytearray) -> None:
+        """Like `write`, for a close frame: it is queued however much is waiting."""
+        if self._queue is not None:
+            self._enqueue(self._queue, bytes(frame))
+        elif self._state is _State.OPEN:
+            self._send_or_queue(bytes(frame))
+
+    def discard_waiting(self) -> None:
+        """Forget what waits, except the rest of a frame that the device has already got the beginning of."""
+        if self._queue is None:
+            return
+        keep = []
+        for index, entry in enumerate(self._queue):
+            if isinstance(entry, trio.Event):
+                entry.set()
+            elif index == 0 and isinstance(entry, memoryview):
+                keep.append(entry)
+            else:
+                self._bytes -= len(entry)
+        self._queue.clear()
+        self._queue.extend(keep)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data`` after all that waits, and wait until it is gone.
+
+        Raises:
+            trio.BrokenResourceError: If the stream broke.
+            trio.ClosedResourceError: If it was closed.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._state is _State.OPEN:
+            self.write_last(bytes(data))
+            if self._queue is not None:
+                gone = trio.Event()
+                self._queue.append(gone)
+                await gone.wait()
+        if self._state is _State.BROKEN:
+            raise trio.BrokenResourceError
+        if self._state is _State.CLOSED:
+            raise trio.ClosedResourceError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until what waits is gone."""
+        await self.send_all(b"")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive from the device; see `trio.abc.ReceiveStream`."""
+        data = await self._stream.receive_some(max_bytes)
+        self.heard = True
+        return data
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent, once all that waits is gone; TLS has no way to say so."""
+        await self.wait_send_all_might_not_block()
+        if self._tcp is not None:
+            self._tcp.shut_down_sending()
+
+    async def aclose(self) -> None:
+        """Close the stream. What still waits is lost."""
+        self._stop(_State.CLOSED)
+        await self._stream.aclose()
+
+    def _send_or_queue(self, frame: bytes) -> None:
+        rest: bytes | memoryview = frame
+        if self._tcp is not None:
+            try:
+                sent = self._tcp.send_now(frame)
+            except OSError:
+                self._stop(_State.BROKEN)
+                return
+            if sent == len(frame):
+                return
+            if sent:
+                rest = memoryview(frame)[sent:]
+        self._queue = deque()
+        self._enqueue(self._queue, rest)
+        self._policy.start_soon(self._flush)
+
+    def _enqueue(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview) -> None:
+        queue.append(frame)
+        self._bytes += len(frame)
+        peaks = self._policy.peaks
+        peaks.events = max(peaks.events, len(queue))
+        peaks.bytes = max(peaks.bytes, self._bytes)
+
+    async def _flush(self) -> None:
+        try:
+            while self._queue:
+                if self._tcp is None:
+                    await self._send_chunk(self._queue)
+                else:
+                    await self._tcp.wait_writable()
+                    self._send_gathered(self._tcp, self._queue)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._stop(_State.BROKEN)
+        else:
+            self._queue = None
+
+    async def _send_chunk(self, queue: deque[bytes | memoryview | trio.Event]) -> None:
+        chunk = bytearray()
+        while queue and len(chunk) < _CHUNK:
+            entry = queue.popleft()
+            if isinstance(entry, trio.Event):
+                if chunk:
+                    queue.appendleft(entry)
+                    break
+                entry.set()
+            else:
+                chunk += entry
+        if chunk:
+            await self._stream.send_all(chunk)
+            self._bytes -= len(chunk)
+
+    def _send_gathered(self, tcp: TcpStream, queue: deque[bytes | memoryview | trio.Event]) -> None:
+        buffers: list[bytes | memoryview] = []
+        for entry in queue:
+            if isinstance(entry, trio.Event) or len(buffers) == _GATHER:
+                break
+            buffers.append(entry)
+        sent = tcp.send_gathered_now(buffers) if buffers else 0
+        self._bytes -= sent
+        for buffer in buffers:
+            if sent < len(buffer):
+                if sent:
+                    queue[0] = memoryview(buffer)[sent:]
+                break
+            sent -= len(buffer)
+            queue.popleft()
+        while queue and isinstance(entry := queue[0], trio.Event):
+            entry.set()
+            queue.popleft()
+
+    def _stop(self, state: _State) -> None:
+        if self._state is not _State.CLOSED:
+            self._state = state
+        queue, self._queue = self._queue, None
+        self._bytes = 0
+        for entry in queue or ():
+            if isinstance(entry, trio.Event):
+                entry.set()

@@ -1,0 +1,159 @@
+"""The transport on trio-websocket, through its public API only.
+
+trio-websocket reads frames in a task of its own and answers pings and closes by itself. It is given the
+outbox as its stream. Our own frames are built once for all devices and go to the outbox directly.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from localful_ws.protocol import CloseCode
+from localful_ws.server.boundary import Boundary
+from localful_ws.server.outbox import Outbox
+from localful_ws.server.transport.base import (
+    HttpRefusal,
+    Judge,
+    RequestHead,
+    Transport,
+    TransportClosedError,
+    TransportHost,
+)
+
+_log = structlog.get_logger(__name__)
+_RECEIVE_BYTES = 4096
+_OUR_CODES = {code.value: code.reason for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT)}
+
+
+class _ReaderBoundary:
+    """Stands in for the nursery in which trio-websocket starts a connection's reader.
+
+    The reader raises on some malformed handshakes. That ends this connection and nothing else.
+    """
+
+    __slots__ = ("_boundary", "_ended")
+
+    def __init__(self, boundary: Boundary, ended: Callable[[], object]) -> None:
+        self._boundary = boundary
+        self._ended = ended
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """Start the reader in the shared nursery."""
+        self._boundary.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except Exception as error:
+            _log.debug("a connection's reader failed", error=type(error).__name__)
+        finally:
+            self._ended()
+
+
+class TrioWebSocket(Transport):
+    """A trio-websocket connection over an `Outbox`."""
+
+    __slots__ = ("_closed", "_connection", "_host", "_outbox")
+
+    def __init__(self, connection: WebSocketConnection, outbox: Outbox, host: TransportHost) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._host = host
+        self._closed: trio.Event | None = None  # from `close` on; set when it is complete
+
+    async def receive(self) -> str | bytes:
+        """See `Transport.receive`."""
+        try:
+            message = await self._connection.get_message()
+        except ConnectionClosed as error:
+            raise TransportClosedError(await self._finish(error)) from None
+        # trio-websocket counts characters.
+        limit = self._host.max_message_bytes
+        if isinstance(message, str) and len(message) * 4 > limit and len(message.encode()) > limit:
+            self.close(CloseCode.MESSAGE_TOO_BIG)
+            await self._wait_closed()
+            raise TransportClosedError(CloseCode.MESSAGE_TOO_BIG.reason)
+        return message
+
+    def send(self, frame: bytes) -> None:
+        """See `Transport.send`."""
+        if self._closed is None and self._connection.closed is None:
+            self._outbox.write(frame)
+
+    def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
+        """See `Transport.close`."""
+        if self._closed is None:
+            self._closed = trio.Event()
+            if drop_waiting:
+                self._outbox.discard_waiting()
+            self._host.boundary.start_soon(self._close, code, self._closed)
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
+        self._host.boundary.start_soon(trio.aclose_forcefully, self._outbox)
+
+    def take_heard(self) -> bool:
+        """See `Transport.take_heard`."""
+        heard, self._outbox.heard = self._outbox.heard, False
+        return heard
+
+    async def _close(self, code: CloseCode, closed: trio.Event) -> None:
+        try:
+            await self._connection.aclose(code, code.reason)
+        finally:
+            await trio.aclose_forcefully(self._outbox)
+            closed.set()
+
+    async def _finish(self, error: ConnectionClosed) -> str:
+        if self._closed is not None:
+            await self._wait_closed()
+        elif error.reason is not None and error.reason.code == CloseCode.MESSAGE_TOO_BIG:
+            await self._linger()
+            return CloseCode.MESSAGE_TOO_BIG.reason
+        if error.reason is None or error.reason.code == 1006:
+            return "connection-lost"
+        return _OUR_CODES.get(error.reason.code, "device-closed")
+
+    async def _wait_closed(self) -> None:
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def _linger(self) -> None:
+        # trio-websocket has sent its close frame and reads no more. Were the socket closed with bytes of the
+        # message still unread, the kernel would reset it, and the device might never see the close frame.
+        with trio.move_on_after(self._host.close_timeout):
+            try:
+                while await self._outbox.receive_some(_RECEIVE_BYTES):
+                    pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+
+async def accept_trio_websocket(
+    stream: trio.abc.Stream, host: TransportHost, judge: Judge
+) -> Transport | None:
+    """Do the opening handshake with trio-websocket.
+
+    Returns:
+        The open transport, or None if there is none: refused, malformed, or the peer left.
+    """
+    outbox = Outbox(stream, host.outbox)
+    with trio.CancelScope() as handshake:
+        # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
+        reader = _ReaderBoundary(host.boundary, handshake.cancel)
+        request = await wrap_server_stream(
+            cast("trio.Nursery", reader),
+            outbox,
+            max_message_size=host.max_message_bytes,
+            receive_buffer_size=_RECEIVE_BYTES,
+        )
+        answer = await judge(RequestHead(request.path, request.headers, request.proposed_subprotocols))
+        if isinstance(answer, HttpRefusal):
+            await request.reject(answer.status, extra_headers=list(answer.headers), body=answer.body)
+            return None
+        connection = await request.accept(subprotocol=answer.subprotocol)
+        return TrioWebSocket(connection, outbox, host)
+    return None

@@ -1,0 +1,28 @@
+"""What an operator can set: one table, and where its values come from."""
+
+from localful_ws.settings.errors import SettingsError
+from localful_ws.settings.open_files import connections_allowed, raise_open_file_limit
+from localful_ws.settings.options import (
+    CONFIG,
+    OPTIONS,
+    Option,
+    environment_variable,
+    settings_table,
+)
+from localful_ws.settings.sources import load_settings, load_values, read_config
+from localful_ws.settings.table import Settings
+
+__all__ = [
+    "CONFIG",
+    "OPTIONS",
+    "Option",
+    "Settings",
+    "SettingsError",
+    "connections_allowed",
+    "environment_variable",
+    "load_settings",
+    "load_values",
+    "raise_open_file_limit",
+    "read_config",
+    "settings_table",
+]

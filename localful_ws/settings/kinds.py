@@ -1,0 +1,181 @@
+"""How the values of settings are written: one `Kind` each for numbers, seconds, sizes, secrets and so on.
+
+A kind reads what a command line or the environment gives (text), what TOML gives (numbers and lists as well)
+and, so that a `Settings` made in Python is judged by the same rules, the finished value.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from localful_ws.protocol import Rate
+
+_SIZES = {
+    "": 1,
+    "B": 1,
+    "kB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+_SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)", re.ASCII)
+_RATE = re.compile(r"(\d{1,9})/(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#A-Z]+", re.ASCII)
+
+
+@frozen
+class Kind:
+    """One way of writing a value.
+
+    Attributes:
+        expected: What it must be, to be read after "must be".
+        read: Makes the value of what a source gave; raises ValueError or TypeError if it can't.
+        show: Writes a value as somebody would write it in a setting.
+        unit: What a number counts, where that isn't written with it.
+    """
+
+    expected: str
+    read: Callable[[object], Any]
+    show: Callable[[Any], str] = str
+    unit: str = ""
+
+
+def _read_text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw or not raw.isprintable():
+        raise ValueError
+    return raw
+
+
+def _read_whole(raw: object) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise TypeError
+    return int(raw)
+
+
+def _read_seconds(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        raise TypeError
+    seconds = float(raw)
+    if not math.isfinite(seconds):
+        raise ValueError
+    return seconds
+
+
+def _read_size(raw: object) -> int:
+    if isinstance(raw, str):
+        written = _SIZE.fullmatch(raw.strip())
+        factors = {unit.lower(): factor for unit, factor in _SIZES.items()}
+        if written is None or written[2].lower() not in factors:
+            raise ValueError
+        return int(written[1]) * factors[written[2].lower()]
+    return _read_whole(raw)
+
+
+def _show_size(size: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit}"
+    return str(size)
+
+
+def _read_rate(raw: object) -> Rate:
+    if isinstance(raw, Rate):
+        rate = raw
+    else:
+        written = _RATE.fullmatch(raw.replace(" ", "")) if isinstance(raw, str) else None
+        if written is None:
+            raise ValueError
+        rate = Rate(int(written[1]), float(written[2]))
+    if rate.messages < 1 or not 0 < rate.seconds < math.inf:
+        raise ValueError
+    return rate
+
+
+def _show_rate(rate: Rate) -> str:
+    return f"{rate.messages}/{rate.seconds:g}"
+
+
+def _read_origins(raw: object) -> tuple[str, ...]:
+    origins = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(origins, list | tuple) or not all(isinstance(origin, str) for origin in origins):
+        raise ValueError
+    # Browsers send "null" for pages that have no origin of their own, such as files.
+    cleaned = tuple(dict.fromkeys(origin.strip() for origin in origins))
+    if not all(origin == "null" or _ORIGIN.fullmatch(origin) for origin in cleaned):
+        raise ValueError
+    return cleaned
+
+
+def _read_path(raw: object) -> str:
+    path = _read_text(raw)
+    if not path.isascii() or not path.startswith("/") or any(mark in path for mark in " ?#"):
+        raise ValueError
+    return path
+
+
+def _read_file(raw: object) -> Path:
+    if not isinstance(raw, str | Path) or not str(raw) or "\0" in str(raw):
+        raise ValueError
+    path = Path(raw)
+    # A pipe will do as well: shells hand over secrets as /dev/fd/63.
+    if not path.exists() or path.is_dir():
+        raise ValueError
+    return path
+
+
+def _read_url(raw: object) -> str:
+    url = _read_text(raw)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url:
+        raise ValueError
+    return url
+
+
+def _read_publisher_key(raw: object) -> str:
+    key = raw.decode("latin-1") if isinstance(raw, bytes) else _read_text(raw)
+    if len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError
+    return key
+
+
+def _read_shared_secret(raw: object) -> bytes:
+    secret = raw if isinstance(raw, bytes) else _read_text(raw).encode()
+    if len(secret) < 32:
+        raise ValueError
+    return secret
+
+
+def _read_pem(raw: object) -> bytes:
+    if not isinstance(raw, bytes) or b"-----BEGIN " not in raw:
+        raise ValueError
+    return raw
+
+
+TEXT = Kind("text that is not empty", _read_text)
+WHOLE = Kind("a whole number", _read_whole)
+SECONDS = Kind("a number of seconds", _read_seconds, "{:g}".format, "s")
+SIZE = Kind("a number of bytes, such as 65536 or 64KiB,", _read_size, _show_size)
+RATE = Kind("messages/seconds, such as 30/10 for 30 in 10 s", _read_rate, _show_rate)
+ORIGINS = Kind(
+    "origins such as https://app.example, in lower case, with a scheme and without a path or final slash",
+    _read_origins,
+    ", ".join,
+)
+PATH = Kind("a path that begins with /", _read_path)
+FILE = Kind("the path of a file that is there", _read_file)
+URL = Kind("a URL that begins with https:// or http://", _read_url)
+PUBLISHER_KEY = Kind(
+    "at least 16 printable ASCII characters without spaces; `openssl rand -hex 32` makes one",
+    _read_publisher_key,
+)
+SHARED_SECRET = Kind(
+    "at least 32 bytes, the secret the HTTP API signs its access tokens with", _read_shared_secret
+)
+PEM = Kind("a public key in PEM (-----BEGIN PUBLIC KEY-----)", _read_pem)

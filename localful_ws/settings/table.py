@@ -1,0 +1,275 @@
+"""The one table of settings: `Settings`.
+
+The options of the command line, the keys of the configuration file, the environment variables and the table
+in the documentation are all made from its fields; see `localful_ws.settings.options`.
+"""
+# ruff: noqa: RUF009 - setting() makes attrs fields; no default is shared that could change.
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import NOTHING, frozen
+
+from localful_ws.protocol import HandshakeRules, Limits, Rate
+from localful_ws.publishing import PublishLimits
+from localful_ws.settings import kinds
+from localful_ws.settings.errors import SettingsError
+from localful_ws.settings.setting import Spelling, setting
+
+_KIB = 1024
+# What goes around the data of an event: its name, vault and frame; in a publish its user and group as well.
+_ENVELOPE = 4 * _KIB
+_MOST_BYTES = 1024**3
+_MOST_THINGS = 1_000_000_000
+_REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"})
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that can be set. One that is made can be: values are in their ranges and go together.
+
+    Times are seconds, sizes bytes. `localful_ws.settings.load_settings` makes one of the command line, the
+    environment and a file.
+
+    Raises:
+        SettingsError: If a value is impossible, or two don't go together.
+    """
+
+    host: str = setting("127.0.0.1", kinds.TEXT, "address the WebSocket listener binds")
+    port: int = setting(
+        42102, kinds.WHOLE, "its port; 0 takes a free one, which the log names", at_least=0, at_most=65535
+    )
+    path: str = setting("/v1/sync", kinds.PATH, "path of the WebSocket endpoint")
+    tls_cert: Path | None = setting(
+        None, kinds.FILE, "certificate chain in PEM, for TLS on the WebSocket listener", if_unset="no TLS"
+    )
+    tls_key: Path | None = setting(
+        None, kinds.FILE, "private key of the certificate, in PEM", if_unset="no TLS"
+    )
+    allow_origin: tuple[str, ...] = setting(
+        (),
+        kinds.ORIGINS,
+        "web pages of these origins may connect (repeat it; with commas in the environment)",
+        if_unset="any",
+    )
+    transport: str = setting(
+        "trio-websocket",
+        kinds.TEXT,
+        "WebSocket implementation",
+        choices=("trio-websocket", "lean"),
+    )
+    backlog: int = setting(
+        4096, kinds.WHOLE, "connections the kernel may hold that are not accepted yet", at_least=1
+    )
+    internal_host: str = setting("127.0.0.1", kinds.TEXT, "address the internal HTTP listener binds")
+    internal_port: int = setting(
+        42103, kinds.WHOLE, "its port; 0 takes a free one", at_least=0, at_most=65535
+    )
+    publisher_key: str = setting(
+        NOTHING,
+        kinds.PUBLISHER_KEY,
+        "key that publishers show",
+        secret=True,
+        spelling=Spelling.VALUE_OR_FILE,
+        group="publisher-key",
+    )
+
+    jwt_secret: bytes | None = setting(
+        None,
+        kinds.SHARED_SECRET,
+        "secret of the HTTP API's access tokens (HS256)",
+        secret=True,
+        spelling=Spelling.VALUE_OR_FILE,
+        group="jwt",
+        if_unset="one of these three is required",
+    )
+    jwt_public_key: bytes | None = setting(
+        None,
+        kinds.PEM,
+        "public key of the HTTP API's access tokens, in PEM",
+        spelling=Spelling.FILE,
+        group="jwt",
+        if_unset="one of these three is required",
+    )
+    jwks_url: str | None = setting(
+        None,
+        kinds.URL,
+        "where the HTTP API publishes its keys (JWKS)",
+        secret=True,
+        group="jwt",
+        if_unset="one of these three is required",
+    )
+    jwt_algorithm: str | None = setting(
+        None,
+        kinds.TEXT,
+        "the only algorithm an access token may be signed with",
+        choices=("HS256", "RS256", "ES256", "EdDSA"),
+        if_unset="by kind of key",
+    )
+    jwt_issuer: str | None = setting(None, kinds.TEXT, "what `iss` must be", if_unset="unchecked")
+    jwt_audience: str | None = setting(None, kinds.TEXT, "what `aud` must be or list", if_unset="unchecked")
+    jwt_leeway: float = setting(
+        10.0, kinds.SECONDS, "how far the HTTP API's clock may be ahead", at_least=0, at_most=3600
+    )
+    group_claim: str = setting("gid", kinds.TEXT, "claim that holds the token group")
+    max_token_length: int = setting(
+        8192, kinds.WHOLE, "characters an access token may have", at_least=256, at_most=65536
+    )
+
+    auth_timeout: float = setting(3.0, kinds.SECONDS, "a device has this long to authenticate", at_least=0.1)
+    renewal_window: float = setting(
+        60.0, kinds.SECONDS, "so long before its token expires a device is asked for a new one", at_least=0
+    )
+    handshake_timeout: float = setting(
+        10.0, kinds.SECONDS, "a connection has this long for TLS and the upgrade", at_least=0.1
+    )
+    ping_interval: float = setting(
+        25.0, kinds.SECONDS, "silence after which a device is pinged", at_least=0.1
+    )
+    ping_timeout: float = setting(
+        20.0, kinds.SECONDS, "a device that is silent this long after a ping is dropped", at_least=0.1
+    )
+    close_timeout: float = setting(
+        5.0, kinds.SECONDS, "a device has this long to answer a close", at_least=0.1
+    )
+    drain_seconds: float = setting(
+        10.0, kinds.SECONDS, "time to say goodbye after SIGTERM or SIGINT", at_least=0
+    )
+
+    max_connections: int = setting(
+        1_000_000,
+        kinds.WHOLE,
+        "connections; over it HTTP 503",
+        at_least=1,
+        if_unset="what the open-file limit allows",
+    )
+    max_connections_per_user: int = setting(
+        50, kinds.WHOLE, "connections of one user; over it 4429", at_least=1
+    )
+    max_message_bytes: int = setting(
+        64 * _KIB, kinds.SIZE, "size of a device's message", at_least=_KIB, at_most=_MOST_BYTES
+    )
+    message_rate: Rate = setting(
+        Rate(30, 10.0), kinds.RATE, "messages a device may send at once / seconds they take to grow back"
+    )
+    max_vaults: int = setting(1000, kinds.WHOLE, "vaults in a subscription", at_least=1, at_most=_MOST_THINGS)
+    outbox_events: int = setting(
+        1024, kinds.WHOLE, "events that may wait for a device that reads slowly", at_least=1
+    )
+    outbox_bytes: int = setting(
+        4 * _KIB * _KIB,
+        kinds.SIZE,
+        "their size, at least `max-event-bytes` and 4KiB more",
+        at_least=_KIB,
+        at_most=_MOST_BYTES,
+    )
+
+    max_event_bytes: int = setting(
+        64 * _KIB, kinds.SIZE, "size of the `data` of an event", at_least=64, at_most=_MOST_BYTES
+    )
+    max_publish_bytes: int = setting(
+        32 * _KIB * _KIB,
+        kinds.SIZE,
+        "size of the body of a publish, at least `max-event-bytes` and 4KiB more",
+        at_least=_KIB,
+        at_most=_MOST_BYTES,
+    )
+    max_batch: int = setting(1000, kinds.WHOLE, "events in a publish", at_least=1, at_most=_MOST_THINGS)
+    publish_body_timeout: float = setting(
+        30.0, kinds.SECONDS, "the body of a publish has this long to arrive", at_least=0.1
+    )
+    publish_queue: int = setting(256, kinds.WHOLE, "publishes that may wait to be routed", at_least=1)
+    publish_timeout: float = setting(
+        5.0, kinds.SECONDS, "a publish waits this long for a place among them; then HTTP 503", at_least=0.1
+    )
+    max_revocations: int = setting(
+        100_000,
+        kinds.WHOLE,
+        "disconnected users and token groups remembered; over it HTTP 503",
+        at_least=1,
+        at_most=_MOST_THINGS,
+    )
+    revocation_seconds: float = setting(
+        86400.0, kinds.SECONDS, "how long, unless the disconnect says until when", at_least=1
+    )
+
+    engine: str = setting("memory", kinds.TEXT, "where events travel from publishers to devices", secret=True)
+    log_format: str = setting(
+        "auto",
+        kinds.TEXT,
+        "auto is console on a terminal and json elsewhere",
+        choices=("auto", "console", "json"),
+    )
+    log_level: str = setting(
+        "info", kinds.TEXT, "what is logged, and all above it", choices=("debug", "info", "warning", "error")
+    )
+    gc_threshold: int = setting(
+        50_000,
+        kinds.WHOLE,
+        "objects made between two collections of the youngest garbage; 0 leaves Python's own number",
+        at_least=0,
+        at_most=_MOST_THINGS,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check what concerns more than one setting."""
+        self._check_keys()
+        self._check_listeners()
+        room = self.max_event_bytes + _ENVELOPE
+        for name, size in (
+            ("outbox-bytes", self.outbox_bytes),
+            ("max-publish-bytes", self.max_publish_bytes),
+        ):
+            if size < room:
+                raise SettingsError(
+                    f"{name} is {size} and must be at least {room}, 4KiB more than max-event-bytes, "
+                    "or the largest event would not fit."
+                )
+        if self.engine != "memory":
+            if urlsplit(self.engine).scheme in _REDIS_SCHEMES:
+                raise SettingsError("engine: Redis is not in this version; leave engine out or say memory.")
+            raise SettingsError("engine must be memory.")
+
+    def limits(self) -> Limits:
+        """What a device's connection may do, for the protocol."""
+        return Limits(
+            auth_timeout=self.auth_timeout,
+            renewal_window=self.renewal_window,
+            max_vaults=self.max_vaults,
+            message_rate=self.message_rate,
+        )
+
+    def handshake_rules(self) -> HandshakeRules:
+        """What a WebSocket handshake must say, for the protocol."""
+        return HandshakeRules(path=self.path, allowed_origins=frozenset(self.allow_origin))
+
+    def publish_limits(self) -> PublishLimits:
+        """What a publisher may send."""
+        return PublishLimits(
+            max_body_bytes=self.max_publish_bytes,
+            max_event_bytes=self.max_event_bytes,
+            max_events=self.max_batch,
+            body_timeout=self.publish_body_timeout,
+        )
+
+    def _check_keys(self) -> None:
+        if sum(key is not None for key in (self.jwt_secret, self.jwt_public_key, self.jwks_url)) != 1:
+            raise SettingsError(
+                "Say how access tokens are checked, with one of "
+                "jwt-secret, jwt-secret-file, jwt-public-key-file and jwks-url."
+            )
+        if self.jwt_algorithm is not None and (self.jwt_algorithm == "HS256") != (
+            self.jwt_secret is not None
+        ):
+            raise SettingsError(
+                f"jwt-algorithm {self.jwt_algorithm} does not go with the key: HS256 goes with jwt-secret, "
+                "RS256, ES256 and EdDSA with jwt-public-key-file or jwks-url."
+            )
+
+    def _check_listeners(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, given = ("tls-cert", "tls-key") if self.tls_cert is None else ("tls-key", "tls-cert")
+            raise SettingsError(f"{given} is set and {missing} is not; set both for TLS, or neither.")
+        same_place = (self.host, self.port) == (self.internal_host, self.internal_port)
+        if same_place and self.port != 0:
+            raise SettingsError(f"port and internal-port are both {self.port}; each listener needs its own.")

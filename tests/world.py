@@ -1,0 +1,178 @@
+"""A whole daemon without sockets: a node, and devices on memory streams under Trio's clock."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import trio
+import trio.testing
+from attrs import Factory, define, field
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from localful_ws.engine.memory import MemoryEngine
+from localful_ws.publishing import Disconnect, decode_publish_body
+from localful_ws.server.clock import Clock
+from localful_ws.server.node import Node
+from localful_ws.server.transport import ACCEPTERS
+from localful_ws.server.verifier import build_verifier
+from localful_ws.settings import Settings
+from localful_ws.tokens import mint_token
+
+SECRET = b"a secret of at least thirty-two bytes"
+PUBLISHER_KEY = "the-key-of-the-publisher"
+STARTED = 1_700_000_000.0
+"""The Unix time at which every world begins."""
+
+TRANSPORTS = sorted(ACCEPTERS)
+
+
+def make_settings(**changes: Any) -> Settings:
+    """Settings for a test: defaults, made-up secrets and ``changes``."""
+    values: dict[str, Any] = {"jwt_secret": SECRET, "publisher_key": PUBLISHER_KEY, "max_connections": 1000}
+    return Settings(**(values | changes))
+
+
+@define(eq=False)
+class TestDevice:
+    """A device's side of a connection, spoken by trio-websocket's client.
+
+    Attributes:
+        messages: What arrived, parsed.
+        times: When each of them arrived, in seconds since the world began.
+        closed: The close code and reason, once closed.
+        closed_at: When that was, in seconds since the world began.
+    """
+
+    __test__ = False
+
+    socket: WebSocketConnection
+    stream: trio.abc.Stream
+    began: float
+    messages: list[dict[str, Any]] = Factory(list)
+    times: list[float] = Factory(list)
+    closed: tuple[int, str | None] | None = None
+    closed_at: float | None = None
+    ended: trio.Event = field(factory=trio.Event)
+
+    async def read(self) -> None:
+        """Collect what arrives until the connection is closed."""
+        try:
+            while True:
+                message = await self.socket.get_message()
+                self.messages.append(json.loads(message))
+                self.times.append(round(trio.current_time() - self.began, 6))
+        except ConnectionClosed as error:
+            reason = error.reason
+            self.closed = (0, None) if reason is None else (reason.code, reason.reason)
+            self.closed_at = round(trio.current_time() - self.began, 6)
+            self.ended.set()
+
+    async def send(self, message: object) -> None:
+        """Send a message: text as it is, bytes as binary, anything else as JSON."""
+        await self.socket.send_message(message if isinstance(message, str | bytes) else json.dumps(message))
+
+    async def say(self, message: object) -> None:
+        """Send a message and let everything that follows from it happen."""
+        await self.send(message)
+        await settle()
+
+    @property
+    def events(self) -> list[str]:
+        """The names of what arrived."""
+        return [message["event"] for message in self.messages]
+
+    def take(self) -> list[dict[str, Any]]:
+        """What arrived since this was last asked."""
+        messages, self.messages = self.messages, []
+        return messages
+
+
+async def settle() -> None:
+    """Wait until nobody can do anything before time passes."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@define(eq=False)
+class World:
+    """A running node and what a test does to it."""
+
+    node: Node
+    nursery: trio.Nursery
+    connections: trio.Nursery
+    settings: Settings
+    began: float
+
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return round(trio.current_time() - self.began, 6)
+
+    def token(self, user: str = "ada", group: str = "laptop", ttl: float = 3600, **claims: Any) -> str:
+        """Mint an access token for now."""
+        return mint_token(SECRET, user, group, ttl, self.node.clock.now(), **claims)
+
+    async def open(
+        self,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        subprotocols: Sequence[str] = (),
+        path: str = "/v1/sync",
+        read: bool = True,
+    ) -> TestDevice:
+        """Connect a device that has yet to authenticate.
+
+        Raises:
+            ConnectionRejected: If the handshake is refused.
+        """
+        near, far = trio.testing.memory_stream_pair()
+        self.connections.start_soon(self.node.serve_stream, far)
+        socket = await wrap_client_stream(
+            self.nursery,
+            cast("trio.SocketStream", near),
+            "localhost",
+            path,
+            extra_headers=list(headers),
+            subprotocols=list(subprotocols),
+        )
+        device = TestDevice(socket, near, self.began)
+        if read:
+            self.nursery.start_soon(device.read)
+        await settle()
+        return device
+
+    async def device(
+        self, user: str = "ada", group: str = "laptop", *vaults: str, ttl: float = 3600
+    ) -> TestDevice:
+        """Connect a device and authenticate it, subscribed to ``vaults``."""
+        device = await self.open()
+        await device.say(
+            {"event": "authenticate", "token": self.token(user, group, ttl), "vaults": list(vaults)}
+        )
+        assert device.take()[0]["event"] == "authenticated"
+        return device
+
+    async def publish(self, *events: dict[str, Any]) -> int:
+        """Publish as the internal port does, and let everything that follows happen."""
+        body = json.dumps({"events": events}).encode()
+        accepted = await self.node.publish(decode_publish_body(body, self.settings.publish_limits()))
+        await settle()
+        return accepted
+
+    async def disconnect(self, **what: Any) -> int:
+        """Disconnect a user or group."""
+        closed = await self.node.disconnect(Disconnect(**what))
+        await settle()
+        return closed
+
+
+@asynccontextmanager
+async def open_world(transport: str = "lean", **changes: Any) -> AsyncIterator[World]:
+    """Run a node for the length of the block."""
+    settings = make_settings(transport=transport, **changes)
+    clock = Clock(lambda: STARTED)
+    engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
+    node = Node(settings, clock, build_verifier(settings, clock.now), engine, ACCEPTERS[transport])
+    async with trio.open_nursery() as nursery:
+        connections = await nursery.start(node.run)
+        yield World(node, nursery, connections, settings, trio.current_time())
+        nursery.cancel_scope.cancel()
