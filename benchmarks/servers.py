@@ -286,13 +286,21 @@ def start_node(_directory: Path) -> tuple[list[str], dict[str, str]]:
     return ["node", str(PEERS / "node" / "server.js")], settings()
 
 
+def daemon_missing() -> str | None:
+    """Whether the daemon starts at all."""
+    command = [sys.executable, "-m", "localful_ws", "serve", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return f"{done.stderr.strip().splitlines()[-1]}; install with: pip install -e '.[bench]'"
+
+
 def start_daemon(transport: str) -> Start:
     """Start what all this is about."""
     command = [sys.executable, "-m", "localful_ws", "serve", "--port", "0", "--internal-port", "0"]
     return lambda _directory: (command, settings() | {"LOCALFUL_WS_TRANSPORT": transport})
 
 
-DAEMON_MODULES = ("localful_ws.cli", "localful_ws.server.daemon")
 EVERYTHING = frozenset({"connections", "fanout", "users", "latency", "storm"})
 
 SERVERS: dict[str, Server] = {
@@ -302,14 +310,14 @@ SERVERS: dict[str, Server] = {
             name="localful-lean",
             label="localful_ws, lean",
             scenarios=EVERYTHING,
-            missing=python_has(*DAEMON_MODULES),
+            missing=daemon_missing,
             start=start_daemon("lean"),
         ),
         Server(
             name="localful-trio-websocket",
             label="localful_ws, trio-websocket",
             scenarios=EVERYTHING,
-            missing=python_has(*DAEMON_MODULES),
+            missing=daemon_missing,
             start=start_daemon("trio-websocket"),
         ),
         Server(

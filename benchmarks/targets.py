@@ -55,7 +55,7 @@ def connection_targets() -> list[Target]:
     """CPU and RSS per connection, at the two sizes that matter."""
     return [
         Target(
-            what=f"{what}, lean, at {level:,}",
+            what=what.format(level=f"{level:,}"),
             against=against,
             limit=limit,
             scenario="connections",
@@ -63,9 +63,10 @@ def connection_targets() -> list[Target]:
             other=(other, f"{metric}@{level}"),
         )
         for what, metric, other, against, limit in (
-            ("CPU per connect", "connect_us", NODE, "Node ws", 0.55),
-            ("RSS per connection", "rss_kib", WEBSOCKETS, "websockets", 0.75),
-            ("RSS per connection", "rss_kib", NODE, "Node ws", 1.2),
+            ("CPU per connect, lean, first {level}", "connect_us", NODE, "Node ws", 0.55),
+            ("CPU per further connect, lean, up to {level}", "further_us", NODE, "Node ws", 0.55),
+            ("RSS per connection, lean, at {level}", "rss_kib", WEBSOCKETS, "websockets", 0.75),
+            ("RSS per connection, lean, at {level}", "rss_kib", NODE, "Node ws", 1.2),
         )
         for level in (5000, 10_000)
     ]

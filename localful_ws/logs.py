@@ -1,13 +1,13 @@
 """Logs: one event a line, on a terminal for people and elsewhere as JSON, and never a token, secret or key.
 
-The server logs with structlog; what libraries say with `logging` takes the same way out. `configure_logging` may
-be called again: what it set up before is replaced.
+The server logs with structlog; what libraries say with `logging` takes the same way out. `configure_logging`
+may be called again: what it set up before is replaced.
 """
 
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TextIO
 
 import structlog
@@ -18,7 +18,7 @@ REDACTED: Final = "[redacted]"
 _NOISY: Final = ("trio-websocket", "hypercorn", "hypercorn.error", "hypercorn.access", "httpx", "httpcore")
 """Libraries that tell more than an operator wants to know."""
 
-_SECRET_KEY: Final = re.compile(r"(^|[_-])(token|secret|key|password|authorization)$", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile(r"(token|secret|password|authorization|(^|[_-])key)$", re.IGNORECASE)
 # The header of a JWT is a JSON object, and base64 makes "eyJ" of how one begins.
 _JWT: Final = re.compile(r"eyJ[\w-]+(\.[\w-]*)+", re.ASCII)
 # As in the header Authorization, and as in the subprotocol localful.bearer.<token>.
@@ -51,15 +51,24 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
+    cleaning: list[Processor] = [
+        structlog.processors.StackInfoRenderer(),
+        # Before redaction, so that the text of exceptions goes through it.
+        structlog.processors.format_exc_info,
+        redact_secrets,
+    ]
+    rendering: list[Processor] = [_put_first, structlog.processors.JSONRenderer(ensure_ascii=False)]
     if on_console:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
+            *cleaning,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -73,11 +82,9 @@ def configure_logging(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.StackInfoRenderer(),
-                # Before redaction, so that the text of exceptions goes through it.
-                structlog.processors.format_exc_info,
-                redact_secrets,
-                renderer,
+                # For what libraries log. Ours is clean before it reaches any handler.
+                *cleaning,
+                *rendering,
             ],
         )
     )
@@ -88,6 +95,11 @@ def configure_logging(
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _put_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Begin a line of JSON with what a reader looks for first."""
+    return {key: event[key] for key in ("timestamp", "level", "event") if key in event} | dict(event)
 
 
 def redact(text: str) -> str:
@@ -103,7 +115,7 @@ def redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     A structlog processor. What comes out holds plain values only, so that nothing is left for a renderer to
     write out that has not been looked at.
     """
-    return {key: _redact_value(key, value, 0) for key, value in event.items()}
+    return {redact(key): _redact_value(key, value, 0) for key, value in event.items()}
 
 
 def _redact_value(key: object, value: object, depth: int) -> Any:
@@ -113,14 +125,18 @@ def _redact_value(key: object, value: object, depth: int) -> Any:
         return value
     if isinstance(value, str):
         return redact(value)
-    if depth >= _DEEPEST:
-        return "…"
-    if isinstance(value, Mapping):
-        return {redact(str(name)): _redact_value(name, inner, depth + 1) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_redact_value(None, inner, depth + 1) for inner in value]
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _redact_collection(value, depth + 1)
     try:
         text = repr(value)
     except Exception:  # a log line must not fail over what is in it
         text = f"<{type(value).__name__}>"
     return redact(text)
+
+
+def _redact_collection(collection: Mapping[Any, Any] | Iterable[Any], depth: int) -> Any:
+    if depth > _DEEPEST:
+        return "…"
+    if isinstance(collection, Mapping):
+        return {redact(str(key)): _redact_value(key, value, depth) for key, value in collection.items()}
+    return [_redact_value(None, value, depth) for value in collection]

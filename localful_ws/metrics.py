@@ -13,12 +13,11 @@ from typing import Final
 from attrs import Factory, define, field, frozen
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from localful_ws.protocol import CloseCode, EventName
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """The media type of `Metrics.expose`: Prometheus's text format."""
 
 DURATIONS: Final = (
@@ -112,7 +111,7 @@ class Metrics:
     connections_opened: int = 0
     handshakes_refused: Counter[int] = Factory(Counter)
     authentications: int = 0
-    # Words known beforehand are there from the start, as 0: else the first increase would be lost to a rate().
+    # Words known beforehand are there from the start, as 0: else a rate() would not see the first increase.
     authentication_failures: Counter[str] = Factory(lambda: Counter({code.reason: 0 for code in _REFUSALS}))
     events_accepted: Counter[EventName] = Factory(lambda: Counter(dict.fromkeys(EventName, 0)))
     events_delivered: int = 0

@@ -1,4 +1,4 @@
-"""Runs the sequences of spec/protocol.md against the core: every line happens, when it says, and nothing else."""
+"""Runs the sequences of spec/protocol.md: every line happens, when it says, and nothing else does."""
 
 import json
 import re

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from spec_document import ROOT, SPEC, anchor, blocks, headings, page, prose, schema, table
 
@@ -14,12 +15,13 @@ from localful_ws.protocol import (
     EventKind,
     EventName,
     HandshakeRules,
-    Limits,
+    Rate,
     Refuse,
     judge_handshake,
     state_diagram,
 )
-from localful_ws.publishing import PublishLimits
+from localful_ws.settings import Settings
+from localful_ws.settings.setting import setting_of
 
 PROTOCOL = page("protocol.md")
 REFERENCE = page("websocket-reference.md")
@@ -44,7 +46,8 @@ def test_close_codes_are_those_of_the_code() -> None:
 def test_events_are_those_of_the_code() -> None:
     rows = [(event, kind, vault) for event, kind, vault, _ in table(PROTOCOL, "Events")]
     assert rows == [
-        (f"`{name.value}`", name.kind.value, "no" if name.kind is EventKind.USER else "yes") for name in EventName
+        (f"`{name.value}`", name.kind.value, "no" if name.kind is EventKind.USER else "yes")
+        for name in EventName
     ]
 
 
@@ -71,19 +74,19 @@ def test_error_codes_are_those_of_the_schema() -> None:
     assert set(codes) == set(schema("server:error")["properties"]["code"]["enum"])
 
 
-@pytest.mark.parametrize(
-    ("setting", "default"),
-    [
-        ("auth-timeout", f"{Limits().auth_timeout:g} s"),
-        ("renewal-window", f"{Limits().renewal_window:g} s"),
-        ("max-vaults", f"{Limits().max_vaults}"),
-        ("message-rate", f"{Limits().message_rate.messages}/{Limits().message_rate.seconds:g}: "),
-        ("max-event-bytes", f"{PublishLimits().max_event_bytes}"),
-        ("max-publish-bytes", f"{PublishLimits().max_body_bytes // 2**20} MiB"),
-    ],
-)
-def test_limits_are_those_of_the_code(setting: str, default: str) -> None:
-    assert LIMITS[setting].startswith(default)
+@pytest.mark.parametrize(("name", "default"), LIMITS.items())
+def test_limits_are_those_of_the_settings(name: str, default: str) -> None:
+    setting = attrs.fields_dict(Settings)[name.replace("-", "_")]
+    if unset := setting_of(setting).if_unset:
+        assert default == unset
+        return
+    described = re.match(r"(?P<number>\d+)(?P<rate>/\d+)?(?: (?P<unit>MiB))?", default)
+    assert described is not None
+    number = int(described["number"])
+    if described["rate"]:
+        assert setting.default == Rate(number, float(described["rate"].strip("/")))
+    else:
+        assert setting.default == number * (2**20 if described["unit"] else 1)
 
 
 TOKEN = f"{BEARER_SUBPROTOCOL}t"
@@ -152,7 +155,9 @@ def statements(text: str) -> list[str]:
     """Everything the customer's text says: its sentences, list items and examples, in order."""
     examples = [plain(block.text) for block in blocks(text)]
     found: list[str] = []
-    for paragraph in re.split(r"\n{2,}|\n(?=- )", re.sub(r"^```.*?^```$", "\0", text, flags=re.DOTALL | re.MULTILINE)):
+    for paragraph in re.split(
+        r"\n{2,}|\n(?=- )", re.sub(r"^```.*?^```$", "\0", text, flags=re.DOTALL | re.MULTILINE)
+    ):
         if paragraph.strip() == "\0":
             found.append(examples.pop(0))
         elif not paragraph.startswith("#") or "\n" in paragraph:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -123,18 +124,7 @@ class Peer:
         """One connection's life."""
         device: Device | None = None
         try:
-            try:
-                async with asyncio.timeout(AUTH_TIMEOUT):
-                    first = await connection.recv()
-            except TimeoutError:
-                await connection.close(4408, "authentication-timeout")
-                return
-            message = read_object(first)
-            if message.get("event") != "authenticate":
-                raise RefusedError(4401, "unauthorized", "The first message must be authenticate.")
-            device = self.authenticate(connection, message)
-            self.users.setdefault(device.user, set()).add(device)
-            await self.acknowledge(device, message)
+            device = await self.admit(connection)
             async for raw in connection:
                 await self.receive(device, read_object(raw))
         except RefusedError as refused:
@@ -142,11 +132,25 @@ class Peer:
                 encode({"event": "error", "code": refused.code, "message": refused.message}), text=True
             )
             await connection.close(refused.close_code, refused.code)
+        except TimeoutError:
+            await connection.close(4408, "authentication-timeout")
         except ConnectionClosed:
             pass  # the device left
         finally:
             if device is not None:
                 self.forget(device)
+
+    async def admit(self, connection: ServerConnection) -> Device:
+        """Wait for the first message; what it took is let go of when this returns."""
+        async with asyncio.timeout(AUTH_TIMEOUT):
+            first = await connection.recv()
+        message = read_object(first)
+        if message.get("event") != "authenticate":
+            raise RefusedError(4401, "unauthorized", "The first message must be authenticate.")
+        device = self.authenticate(connection, message)
+        await self.acknowledge(device, message)
+        self.users.setdefault(device.user, set()).add(device)
+        return device
 
     async def receive(self, device: Device, message: dict[str, Any]) -> None:
         """A message on an authenticated connection."""
@@ -306,9 +310,9 @@ def say_where(listener: str, port: int) -> None:
     sys.stderr.flush()
 
 
-async def main() -> None:
+async def main(make_peer: Callable[[str, str], Peer] = Peer) -> None:
     """Serve until SIGTERM."""
-    peer = Peer(os.environ["LOCALFUL_WS_JWT_SECRET"], os.environ["LOCALFUL_WS_PUBLISHER_KEY"])
+    peer = make_peer(os.environ["LOCALFUL_WS_JWT_SECRET"], os.environ["LOCALFUL_WS_PUBLISHER_KEY"])
     ping_interval = float(os.environ.get("LOCALFUL_WS_PING_INTERVAL", "25")) or None
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes([web.post("/v1/events", peer.publish), web.get("/healthz", healthy)])

@@ -27,7 +27,7 @@ class Sizes:
 
     levels: tuple[int, ...] = (100, 1000, 5000, 10_000, 20_000)
     """Connections; cut to what the open-file limit allows."""
-    level_events: int = 400
+    level_events: int = 1000
     settle_seconds: float = 2.0
     fanout_devices: int = 2000
     fanout_single: int = 150
@@ -43,7 +43,9 @@ class Sizes:
     storm_rate: int = 200
     storm_calm_seconds: float = 3.0
     connect_timeout: float = 90.0
-    """Bounds every wait for connections; other waits are bounded where they stand."""
+    """Bounds every wait for connections."""
+    delivery_timeout: float = 30.0
+    """Bounds every wait for what was published to be delivered."""
 
     def reachable_levels(self, limit: int) -> tuple[int, ...]:
         """The levels that fit, the last one cut to what the open-file limit and `limit` allow."""

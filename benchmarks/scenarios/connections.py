@@ -12,11 +12,12 @@ PROBE_DEVICES = 10
 def run(server: Running, sizes: Sizes, limit: int, _alternation: int) -> Result:
     """Climb level by level and measure connections; then go down again and measure events at each level.
 
-    On the way up nothing but connecting happens, so that memory is the connections' own. CPU per connect is that
-    of the connections since the level below: accept, upgrade, `authenticate` with a token and three vaults,
-    `authenticated`. RSS per connection is what the process grew since before the first one, after a rest,
-    divided by the connections. On the way down, everything being warm, one user with ten devices is told of
-    one event after the other: the same process, the same code, only fewer idle devices beside them.
+    On the way up nothing but connecting happens, so that memory is the connections' own. CPU per connect is
+    all that the connects cost so far, divided by them: accept, upgrade, `authenticate` with a token and three
+    vaults, `authenticated`; CPU per further connect is that of the connects since the level below. RSS per
+    connection is what the process grew since before the first one, after a rest, divided by the connections.
+    On the way down, everything being warm, one user with ten devices is told of one event after the other:
+    the same process and the same code, only with fewer idle devices beside them.
     """
     tells = server.target.speaks is not Speaks.LINE
     metrics: dict[str, float] = {}
@@ -33,10 +34,13 @@ def run(server: Running, sizes: Sizes, limit: int, _alternation: int) -> Result:
 
             tell(1)  # what is imported or compiled with the first event is not a connection's
             server.calm_down(client, sizes.settle_seconds)
-            empty = server.rss()
+            empty, spent = server.rss(), 0
             for level in levels:
                 fresh = level - crowds.size
-                metrics[f"connect_us@{level}"] = crowds.grow(level, sizes.connect_timeout) / 1000 / fresh
+                step = crowds.grow(level, sizes.connect_timeout)
+                spent += step
+                metrics[f"connect_us@{level}"] = spent / 1000 / level
+                metrics[f"further_us@{level}"] = step / 1000 / fresh
                 server.calm_down(client, sizes.settle_seconds)
                 metrics[f"rss_kib@{level}"] = (server.rss() - empty) / 1024 / level
             started, before = time.monotonic(), server.cpu()

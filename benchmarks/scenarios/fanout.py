@@ -48,11 +48,13 @@ def run(server: Running, sizes: Sizes, _limit: int, _alternation: int) -> Result
                     return [source.make(USER, vaults_of(USER)[0], ORIGIN) for _index in range(together)]
 
                 for _round in range(WARM_UP // together + 2):
-                    publisher.publish_and_wait(batch())
+                    publisher.publish_and_wait(batch(), sizes.delivery_timeout)
                 batches = [batch() for _round in range(rounds)]
                 client.settle(0.1)
                 started, before, posts = time.monotonic(), server.cpu(), publisher.posts
-                deliveries = sum(publisher.publish_and_wait(events) for events in batches)
+                deliveries = sum(
+                    publisher.publish_and_wait(events, sizes.delivery_timeout) for events in batches
+                )
                 client.settle(0.02)
                 metrics[f"{phase}_us"] = (server.cpu() - before) / 1000 / deliveries
                 metrics[f"{phase}_posts"] = publisher.posts - posts

@@ -1,4 +1,4 @@
-"""Text from the server to values, and requests to text (spec/protocol.md, "Messages"), seen from the device."""
+"""Text from the server to values, and requests to text (spec/protocol.md, "Messages")."""
 
 import json
 from collections.abc import Sequence

@@ -56,6 +56,7 @@ class _Happening(Enum):
     EVENT = "an event"
     LOST = "the connection ended"
     GIVEN_UP = "the connection ended for good"
+    CLOSED = "we closed"
 
 
 _TRANSITIONS: dict[ClientState, dict[_Happening, ClientState]] = {
@@ -63,12 +64,14 @@ _TRANSITIONS: dict[ClientState, dict[_Happening, ClientState]] = {
         _Happening.OPENED: ClientState.AUTHENTICATING,
         _Happening.LOST: ClientState.DISCONNECTED,
         _Happening.GIVEN_UP: ClientState.ENDED,
+        _Happening.CLOSED: ClientState.ENDED,
     },
     ClientState.AUTHENTICATING: {
         _Happening.AUTHENTICATED: ClientState.READY,
         _Happening.ERROR: ClientState.AUTHENTICATING,
         _Happening.LOST: ClientState.DISCONNECTED,
         _Happening.GIVEN_UP: ClientState.ENDED,
+        _Happening.CLOSED: ClientState.ENDED,
     },
     ClientState.READY: {
         _Happening.AUTHENTICATED: ClientState.READY,
@@ -78,6 +81,7 @@ _TRANSITIONS: dict[ClientState, dict[_Happening, ClientState]] = {
         _Happening.EVENT: ClientState.READY,
         _Happening.LOST: ClientState.DISCONNECTED,
         _Happening.GIVEN_UP: ClientState.ENDED,
+        _Happening.CLOSED: ClientState.ENDED,
     },
     ClientState.ENDED: {},
 }
@@ -89,6 +93,10 @@ _HAPPENING_OF: dict[type, _Happening] = {
     Error: _Happening.ERROR,
     ReceivedEvent: _Happening.EVENT,
 }
+
+
+def _without_duplicates(vaults: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(vaults))
 
 
 @define(eq=False)
@@ -112,7 +120,8 @@ class ComeBack:
 
     Attributes:
         delay: After so many seconds.
-        code: The close code of the connection that ended; 1006 if it ended without one, None if there was none.
+        code: The close code of the connection that ended; 1006 if it ended without one, None if there was no
+            connection.
         reason: Its reason word, if any.
         message: A sentence about it.
     """
@@ -125,9 +134,9 @@ class ComeBack:
 
 @frozen
 class GiveUp:
-    """Do: end, with this error."""
+    """Do: end, with this error; None if it was we who closed."""
 
-    error: ClientError
+    error: ClientError | None
 
 
 Decision = ComeBack | GiveUp
@@ -138,12 +147,13 @@ class Conversation:
     """The device's side of the protocol; see the module for how to drive it.
 
     Attributes:
+        wanted: The subscription asked for with the next connection.
         state: Where the client is.
         session: The session in force while ready.
         vaults: The subscription in force, or that was when the connection ended.
     """
 
-    wanted: tuple[str, ...] = field(converter=lambda vaults: tuple(dict.fromkeys(vaults)))
+    wanted: tuple[str, ...] = field(converter=_without_duplicates)
     state: ClientState = field(default=ClientState.DISCONNECTED, init=False)
     session: Session | None = field(default=None, init=False)
     vaults: tuple[str, ...] = field(default=(), init=False)
@@ -190,7 +200,7 @@ class Conversation:
 
     def subscribe(self, vaults: Iterable[str]) -> SubscribeRequest:
         """Ask for another subscription: now if connected, else with the next connection."""
-        request = SubscribeRequest(self._next_id(), tuple(dict.fromkeys(vaults)))
+        request = SubscribeRequest(self._next_id(), _without_duplicates(vaults))
         self.wanted = request.vaults
         self._requests[request.id] = request
         if self.state is ClientState.READY:
@@ -270,8 +280,13 @@ class Conversation:
 
     def server_misbehaved(self, error: ServerMessageError) -> GiveUp:
         """Take note that the connection was ended because of what the server sent."""
-        self._move(_Happening.GIVEN_UP)
+        self.close()
         return GiveUp(error)
+
+    def close(self) -> None:
+        """End it from our side. May be called again."""
+        if self.state is not ClientState.ENDED:
+            self._move(_Happening.CLOSED)
 
     def _authenticated(self, message: Authenticated, before: ClientState) -> None:
         self.session = Session(message.user, message.group, message.expires_at)
@@ -300,6 +315,8 @@ class Conversation:
     def _decide(
         self, reconnect: Reconnect, error: ClientError, come_back: ComeBack, chance: float
     ) -> Decision:
+        if self.state is ClientState.ENDED:
+            return GiveUp(None)
         delay = pause_before(reconnect, self._attempt, chance)
         self._move(_Happening.LOST if delay is not None else _Happening.GIVEN_UP)
         self._attempt += 1

@@ -57,5 +57,9 @@ class NoAnswerError(ClientError):
     """No answer came in time. What was asked for is asked for again with the next connection."""
 
 
+class ClientClosedError(ClientError):
+    """The client was closed from our side, and something still waited for it."""
+
+
 class TokenUnavailableError(ClientError):
     """For ``get_token`` to raise: there is no token just now, ask again later."""

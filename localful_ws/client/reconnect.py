@@ -1,4 +1,4 @@
-"""When to connect again after a connection ended (spec/protocol.md, "Close codes"). Pure: chance is an argument."""
+"""When to connect again after a connection ended (spec/protocol.md, "Close codes"): pure functions."""
 
 from attrs import frozen
 
@@ -10,7 +10,7 @@ LOST = 1006
 
 @frozen
 class _Backoff:
-    """Pauses that double from ``first`` to ``longest`` seconds, of which ``fixed`` (0 to 1) is not left to chance."""
+    """Pauses that double from ``first`` to ``longest`` seconds; the part ``fixed`` is not left to chance."""
 
     first: float
     longest: float
@@ -24,19 +24,20 @@ _BACKOFFS = {
     # A server that restarts has all its devices come back: spread them over the whole time.
     Reconnect.AFTER_RANDOM_DELAY: _Backoff(first=10.0, longest=30.0, fixed=0.0),
 }
+_CLOSE_CODES = {int(code): code for code in CloseCode}
 _RETRIED_STATUSES = frozenset({408, 425, 429})
 
 
 def after_close(code: int) -> Reconnect:
     """Say whether to come back after a WebSocket close code.
 
-    A code that this version does not know means: later, if it is an application's own (from 3000); and yes, if
-    it is one of RFC 6455's or a connection that was lost.
+    A code that this version does not know means: later, if it is an application's own (from 3000); and yes,
+    if it is one of RFC 6455's or says that the connection was lost.
     """
-    try:
-        return CloseCode(code).reconnect
-    except ValueError:
-        return Reconnect.YES if code < 3000 else Reconnect.LATER
+    known = _CLOSE_CODES.get(code)
+    if known is not None:
+        return known.reconnect
+    return Reconnect.YES if code < 3000 else Reconnect.LATER
 
 
 def after_refusal(status: int) -> Reconnect:

@@ -1,5 +1,7 @@
 """How fast a device may send."""
 
+import math
+
 from attrs import define, frozen
 
 
@@ -25,9 +27,9 @@ class RateLimit:
         """Take one message at ``now`` (seconds); False if it comes over the rate, which then takes nothing."""
         cost = rate.seconds / rate.messages
         full_at = max(self.full_at, now) + cost
-        # A hundredth of a message of slack: of Unix seconds a float keeps the microseconds at best, and the sum of
-        # such roundings must not refuse the last message of the allowance.
-        if full_at - now > rate.seconds + cost / 100:
+        # Every sum is rounded in its last place, at Unix times a quarter of a microsecond; all the roundings
+        # together must not refuse the last message of the allowance.
+        if full_at - now > rate.seconds + rate.messages * math.ulp(full_at):
             return False
         self.full_at = full_at
         return True

@@ -115,16 +115,17 @@ class Device:
             if self._appointment is not None:
                 self._appointment.cancel()
 
-    def wants(self, event: Event) -> Verdict:
-        """Whether this device gets ``event``."""
-        return self._core.wants(event)
-
-    def deliver(self, frame: bytes) -> None:
-        """Send the frame of an event that this device wants."""
-        try:
-            self._send(frame)
-        except Exception:
-            self._fail()
+    def offer(self, event: Event, frame: bytes) -> Verdict:
+        """Send the frame of an event if this device wants it; says what was decided."""
+        verdict = self._core.wants(event)
+        if verdict is Verdict.DELIVER:
+            try:
+                self._transport.send(frame)
+            except OutboxFullError:
+                self._close_slow_consumer()
+            except Exception:
+                self._fail()
+        return verdict
 
     def event_passed(self, event: Event) -> None:
         """Do what follows from the end of a vault or a user."""
@@ -199,8 +200,11 @@ class Device:
         try:
             self._transport.send(frame)
         except OutboxFullError:
-            self._host.metrics.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
+            self._close_slow_consumer()
+
+    def _close_slow_consumer(self) -> None:
+        self._host.metrics.slow_consumers += 1
+        self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
 
     def _keep_alive(self, now: float) -> None:
         if self._core.state is State.CLOSED or not self._host.ping_interval:

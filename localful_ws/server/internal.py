@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 import structlog
@@ -18,7 +18,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ASGIFramework, ConnectionState
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -39,7 +39,7 @@ from localful_ws.publishing import (
     decode_publish_body,
 )
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
+from localful_ws.server.http_stream import HttpStream
 
 _log = structlog.get_logger(__name__)
 
@@ -54,19 +54,15 @@ _LINGER_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 60.0
 # Between any two reads: longer than all that is legitimate, for connections that Hypercorn itself forgets.
 _READ_SECONDS: Final = 120
-# The kernel drops a connection whose peer takes nothing of what is sent to it for so many milliseconds.
-_UNREAD_MILLISECONDS: Final = 20_000
 
 
 class NodeControl(Protocol):
     """What the internal port needs of a node.
 
     Attributes:
-        clock: Says what the time is.
         draining: Whether the node is about to stop and takes nothing more.
     """
 
-    clock: Clock
     draining: bool
 
     def unavailable(self) -> str | None:
@@ -92,7 +88,12 @@ class NodeControl(Protocol):
 
 
 def build_app(
-    control: NodeControl, *, publisher_key: str, limits: PublishLimits, metrics: Metrics
+    control: NodeControl,
+    *,
+    publisher_key: str,
+    limits: PublishLimits,
+    metrics: Metrics,
+    now: Callable[[], float],
 ) -> Starlette:
     """Build the application of the internal port.
 
@@ -101,6 +102,7 @@ def build_app(
         publisher_key: What a publisher must present. It appears in no log and no answer.
         limits: What a publisher may send.
         metrics: What ``/metrics`` shows.
+        now: The present, in Unix seconds.
     """
 
     async def publish(body: bytes) -> Response:
@@ -108,7 +110,7 @@ def build_app(
         return _json(202, {"accepted": accepted})
 
     async def disconnect(body: bytes) -> Response:
-        closed = await control.disconnect(decode_disconnect_body(body, control.clock.now()))
+        closed = await control.disconnect(decode_disconnect_body(body, now()))
         return _json(202, {"closed": closed})
 
     async def healthz(_: Request) -> Response:
@@ -154,20 +156,24 @@ async def serve_internal(
         graceful_timeout: Seconds that the requests under way have after that.
         task_status: Started when connections are accepted.
     """
-    # What is accepted inherits it.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     config = _hypercorn_config()
-    context = WorkerContext(None)
-    wrapped = ASGIWrapper(app)
+    wrapped = ASGIWrapper(cast("ASGIFramework", app))
+    contexts: set[WorkerContext] = set()
 
-    # Hypercorn's own serve() has no boundary around a connection: a header that is not ASCII, or an HTTP/2 frame
-    # for a stream that is over, raises in it and ends the whole server. So each connection is started here.
+    # Hypercorn's own serve() has no boundary around a connection: a header that is not ASCII, or an HTTP/2
+    # frame for a stream that is over, raises in it and ends the whole server. So each one is started here.
     async def serve_connection(stream: trio.SocketStream) -> None:
+        context = WorkerContext(None)
+        contexts.add(context)
+        # TCPServer takes any stream; only its annotation says TLS.
+        http_stream = cast("trio.SSLStream[trio.SocketStream]", HttpStream(stream, context))
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), stream)
+            await TCPServer(wrapped, config, context, ConnectionState({}), http_stream)
         except Exception as error:
             _log.warning("an internal connection failed", errors=_kinds(error))
+        finally:
+            contexts.discard(context)
 
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -178,7 +184,8 @@ async def serve_internal(
             await shutdown.wait()
             accepting.cancel_scope.cancel()
         # Closes connections without a request, and the others after their answer.
-        await context.terminated.set()
+        for context in tuple(contexts):
+            await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + graceful_timeout
 
 
@@ -348,13 +355,11 @@ class _Exchange:
             await self.receive()
 
 
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
+async def _answer_http_exception(_: Request, error: Exception) -> Response:
     """Answer for a path that isn't there, or a method that it doesn't have."""
-    path = request.url.path
     if isinstance(error, HTTPException) and error.status_code == 405:
-        headers = dict(error.headers or {})
-        return _error(405, "method-not-allowed", f"{path} takes {headers.get('Allow')}.", headers=headers)
-    return _error(404, "not-found", f"There is nothing at {path}; events are published at /v1/events.")
+        return _error(405, "method-not-allowed", "See the header Allow.", headers=error.headers)
+    return _error(404, "not-found", "There is nothing here; events are published at /v1/events.")
 
 
 def _json(status: int, content: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:

@@ -32,6 +32,8 @@ def bind(host: str, port: int, *, setting: str, backlog: int) -> socket.socket:
             f"Can't listen on {host}:{port} ({error.strerror or error}). Set --{setting} to another one, "
             "or stop what listens there."
         ) from None
+    # Inherited by every connection: a small frame must not wait for the answer to the one before it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setblocking(False)
     return listening
 

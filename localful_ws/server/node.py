@@ -206,12 +206,13 @@ class Node:
     async def verify(self, token: str) -> Session | Rejection:
         """Verify an access token, no longer than ``auth-timeout``."""
         try:
-            with trio.fail_after(self.limits.auth_timeout):
+            with trio.move_on_after(self.limits.auth_timeout):
                 return await self._verifier.verify(token)
         except TokenRejectedError as error:
             return Rejection(CloseCode.UNAUTHORIZED, error.message)
-        except (VerifierUnavailableError, trio.TooSlowError):
-            return Rejection(CloseCode.TRY_AGAIN_LATER, "Tokens can't be verified just now.")
+        except VerifierUnavailableError:
+            pass
+        return Rejection(CloseCode.TRY_AGAIN_LATER, "Tokens can't be verified just now.")
 
     def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
         """Why a session whose token holds may not begin; None if it may."""
@@ -266,9 +267,8 @@ class Node:
             devices = self._router.devices_of(event.user)
             frame = text_frame(encode_event(event)) if devices else b""
             for device in devices:
-                verdict = device.wants(event)
+                verdict = device.offer(event, frame)
                 if verdict is Verdict.DELIVER:
-                    device.deliver(frame)
                     deliveries += 1
                     if deliveries % _DELIVERIES_WITHOUT_A_BREAK == 0:
                         await trio.lowlevel.checkpoint()

@@ -8,6 +8,7 @@ close handshake) take the same way, in order, and none ends up inside another.
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 
 import trio
@@ -82,30 +83,39 @@ class Outbox(trio.abc.Stream):
         """How many bytes wait to be sent."""
         return self._bytes
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes, *, last: bool = False) -> None:
         """Send a whole frame now, or queue it, without waiting.
 
         On a stream that is broken or closed it is dropped: whoever reads from the stream is told.
 
+        Args:
+            frame: The bytes to send.
+            last: Whether it is queued however much is waiting, as a close frame is.
+
         Raises:
             OutboxFullError: If it would have to wait and the outbox is full. Nothing of it was sent.
         """
-        if self._queue is not None:
-            if (
-                len(self._queue) >= self._policy.max_events
-                or self._bytes + len(frame) > self._policy.max_bytes
-            ):
+        queue = self._queue
+        if queue is not None:
+            policy = self._policy
+            if not last and (len(queue) >= policy.max_events or self._bytes + len(frame) > policy.max_bytes):
                 raise OutboxFullError
-            self._enqueue(self._queue, frame)
+            self._enqueue(queue, frame)
         elif self._state is _State.OPEN:
-            self._send_or_queue(frame)
-
-    def write_last(self, frame: bytes | bytearray) -> None:
-        """Like `write`, for a close frame: it is queued however much is waiting."""
-        if self._queue is not None:
-            self._enqueue(self._queue, bytes(frame))
-        elif self._state is _State.OPEN:
-            self._send_or_queue(bytes(frame))
+            sent = 0
+            if self._tcp is not None:
+                try:
+                    sent = self._tcp.socket.send(frame)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self._stop(_State.BROKEN)
+                    return
+                if sent == len(frame):
+                    return
+            self._queue = deque()
+            self._enqueue(self._queue, memoryview(frame)[sent:] if sent else frame)
+            self._policy.start_soon(self._flush)
 
     def discard_waiting(self) -> None:
         """Forget what waits, except the rest of a frame that the device has already got the beginning of."""
@@ -131,7 +141,7 @@ class Outbox(trio.abc.Stream):
         """
         await trio.lowlevel.checkpoint()
         if self._state is _State.OPEN:
-            self.write_last(bytes(data))
+            self.write(bytes(data), last=True)
             if self._queue is not None:
                 gone = trio.Event()
                 self._queue.append(gone)
@@ -161,22 +171,6 @@ class Outbox(trio.abc.Stream):
         """Close the stream. What still waits is lost."""
         self._stop(_State.CLOSED)
         await self._stream.aclose()
-
-    def _send_or_queue(self, frame: bytes) -> None:
-        rest: bytes | memoryview = frame
-        if self._tcp is not None:
-            try:
-                sent = self._tcp.send_now(frame)
-            except OSError:
-                self._stop(_State.BROKEN)
-                return
-            if sent == len(frame):
-                return
-            if sent:
-                rest = memoryview(frame)[sent:]
-        self._queue = deque()
-        self._enqueue(self._queue, rest)
-        self._policy.start_soon(self._flush)
 
     def _enqueue(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview) -> None:
         queue.append(frame)
@@ -219,7 +213,10 @@ class Outbox(trio.abc.Stream):
             if isinstance(entry, trio.Event) or len(buffers) == _GATHER:
                 break
             buffers.append(entry)
-        sent = tcp.send_gathered_now(buffers) if buffers else 0
+        sent = 0
+        if buffers:
+            with suppress(BlockingIOError):
+                sent = tcp.socket.sendmsg(buffers)
         self._bytes -= sent
         for buffer in buffers:
             if sent < len(buffer):

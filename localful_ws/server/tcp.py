@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
@@ -28,31 +28,11 @@ class TcpStream(trio.abc.Stream):
         sock: A connected, non-blocking socket; the stream owns it from now on.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = ("socket",)
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def send_now(self, data: bytes | bytearray | memoryview) -> int:
-        """Send what the kernel takes now.
-
-        Returns:
-            How many bytes it took; 0 if it takes none.
-
-        Raises:
-            OSError: If the connection is broken or closed.
-        """
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
-
-    def send_gathered_now(self, buffers: Sequence[bytes | memoryview]) -> int:
-        """Like `send_now`, for up to 1024 buffers one after the other."""
-        try:
-            return self._socket.sendmsg(buffers)
-        except BlockingIOError:
-            return 0
+        self.socket = sock
+        """For whoever wants to send without waiting; nobody else closes it."""
 
     async def wait_writable(self) -> None:
         """Wait until the kernel takes something.
@@ -72,19 +52,18 @@ class TcpStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         while rest:
             try:
-                sent = self.send_now(rest)
+                rest = rest[self.socket.send(rest) :]
+            except BlockingIOError:
+                await self.wait_writable()
             except OSError as error:
                 raise self._gone() from error
-            rest = rest[sent:]
-            if rest:
-                await self.wait_writable()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`. Waits first: there is seldom something to be had at once."""
         while True:
             await trio.lowlevel.wait_readable(self._fileno())
             try:
-                return self._socket.recv(max_bytes or _RECEIVE_BYTES)
+                return self.socket.recv(max_bytes or _RECEIVE_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -98,7 +77,7 @@ class TcpStream(trio.abc.Stream):
             trio.ClosedResourceError: If the stream is closed.
         """
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise self._gone() from error
 
@@ -109,18 +88,18 @@ class TcpStream(trio.abc.Stream):
 
     def close_now(self) -> None:
         """Close the socket without a checkpoint."""
-        if self._socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
+        if self.socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
 
     def _fileno(self) -> int:
-        number = self._socket.fileno()
+        number = self.socket.fileno()
         if number == -1:
             raise trio.ClosedResourceError("The stream is closed.")
         return number
 
     def _gone(self) -> Exception:
-        if self._socket.fileno() == -1:
+        if self.socket.fileno() == -1:
             return trio.ClosedResourceError("The stream is closed.")
         return trio.BrokenResourceError("The connection is broken.")
 
@@ -133,7 +112,7 @@ async def accept_connections(
     """Accept connections until cancelled; all that wait are taken each time the listener wakes.
 
     Args:
-        listening: A bound, listening, non-blocking socket.
+        listening: A bound, listening, non-blocking socket; its options pass on to the connections.
         serve: What to start for each connection.
         connections: Where to start it.
     """
@@ -153,5 +132,4 @@ async def accept_connections(
                 await trio.sleep(_TRY_AGAIN_SECONDS)
                 break
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connections.start_soon(serve, TcpStream(sock))

@@ -6,6 +6,7 @@ from localful_ws.settings.options import (
     CONFIG,
     OPTIONS,
     Option,
+    default_of,
     environment_variable,
     settings_table,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "connections_allowed",
+    "default_of",
     "environment_variable",
     "load_settings",
     "load_values",

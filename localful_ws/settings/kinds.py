@@ -39,12 +39,16 @@ class Kind:
         read: Makes the value of what a source gave; raises ValueError or TypeError if it can't.
         show: Writes a value as somebody would write it in a setting.
         unit: What a number counts, where that isn't written with it.
+        metavar: What stands for a value in the help of the command line.
+        repeatable: Whether an option of this kind may be given several times.
     """
 
     expected: str
     read: Callable[[object], Any]
     show: Callable[[Any], str] = str
     unit: str = ""
+    metavar: str = "TEXT"
+    repeatable: bool = False
 
 
 def _read_text(raw: object) -> str:
@@ -159,23 +163,28 @@ def _read_pem(raw: object) -> bytes:
 
 
 TEXT = Kind("text that is not empty", _read_text)
-WHOLE = Kind("a whole number", _read_whole)
-SECONDS = Kind("a number of seconds", _read_seconds, "{:g}".format, "s")
-SIZE = Kind("a number of bytes, such as 65536 or 64KiB,", _read_size, _show_size)
-RATE = Kind("messages/seconds, such as 30/10 for 30 in 10 s", _read_rate, _show_rate)
+WHOLE = Kind("a whole number", _read_whole, metavar="N")
+SECONDS = Kind("a number of seconds", _read_seconds, "{:g}".format, unit="s", metavar="S")
+SIZE = Kind("a number of bytes, such as 65536 or 64KiB,", _read_size, _show_size, metavar="BYTES")
+RATE = Kind("messages/seconds, such as 30/10 for 30 in 10 s", _read_rate, _show_rate, metavar="N/S")
 ORIGINS = Kind(
     "origins such as https://app.example, in lower case, with a scheme and without a path or final slash",
     _read_origins,
     ", ".join,
+    metavar="ORIGIN",
+    repeatable=True,
 )
-PATH = Kind("a path that begins with /", _read_path)
-FILE = Kind("the path of a file that is there", _read_file)
-URL = Kind("a URL that begins with https:// or http://", _read_url)
+PATH = Kind("a path that begins with /", _read_path, metavar="PATH")
+FILE = Kind("the path of a file that is there", _read_file, metavar="FILE")
+URL = Kind("a URL that begins with https:// or http://", _read_url, metavar="URL")
 PUBLISHER_KEY = Kind(
     "at least 16 printable ASCII characters without spaces; `openssl rand -hex 32` makes one",
     _read_publisher_key,
+    metavar="KEY",
 )
 SHARED_SECRET = Kind(
-    "at least 32 bytes, the secret the HTTP API signs its access tokens with", _read_shared_secret
+    "at least 32 bytes, the secret the HTTP API signs its access tokens with",
+    _read_shared_secret,
+    metavar="SECRET",
 )
 PEM = Kind("a public key in PEM (-----BEGIN PUBLIC KEY-----)", _read_pem)

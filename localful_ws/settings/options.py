@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import fields, frozen
+from attrs import fields, fields_dict, frozen
 
-from localful_ws.settings.kinds import FILE
+from localful_ws.settings.kinds import FILE, Kind
 from localful_ws.settings.setting import Setting, Spelling, is_required, setting_of
 from localful_ws.settings.table import Settings
 
@@ -43,6 +43,11 @@ class Option:
         return self.setting.group or self.name
 
     @property
+    def kind(self) -> Kind:
+        """How its value is written."""
+        return FILE if self.from_file else self.setting.kind
+
+    @property
     def help(self) -> str:
         """A sentence for the operator."""
         return f"file that holds {self.field.replace('_', '-')}" if self.from_file else self.setting.help
@@ -53,12 +58,22 @@ class Option:
         Raises:
             SettingsError: If it can't be.
         """
-        return Setting(FILE, self.help).read(raw, place) if self.from_file else self.setting.read(raw, place)
+        return (
+            Setting(self.kind, self.help).read(raw, place)
+            if self.from_file
+            else self.setting.read(raw, place)
+        )
 
 
 def environment_variable(option: str) -> str:
     """The environment variable of an option: ``max-vaults`` is ``LOCALFUL_WS_MAX_VAULTS``."""
     return ENVIRONMENT_PREFIX + option.upper().replace("-", "_")
+
+
+def default_of(field: str) -> Any:
+    """The default of a field of `Settings`; None if it has none."""
+    attribute = fields_dict(Settings)[field]
+    return None if is_required(attribute) else attribute.default
 
 
 def _make_options() -> Iterable[Option]:

@@ -215,10 +215,14 @@ class JwksVerifier:
             if "content-encoding" in response.headers:
                 # A few bytes may unpack to gigabytes.
                 raise _FetchError("the answer is compressed, which was not asked for")
-            async for chunk in response.aiter_bytes():
-                document += chunk
-                if len(document) > self._limits.max_bytes:
-                    raise _FetchError(f"the answer is larger than {self._limits.max_bytes} bytes")
+            # Leaving the loop would leave httpx's generators unfinished behind; a cancellation ends them all.
+            with trio.CancelScope() as scope:
+                async for chunk in response.aiter_bytes():
+                    document += chunk
+                    if len(document) > self._limits.max_bytes:
+                        scope.cancel()
+        if len(document) > self._limits.max_bytes:
+            raise _FetchError(f"the answer is larger than {self._limits.max_bytes} bytes")
         return bytes(document)
 
 

@@ -25,19 +25,22 @@ NOW = 1_700_000_000.0
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-@cache
-def rsa_key(name: str = "", bits: int = 2048) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, bits)
+# Keys by name, each made when it is first asked for.
+_rsa_keys = cache(lambda name, bits: rsa.generate_private_key(65537, bits))
+_ec_keys = cache(lambda name: ec.generate_private_key(ec.SECP256R1()))
+_ed_keys = cache(lambda name: ed25519.Ed25519PrivateKey.generate())
 
 
-@cache
-def ec_key(name: str = "") -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
+def rsa_key(name: str = "a", bits: int = 2048) -> rsa.RSAPrivateKey:
+    return _rsa_keys(name, bits)
 
 
-@cache
-def ed_key(name: str = "") -> ed25519.Ed25519PrivateKey:
-    return ed25519.Ed25519PrivateKey.generate()
+def ec_key(name: str = "a") -> ec.EllipticCurvePrivateKey:
+    return _ec_keys(name)
+
+
+def ed_key(name: str = "a") -> ed25519.Ed25519PrivateKey:
+    return _ed_keys(name)
 
 
 def public_pem(key: Any) -> bytes:

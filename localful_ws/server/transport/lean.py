@@ -89,7 +89,8 @@ class LeanWebSocket(Transport):
             self._state = _State.CLOSING
             if drop_waiting:
                 self._outbox.discard_waiting()
-            self._outbox.write_last(self._frames.send(CloseConnection(code=code, reason=code.reason)))
+            frame = bytes(self._frames.send(CloseConnection(code=code, reason=code.reason)))
+            self._outbox.write(frame, last=True)
 
     def abort(self) -> None:
         """See `Transport.abort`."""

@@ -1,0 +1,97 @@
+"""A peer that does wrong on purpose, for `python -m benchmarks.check`: does the client notice?"""
+
+import asyncio
+import os
+from typing import Any
+
+import uvloop
+from websockets.asyncio.server import broadcast
+
+from benchmarks.peers.asyncio_websockets import Device, Peer, encode, main
+
+EVERY = 7
+
+
+class FaultyPeer(Peer):
+    """Delivers every seventh event wrongly, in the way that BENCH_FAULT says."""
+
+    def __init__(self, secret: str, publisher_key: str) -> None:
+        super().__init__(secret, publisher_key)
+        self.fault = getattr(self, os.environ["BENCH_FAULT"].replace("-", "_"))
+        self.seen = 0
+
+    def deliver(self, event: dict[str, Any]) -> None:
+        """Right six times, and then not."""
+        self.seen += 1
+        if self.seen % EVERY == 0:
+            self.fault(event)
+        else:
+            super().deliver(event)
+
+    def told(self, event: dict[str, Any]) -> list[Device]:
+        """The devices that must get it."""
+        return [
+            device
+            for device in self.users[event["user"]]
+            if device.group != event["group"] and event["vault"] in device.vaults
+        ]
+
+    def tell(self, device: Device, event: dict[str, Any], **changes: Any) -> None:
+        """Send it to one device, asked for or not."""
+        body = {"event": event["event"], "vault": event["vault"], "data": event["data"], **changes}
+        broadcast([device.connection], encode(body), text=True)
+
+    def nothing(self, event: dict[str, Any]) -> None:
+        """No fault: this must pass."""
+        super().deliver(event)
+
+    def lose(self, event: dict[str, Any]) -> None:
+        """One device isn't told."""
+        for device in self.told(event)[1:]:
+            self.tell(device, event)
+
+    def repeat(self, event: dict[str, Any]) -> None:
+        """One device is told twice."""
+        super().deliver(event)
+        self.tell(self.told(event)[0], event)
+
+    def lose_and_repeat(self, event: dict[str, Any]) -> None:
+        """One device is told twice, another isn't told: the sum is right."""
+        for device in self.told(event)[1:]:
+            self.tell(device, event)
+        self.tell(self.told(event)[-1], event)
+
+    def wrong_user(self, event: dict[str, Any]) -> None:
+        """Another user's device is told as well."""
+        super().deliver(event)
+        other = next(user for user in self.users if user != event["user"])
+        self.tell(next(iter(self.users[other])), event)
+
+    def echo(self, event: dict[str, Any]) -> None:
+        """The device that made the change is told as well."""
+        super().deliver({key: value for key, value in event.items() if key != "group"})
+
+    def wrong_vault(self, event: dict[str, Any]) -> None:
+        """A device that doesn't want the vault is told as well."""
+        super().deliver(event)
+        for device in self.users[event["user"]]:
+            if event["vault"] not in device.vaults:
+                self.tell(device, event)
+
+    def alter(self, event: dict[str, Any]) -> None:
+        """The contents change on the way."""
+        super().deliver(event | {"data": event["data"] | {"content": "tampered"}})
+
+    def leak(self, event: dict[str, Any]) -> None:
+        """Devices learn the origin group."""
+        for device in self.told(event):
+            self.tell(device, event, group=event["group"])
+
+    def swap(self, event: dict[str, Any]) -> None:
+        """It comes after all others of its batch."""
+        asyncio.get_running_loop().call_soon(super().deliver, event)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(FaultyPeer))

@@ -1,0 +1,32 @@
+"""Keeps the README's tables and plots what the last run said: nothing is copied by hand."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.tables import scenario_tables, setting_line, target_table
+
+README = Path(__file__).resolve().parent / "README.md"
+PLOTS = README.parent / "results"
+
+
+def update(record: dict[str, Any]) -> None:
+    """Write the tables between the README's markers and draw the plots."""
+    text = README.read_text()
+    sections = {name: scenario_tables(record, name) for name in record["scenarios"]}
+    sections["setting"] = setting_line(record)
+    sections["targets"] = target_table(record)
+    for name, section in sections.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        text = pattern.sub(lambda _match, new=f"{begin}\n{section}\n{end}": new, text)  # type: ignore[misc]
+    README.write_text(text)
+    try:
+        from benchmarks.plots import draw  # noqa: PLC0415 - an extra that a run can do without
+    except ImportError:
+        click.echo("no plots: matplotlib is missing; install with: pip install -e '.[bench]'", err=True)
+        return
+    for path in draw(record, PLOTS):
+        click.echo(f"drawn: {path.relative_to(README.parent.parent)}", err=True)

@@ -1,0 +1,164 @@
+"""``localful-ws publish``: tell a daemon of events."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from io import BufferedIOBase
+from typing import Any, cast
+
+import click
+import httpx
+
+from localful_ws.cli.addresses import INTERNAL, internal_url
+from localful_ws.cli.ndjson import LineError, parse_json, read_batches
+from localful_ws.cli.options import find_settings, setting_options
+from localful_ws.settings import SettingsError
+
+_SETTINGS = ("publisher-key", "publisher-key-file", "max-batch")
+_TIMEOUT = 30.0
+_QUIET_SECONDS = 2.0
+"""How long publishing may take before it tells of its progress, and how often it then does."""
+
+
+class _PublishFailedError(click.ClickException):
+    """The server refused a publish, or there was none.
+
+    Attributes:
+        index: Which event of a batch was to blame, if one was.
+    """
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+@click.command()
+@click.argument("event")
+@click.argument("data", required=False)
+@click.option("--user", metavar="ID", help="the user whose devices may hear of it")
+@click.option("--vault", metavar="ID", help="the vault it is about; for vault and data events")
+@click.option("--group", metavar="ID", help="the token group that made the change and is not told")
+@click.option(
+    "--url",
+    metavar="URL",
+    envvar="LOCALFUL_WS_PUBLISH_URL",
+    help="the daemon's internal port  [from internal-host and internal-port: http://127.0.0.1:42103]",
+)
+@setting_options(_SETTINGS)
+def publish(
+    *,
+    event: str,
+    data: str | None,
+    user: str | None,
+    vault: str | None,
+    group: str | None,
+    url: str | None,
+) -> None:
+    """Publish EVENT with DATA, which is JSON, or - to read it from standard input.
+
+    If EVENT is -, standard input holds whole events, a line of JSON each: {"event": "item-create",
+    "user": "u1", "vault": "v1", "data": {}}. They are published in batches, in order.
+    """
+    values = find_settings(_SETTINGS + INTERNAL)
+    if values["publisher_key"] is None:
+        raise SettingsError(
+            "publisher-key is missing: set publisher-key or publisher-key-file, the same as for the daemon."
+        )
+    base = url if url is not None else internal_url(values)
+    with _connect(base, values["publisher_key"]) as client:
+        if event == "-":
+            if data is not None or user is not None or vault is not None or group is not None:
+                raise click.UsageError("With - each line is a whole event; leave out everything else.")
+            _publish_lines(client, values["max_batch"], time.monotonic)
+            return
+        if user is None:
+            raise click.UsageError("Say with --user whose devices may hear of it.")
+        head = {"event": event, "user": user, "vault": vault, "group": group}
+        _report(_post(client, _single(head, data)))
+
+
+def _connect(base: str, key: str) -> httpx.Client:
+    try:
+        # Proxies are for the world outside; the key must not go to one.
+        return httpx.Client(
+            base_url=base,
+            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+            timeout=_TIMEOUT,
+            trust_env=False,
+        )
+    except (httpx.InvalidURL, ValueError):
+        raise click.UsageError("The --url is malformed.") from None
+
+
+def _single(head: dict[str, str | None], data: str | None) -> bytes:
+    given = {key: value for key, value in head.items() if value is not None}
+    body = json.dumps(given).encode()
+    if data is None:
+        return body
+    text = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
+    try:
+        parse_json(text)
+    except ValueError:
+        raise click.UsageError("DATA is not JSON; a text needs its quotes: '\"text\"'.") from None
+    # As it was written: to parse it and write it again would change numbers.
+    return body[:-1] + b',"data":' + text + b"}"
+
+
+def _publish_lines(client: httpx.Client, max_batch: int, clock: Callable[[], float]) -> None:
+    accepted = 0
+    speak_at = clock() + _QUIET_SECONDS
+    try:
+        for batch in read_batches(cast("BufferedIOBase", sys.stdin.buffer), max_batch):
+            try:
+                accepted += _post(client, batch.body)
+            except _PublishFailedError as error:
+                first, last = batch.lines[0], batch.lines[-1]
+                place, message = f"Lines {first} to {last}", error.message
+                if error.index is not None and error.index < len(batch.lines):
+                    place = f"Line {batch.lines[error.index]}"
+                    message = message.removeprefix(f"events[{error.index}]: ")
+                elif first == last:
+                    place = f"Line {first}"
+                raise click.ClickException(f"{place}: {message} {_sum(accepted)} before.") from None
+            if clock() >= speak_at:
+                click.echo(f"{_sum(accepted)} so far.", err=True)
+                speak_at = clock() + _QUIET_SECONDS
+    except LineError as error:
+        raise click.ClickException(f"{error} {_sum(accepted)} before.") from None
+    _report(accepted)
+
+
+def _post(client: httpx.Client, body: bytes) -> int:
+    try:
+        response = client.post("/v1/events", content=body)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise _PublishFailedError(f"No answer from {client.base_url}: {reason}.") from None
+    answer = _parse_object(response.content)
+    if response.status_code == 202 and isinstance(answer.get("accepted"), int):
+        accepted: int = answer["accepted"]
+        return accepted
+    message = answer.get("message")
+    context = answer.get("context")
+    index = context.get("index") if isinstance(context, dict) else None
+    raise _PublishFailedError(
+        message if isinstance(message, str) else f"The server answered with HTTP {response.status_code}.",
+        index if isinstance(index, int) else None,
+    )
+
+
+def _parse_object(content: bytes) -> dict[str, Any]:
+    try:
+        parsed = parse_json(content)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _report(accepted: int) -> None:
+    click.echo(f"{_sum(accepted)}.")
+
+
+def _sum(accepted: int) -> str:
+    return "1 event was accepted" if accepted == 1 else f"{accepted} events were accepted"

@@ -1,0 +1,94 @@
+"""`open_client`: a device that lives as long as a block of code."""
+
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NoReturn
+
+import trio
+
+from localful_ws.client.client import Client, ClientOptions, GetToken
+from localful_ws.client.endpoint import open_stream as open_network_stream
+from localful_ws.client.endpoint import parse_endpoint
+from localful_ws.client.status import Status, Timeouts
+
+
+def open_client(
+    url: str,
+    get_token: GetToken,
+    *,
+    vaults: Iterable[str] = (),
+    timeouts: Timeouts | None = None,
+    buffered_events: int = 1024,
+    max_message_bytes: int = 1024 * 1024,
+    ssl_context: ssl.SSLContext | None = None,
+    on_status: Callable[[Status], None] | None = None,
+    open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
+    draw: Callable[[], float] = random.random,
+) -> AbstractAsyncContextManager[Client]:
+    """Be a device as long as the ``async with`` block lasts.
+
+    Entering the block does not wait for the server: iterate, or call `Client.wait_ready`.
+
+    Args:
+        url: Where the server is: ``ws://…`` or ``wss://…``.
+        get_token: Gives an access token, at once or awaited. Called before each connection and when the
+            server asks for a renewal. It may raise `TokenUnavailableError` to be asked again later; whatever
+            else it raises before a connection ends the client.
+        vaults: The vaults whose data events are wanted.
+        timeouts: How long to wait for what.
+        buffered_events: Events that may wait to be iterated over. When they are so many, no more is read from
+            the connection, and a server that runs out of patience closes it.
+        max_message_bytes: The largest message taken from the server.
+        ssl_context: Whom to trust with ``wss``; None trusts whom the system trusts.
+        on_status: Called when the connection comes and goes. It must not raise.
+        open_stream: How to connect, if not over the network.
+        draw: Draws a number from 0 to 1, for the jitter of reconnections.
+
+    Raises:
+        ValueError: If the URL is none.
+    """
+    endpoint = parse_endpoint(url)
+    options = ClientOptions(
+        endpoint=endpoint,
+        get_token=get_token,
+        open_stream=open_stream or (lambda: open_network_stream(endpoint, ssl_context)),
+        timeouts=timeouts or Timeouts(),
+        buffered_events=buffered_events,
+        max_message_bytes=max_message_bytes,
+        on_status=on_status or _ignore,
+        draw=draw,
+    )
+    return _run_client(options, tuple(vaults))
+
+
+@asynccontextmanager
+async def _run_client(options: ClientOptions, vaults: tuple[str, ...]) -> AsyncIterator[Client]:
+    client = Client(options, vaults)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            try:
+                yield client
+            finally:
+                await client.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # What the block raised leaves it as it was, not in a group.
+        if len(group.exceptions) == 1:
+            _raise_alone(group.exceptions[0])
+        raise
+
+
+def _ignore(_: Status) -> None:
+    pass
+
+
+def _raise_alone(error: BaseException) -> NoReturn:
+    """Raise what was in a group without the group as its context."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context

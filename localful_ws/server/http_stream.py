@@ -1,0 +1,69 @@
+"""The stream that Hypercorn is given for one HTTP connection.
+
+Hypercorn's Trio worker leaves three things open that a TCP connection can do to it; they are settled here.
+"""
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+_UNREAD_SECONDS = 10.0
+
+
+class HttpStream:
+    """A TCP stream for Hypercorn's `TCPServer`.
+
+    - Hypercorn keeps a connection that the client closed until its keep-alive time is over. Here the end of
+      what is received ends its ``context``, which exists for this connection only.
+    - It shields what it sends from cancellation. Here a client that takes nothing for 10 s is dropped.
+    - It may close a connection in the middle of sending an answer. Here that looks to the sender like any
+      other connection that is gone.
+
+    Args:
+        stream: The connection.
+        context: Hypercorn's context of this connection.
+
+    Attributes:
+        socket: The connection's socket, from which Hypercorn takes the addresses.
+    """
+
+    __slots__ = ("_context", "_stream", "socket")
+
+    def __init__(self, stream: trio.SocketStream, context: WorkerContext) -> None:
+        self.socket = stream.socket
+        self._context = context
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive; see `trio.abc.ReceiveStream.receive_some`."""
+        received: bytes | bytearray = b""
+        try:
+            received = await self._stream.receive_some(max_bytes)
+        finally:
+            if not received:
+                await self._context.terminated.set()
+        return received
+
+    async def send_all(self, data: bytes) -> None:
+        """Send; see `trio.abc.SendStream.send_all`.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is gone or its client doesn't read.
+        """
+        if not data:  # Hypercorn ends every answer with it
+            return
+        with trio.move_on_after(_UNREAD_SECONDS):
+            try:
+                await self._stream.send_all(data)
+            except trio.BusyResourceError:
+                raise trio.BrokenResourceError("The connection is being closed.") from None
+            return
+        await trio.aclose_forcefully(self._stream)
+        raise trio.BrokenResourceError("The client does not read.")
+
+    async def send_eof(self) -> None:
+        """Say that nothing more comes; see `trio.abc.HalfCloseableStream.send_eof`."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close; see `trio.abc.AsyncResource.aclose`."""
+        await self._stream.aclose()

@@ -1,0 +1,1 @@
+"""Tests of the sans-IO core: tables, and a Hypothesis state machine."""

@@ -1,0 +1,94 @@
+"""What Hypercorn is spared: clients that leave, that don't read, and closes in the middle of an answer."""
+
+from typing import Any, cast
+
+import pytest
+import trio
+from attrs import define, field
+from hypercorn.trio.worker_context import WorkerContext
+
+from localful_ws.server.http_stream import HttpStream
+
+
+@define
+class FakeTcp:
+    """A TCP connection whose ends are where the test put them."""
+
+    socket: object = None
+    arriving: list[bytes | Exception] = field(factory=list)
+    taken: list[bytes] = field(factory=list)
+    refusal: Exception | None = None
+    reads: bool = True
+    closed: bool = False
+    sends_eof: bool = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        arrived = self.arriving.pop(0)
+        if isinstance(arrived, Exception):
+            raise arrived
+        return arrived[:max_bytes]
+
+    async def send_all(self, data: bytes) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        if not self.reads:
+            await trio.sleep_forever()
+        self.taken.append(data)
+
+    async def send_eof(self) -> None:
+        self.sends_eof = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def wrap(tcp: FakeTcp) -> tuple[HttpStream, WorkerContext]:
+    context = WorkerContext(None)
+    return HttpStream(cast("Any", tcp), context), context
+
+
+async def test_passes_on_what_comes_and_goes() -> None:
+    tcp = FakeTcp(arriving=[b"GET"])
+    stream, context = wrap(tcp)
+    assert await stream.receive_some(2) == b"GE"
+    await stream.send_all(b"HTTP/1.1 ")
+    await stream.send_all(b"")
+    await stream.send_all(b"200")
+    assert tcp == FakeTcp(taken=[b"HTTP/1.1 ", b"200"])
+    await stream.send_eof()
+    assert tcp == FakeTcp(taken=[b"HTTP/1.1 ", b"200"], sends_eof=True)
+    await stream.aclose()
+    assert tcp.closed
+    assert not context.terminated.is_set()
+
+
+async def test_the_end_of_what_is_received_ends_the_context() -> None:
+    stream, context = wrap(FakeTcp(arriving=[b"GET", b""]))
+    await stream.receive_some()
+    assert not context.terminated.is_set()
+    assert await stream.receive_some() == b""
+    assert context.terminated.is_set()
+
+
+@pytest.mark.parametrize("error", [trio.BrokenResourceError, trio.ClosedResourceError])
+async def test_a_connection_that_breaks_ends_the_context(error: type[Exception]) -> None:
+    stream, context = wrap(FakeTcp(arriving=[error()]))
+    with pytest.raises(error):
+        await stream.receive_some()
+    assert context.terminated.is_set()
+
+
+async def test_a_client_that_does_not_read_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
+    tcp = FakeTcp(reads=False)
+    stream, _ = wrap(tcp)
+    began = trio.current_time()
+    with pytest.raises(trio.BrokenResourceError), trio.CancelScope(shield=True):
+        await stream.send_all(b"HTTP/1.1 ")
+    assert trio.current_time() - began == 10.0
+    assert tcp.closed
+
+
+async def test_a_close_in_the_middle_of_an_answer() -> None:
+    stream, _ = wrap(FakeTcp(refusal=trio.BusyResourceError()))
+    with pytest.raises(trio.BrokenResourceError):
+        await stream.send_all(b"HTTP/1.1 ")
