@@ -8,7 +8,7 @@ from benchmarks.servers import SERVERS
 from benchmarks.targets import judge
 
 OURS = ("localful-lean", "localful-trio-websocket")
-SHORT = {"localful-lean": "lean", "localful-trio-websocket": "trio-websocket"}
+"""Whose ratios are shown: the first that was measured."""
 
 
 @attrs.frozen
@@ -105,28 +105,19 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def scenario_tables(record: dict[str, Any], scenario: str) -> str:
-    """All of a scenario: figures, then ratios of the daemon to each peer."""
+    """All of a scenario: figures, and the ratios of the daemon to each of the others."""
     servers = record["scenarios"][scenario]
+    ours = next((name for name in OURS if servers.get(name, {}).get("median")), None)
     parts = []
     for caption, columns in columns_of(scenario, servers):
         rows = [["server", *(column.header for column in columns)]]
-        ratios = [["ratio", *(column.header for column in columns if column.compared)]]
         for name, figures in servers.items():
-            label = SERVERS[name].label + (" (FAILED)" if figures["failures"] else "")
-            values = [figures["median"].get(column.metric) for column in columns]
-            if any(value is not None for value in values):
-                rows.append([label, *map(number, values)])
-        for ours in OURS:
-            for name in servers:
-                if ours in servers and name != ours and (name not in OURS or ours == OURS[0]):
-                    row = ratio_row(servers, ours, name, columns)
-                    if row is not None:
-                        ratios.append(row)
-        parts.append(
-            f"{caption.format(**record['sizes'])} (median of {record['alternations']}):\n\n{aligned(rows)}"
-        )
-        if len(ratios) > 1:
-            parts.append(aligned(ratios))
+            if any(column.metric in figures["median"] for column in columns):
+                label = SERVERS[name].label + (" (FAILED)" if figures["failures"] else "")
+                rows.append([label, *(cell(servers, ours, name, column) for column in columns)])
+        brackets = f"; in brackets, {SERVERS[ours].label} ÷ it" if ours else ""
+        title = f"{caption.format(**record['sizes'])} (median of {record['alternations']}{brackets}):"
+        parts.append(f"{title}\n\n{aligned(rows)}")
     notes = [f"- {SERVERS[name].label}: {SERVERS[name].note}." for name in servers if SERVERS[name].note]
     failures = [
         f"- FAILED: {name}: {line}" for name, figures in servers.items() for line in figures["failures"]
@@ -134,18 +125,13 @@ def scenario_tables(record: dict[str, Any], scenario: str) -> str:
     return "\n\n".join([*parts, "\n".join([*notes, *failures])]).strip()
 
 
-def ratio_row(
-    servers: dict[str, Any], ours: str, other: str, columns: tuple[Column, ...]
-) -> list[str] | None:
-    """How much of the other's cost ours is."""
-    cells = []
-    for column in columns:
-        if column.compared:
-            mine, theirs = (servers[name]["median"].get(column.metric) for name in (ours, other))
-            cells.append(f"{mine / theirs:.2f}" if mine is not None and theirs else "-")
-    if set(cells) <= {"-"}:
-        return None
-    return [f"{SHORT[ours]} ÷ {SERVERS[other].label}", *cells]
+def cell(servers: dict[str, Any], ours: str | None, name: str, column: Column) -> str:
+    """A figure, and how much of it ours is."""
+    value = servers[name]["median"].get(column.metric)
+    mine = servers[ours]["median"].get(column.metric) if ours else None
+    if not column.compared or name == ours or not value or mine is None:
+        return number(value)
+    return f"{number(value)} ({mine / value:.2f})"
 
 
 def target_table(record: dict[str, Any]) -> str:

@@ -240,6 +240,8 @@ def test_an_impossible_value_is_refused_in_a_sentence(option: str, written: obje
         ("jwt-secret", "thirty-one-bytes-thirty-one-byt"),
         ("jwt-secret", 12345678901234567890123456789012),
         ("jwks-url", "ftp://user:password@api.example/jwks"),
+        ("jwks-url", "https://user:password@api.example:port/jwks"),
+        ("jwks-url", "https://user:password@[api.example/jwks"),
         ("engine", "postgres://user:password@db"),
         ("engine", "redis://user:password@cache:6379"),
     ],

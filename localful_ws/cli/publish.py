@@ -80,15 +80,18 @@ def publish(
 
 def _connect(base: str, key: str) -> httpx.Client:
     try:
-        # Proxies are for the world outside; the key must not go to one.
-        return httpx.Client(
-            base_url=base,
-            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-            timeout=_TIMEOUT,
-            trust_env=False,
-        )
-    except (httpx.InvalidURL, ValueError):
-        raise click.UsageError("The --url is malformed.") from None
+        url = httpx.URL(base)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise click.UsageError("--url must begin with http:// or https:// and name a host.")
+    # Proxies are for the world outside; the key must not go to one.
+    return httpx.Client(
+        base_url=url,
+        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        timeout=_TIMEOUT,
+        trust_env=False,
+    )
 
 
 def _single(head: dict[str, str | None], data: str | None) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import trio
 from attrs import frozen
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
+from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, WebSocketConnection
 from wsproto.utilities import LocalProtocolError as WebSocketMisuseError
 
 from localful_ws.client.codec import ReceivedEvent
@@ -180,9 +180,12 @@ class Client:
                 try:
                     with trio.CancelScope() as self._talk:
                         decision = await self._converse(websocket.connection, nursery)
+                    await websocket.say_goodbye(_close_code(decision), self._timeouts.close)
+                except ConnectionClosed as closed:
+                    decision = self._closed(closed.reason)
                 finally:
                     self._talk = None
-                    await websocket.close(_close_code(decision), self._timeouts.close)
+                    await websocket.drop()
                     nursery.cancel_scope.cancel()
         except* ConnectionRejected as rejections:
             rejection = _first(rejections)
@@ -210,14 +213,6 @@ class Client:
                 if message is None:
                     return self._lost("The server did not answer in time.")
                 await self._take(message, to_renew)
-        except ConnectionClosed as closed:
-            if closed.reason is None:
-                return self._lost("The connection broke.")
-            return self._lost(
-                "The server closed the connection.",
-                code=closed.reason.code,
-                reason=closed.reason.reason or "",
-            )
         except ServerMessageError as error:
             return self._conversation.server_misbehaved(error)
 
@@ -289,6 +284,11 @@ class Client:
     def _tell_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+    def _closed(self, reason: CloseReason | None) -> Decision:
+        if reason is None:
+            return self._lost("The connection broke.")
+        return self._lost("The server closed the connection.", code=reason.code, reason=reason.reason or "")
 
     def _lost(self, message: str, *, code: int | None = LOST, reason: str = "") -> Decision:
         return self._conversation.connection_lost(code, reason, message, self._options.draw())

@@ -39,7 +39,7 @@ def open_client(
         vaults: The vaults whose data events are wanted.
         timeouts: How long to wait for what.
         buffered_events: Events that may wait to be iterated over. When they are so many, no more is read from
-            the connection, and a server that runs out of patience closes it.
+            the connection; if that goes on for long, it is given up from one side or the other and made anew.
         max_message_bytes: The largest message taken from the server.
         ssl_context: Whom to trust with ``wss``; None trusts whom the system trusts.
         on_status: Called when the connection comes and goes. It must not raise.

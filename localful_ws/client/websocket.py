@@ -22,14 +22,14 @@ class WebSocket:
     connection: WebSocketConnection
     stream: trio.abc.Stream
 
-    async def close(self, code: CloseCode, timeout: float) -> None:  # noqa: ASYNC109 - one bound, used twice
-        """Say goodbye if that is still possible, for at most ``timeout`` seconds; then close the stream."""
-        try:
-            with trio.move_on_after(timeout):
-                await self.connection.aclose(code, code.reason)
-        finally:
-            # trio-websocket leaves the stream open when the other side closes first.
-            await trio.aclose_forcefully(self.stream)
+    async def say_goodbye(self, code: CloseCode, patience: float) -> None:
+        """Close with this code, and wait for the answer for at most ``patience`` seconds."""
+        with trio.move_on_after(patience):
+            await self.connection.aclose(code, code.reason)
+
+    async def drop(self) -> None:
+        """Close the stream, which trio-websocket leaves open when the other side closes first."""
+        await trio.aclose_forcefully(self.stream)
 
 
 async def open_websocket(

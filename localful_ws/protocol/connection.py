@@ -1,8 +1,8 @@
 """One device's connection, without any I/O: what it may say, what it is told, when it ends.
 
-Push in what happened; each input returns, in order, what is to be done about it. Nothing here waits, reads a
-clock or knows a socket. Times are seconds on one clock of the caller's that never runs backwards; token expiries
-are Unix seconds, so the caller's clock must read Unix seconds too.
+Push in what happened; each input returns, in order, what is to be done about it. Nothing here waits, reads
+a clock or knows a socket. Times are seconds on one clock of the caller's that never runs backwards; token
+expiries are Unix seconds, so the caller's clock must read Unix seconds too.
 """
 
 from enum import Enum
@@ -144,7 +144,7 @@ class Connection:
     def receive_text(self, text: str, now: float) -> tuple[Action, ...]:
         """Take a text message from the device.
 
-        A message handed in is taken to have come in time: only `time_passed` ends the wait for authentication.
+        A message handed in has come in time: only `time_passed` ends the wait for authentication.
 
         Raises:
             LocalProtocolError: If a token is still being verified.

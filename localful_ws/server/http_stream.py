@@ -1,19 +1,22 @@
 """The stream that Hypercorn is given for one HTTP connection.
 
-Hypercorn's Trio worker leaves three things open that a TCP connection can do to it; they are settled here.
+Hypercorn's Trio worker leaves open what some clients do to a TCP connection; it is settled here.
 """
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 _UNREAD_SECONDS = 10.0
+# More than any answer takes that a client may still wait for when it has closed its own direction.
+_AFTERMATH_SECONDS = 30.0
 
 
 class HttpStream:
     """A TCP stream for Hypercorn's `TCPServer`.
 
-    - Hypercorn keeps a connection that the client closed until its keep-alive time is over. Here the end of
-      what is received ends its ``context``, which exists for this connection only.
+    - Hypercorn keeps a connection that the client closed until its keep-alive time is over, and one that was
+      upgraded to HTTP/2 for ever. Here the end of what is received ends its ``context``, which exists for
+      this connection only; 30 s later what is left is cancelled.
     - It shields what it sends from cancellation. Here a client that takes nothing for 10 s is dropped.
     - It may close a connection in the middle of sending an answer. Here that looks to the sender like any
       other connection that is gone.
@@ -21,16 +24,18 @@ class HttpStream:
     Args:
         stream: The connection.
         context: Hypercorn's context of this connection.
+        scope: What all of the connection runs in.
 
     Attributes:
         socket: The connection's socket, from which Hypercorn takes the addresses.
     """
 
-    __slots__ = ("_context", "_stream", "socket")
+    __slots__ = ("_context", "_scope", "_stream", "socket")
 
-    def __init__(self, stream: trio.SocketStream, context: WorkerContext) -> None:
+    def __init__(self, stream: trio.SocketStream, context: WorkerContext, scope: trio.CancelScope) -> None:
         self.socket = stream.socket
         self._context = context
+        self._scope = scope
         self._stream = stream
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -41,6 +46,7 @@ class HttpStream:
         finally:
             if not received:
                 await self._context.terminated.set()
+                self._scope.deadline = trio.current_time() + _AFTERMATH_SECONDS
         return received
 
     async def send_all(self, data: bytes) -> None:

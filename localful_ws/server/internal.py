@@ -166,10 +166,11 @@ async def serve_internal(
     async def serve_connection(stream: trio.SocketStream) -> None:
         context = WorkerContext(None)
         contexts.add(context)
-        # TCPServer takes any stream; only its annotation says TLS.
-        http_stream = cast("trio.SSLStream[trio.SocketStream]", HttpStream(stream, context))
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), http_stream)
+            with trio.CancelScope() as scope:
+                # TCPServer takes any stream; only its annotation says TLS.
+                http_stream = cast("trio.SSLStream[trio.SocketStream]", HttpStream(stream, context, scope))
+                await TCPServer(wrapped, config, context, ConnectionState({}), http_stream)
         except Exception as error:
             _log.warning("an internal connection failed", errors=_kinds(error))
         finally:

@@ -137,7 +137,8 @@ def _read_file(raw: object) -> Path:
 def _read_url(raw: object) -> str:
     url = _read_text(raw)
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url:
+    # To look at the port is to check it.
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url or parts.port == 0:
         raise ValueError
     return url
 

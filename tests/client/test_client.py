@@ -335,6 +335,19 @@ async def test_a_connection_that_breaks_is_made_again(
     assert server.statuses[1] == Disconnected(1006, "", "The server closed the connection.", 1.0)
 
 
+async def test_a_frame_that_is_none_ends_it(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    async def garble(peer: Peer) -> None:
+        await peer.authenticate()
+        await peer.stream.send_all(b"\xff" * 8)
+        await peer.wait_closed()
+
+    server = ScriptedServer(nursery, [garble])
+    async with server.client() as client:
+        with pytest.raises(ClosedByServerError) as caught:
+            await anext(client)
+    assert (caught.value.code, trio.current_time()) == (1002, 0)
+
+
 async def test_pauses_grow_while_there_is_no_server(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     refused = OSError("connection refused")
     server = ScriptedServer(nursery, [refused, refused, refused, closing(4412, "slow-consumer"), stay])

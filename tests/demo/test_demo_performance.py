@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 import pytest
@@ -35,7 +36,7 @@ def daemon_pid(output: str) -> int:
     return int(found[1])
 
 
-def test_demo_with_a_real_daemon():
+def test_demo_with_a_real_daemon() -> None:
     # What the operator has set must not get in the way.
     theirs = {"LOCALFUL_WS_PORT": "nonsense", "LOCALFUL_WS_CONFIG": "/nowhere"}
     done = subprocess.run(
@@ -72,7 +73,7 @@ def in_shell(*commands: str) -> tuple[str, ...]:
     return ("sh", "-e", "-c", "\n".join(commands))
 
 
-def test_kept_daemon_is_there_for_the_printed_commands_until_interrupted():
+def test_kept_daemon_is_there_for_the_printed_commands_until_interrupted() -> None:
     with kept_demo() as (demo, said):
         printed = [
             line.strip() for line in said.partition("Go on by hand")[2].splitlines() if "    " in line[:4]
@@ -137,7 +138,7 @@ async def failure_of(command: tuple[str, ...]) -> BaseException:
     raise AssertionError("The demo did not fail.")
 
 
-async def test_daemon_that_ends_at_once():
+async def test_daemon_that_ends_at_once() -> None:
     error = await failure_of((sys.executable, "-c", "import sys; sys.exit('no room on this machine')"))
     assert isinstance(error, DemoError)
     assert error.exit_code == 1
@@ -145,20 +146,20 @@ async def test_daemon_that_ends_at_once():
     assert "no room on this machine" in error.message
 
 
-async def test_daemon_that_does_not_listen(monkeypatch):
+async def test_daemon_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("localful_ws.demo.daemon.START_SECONDS", 0.1)
     error = await failure_of((sys.executable, "-c", "import signal; signal.pause()"))
     assert isinstance(error, DemoError)
     assert "does not listen" in error.message
 
 
-async def test_daemon_that_takes_no_connections():
+async def test_daemon_that_takes_no_connections() -> None:
     error = await failure_of(silent_daemon(accept="[listening.close() for listening in sockets]"))
     assert isinstance(error, DemoError)
     assert error.message.startswith("Ada's laptop can't connect: ")
 
 
-async def test_signal_ends_it_early(capsys):
+async def test_signal_ends_it_early(capsys: pytest.CaptureFixture[str]) -> None:
     error = await failure_of(
         silent_daemon(accept="sockets[0].accept(); os.kill(os.getppid(), signal.SIGTERM)")
     )
@@ -174,18 +175,18 @@ def audience() -> list[DemoDevice]:
     return devices
 
 
-def test_check_passes_what_is_right():
+def test_check_passes_what_is_right() -> None:
     performance.check(audience())
 
 
-def test_check_finds_what_is_missing():
+def test_check_finds_what_is_missing() -> None:
     devices = audience()
     del devices[1].received[0]
     with pytest.raises(DemoError, match=r"Ada's phone did not get user-update\."):
         performance.check(devices)
 
 
-def test_check_finds_what_is_not_for_a_device():
+def test_check_finds_what_is_not_for_a_device() -> None:
     devices = audience()
     devices[2].received.append(changes()[5].delivered())
     with pytest.raises(DemoError, match=r"Bob's tablet got item-create, which is not for it\."):
@@ -193,14 +194,14 @@ def test_check_finds_what_is_not_for_a_device():
 
 
 @pytest.mark.parametrize("spoil", [list.reverse, lambda received: received.append(received[-1])])
-def test_check_finds_another_order_and_repeats(spoil):
+def test_check_finds_another_order_and_repeats(spoil: Callable[[list[dict[str, Any]]], object]) -> None:
     devices = audience()
     spoil(devices[1].received)
     with pytest.raises(DemoError, match="another order"):
         performance.check(devices)
 
 
-def test_environment_has_only_our_settings():
+def test_environment_has_only_our_settings() -> None:
     made = environment({"PATH": "/bin", "LOCALFUL_WS_JWKS_URL": "https://elsewhere.example"})
     assert made["PATH"] == "/bin"
     assert "LOCALFUL_WS_JWKS_URL" not in made

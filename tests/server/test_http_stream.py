@@ -1,5 +1,6 @@
 """What Hypercorn is spared: clients that leave, that don't read, and closes in the middle of an answer."""
 
+import math
 from typing import Any, cast
 
 import pytest
@@ -42,14 +43,14 @@ class FakeTcp:
         self.closed = True
 
 
-def wrap(tcp: FakeTcp) -> tuple[HttpStream, WorkerContext]:
-    context = WorkerContext(None)
-    return HttpStream(cast("Any", tcp), context), context
+def wrap(tcp: FakeTcp) -> tuple[HttpStream, WorkerContext, trio.CancelScope]:
+    context, scope = WorkerContext(None), trio.CancelScope()
+    return HttpStream(cast("Any", tcp), context, scope), context, scope
 
 
 async def test_passes_on_what_comes_and_goes() -> None:
     tcp = FakeTcp(arriving=[b"GET"])
-    stream, context = wrap(tcp)
+    stream, context, scope = wrap(tcp)
     assert await stream.receive_some(2) == b"GE"
     await stream.send_all(b"HTTP/1.1 ")
     await stream.send_all(b"")
@@ -60,27 +61,36 @@ async def test_passes_on_what_comes_and_goes() -> None:
     await stream.aclose()
     assert tcp.closed
     assert not context.terminated.is_set()
+    assert scope.deadline == math.inf
 
 
-async def test_the_end_of_what_is_received_ends_the_context() -> None:
-    stream, context = wrap(FakeTcp(arriving=[b"GET", b""]))
-    await stream.receive_some()
-    assert not context.terminated.is_set()
-    assert await stream.receive_some() == b""
-    assert context.terminated.is_set()
+async def test_the_end_of_what_is_received_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stream, context, scope = wrap(FakeTcp(arriving=[b"GET", b""]))
+    with scope:
+        await stream.receive_some()
+        await trio.sleep(3600)
+        assert not context.terminated.is_set()
+        assert await stream.receive_some() == b""
+        assert context.terminated.is_set()
+        began = trio.current_time()
+        await trio.sleep_forever()
+    assert trio.current_time() - began == 30.0
 
 
 @pytest.mark.parametrize("error", [trio.BrokenResourceError, trio.ClosedResourceError])
-async def test_a_connection_that_breaks_ends_the_context(error: type[Exception]) -> None:
-    stream, context = wrap(FakeTcp(arriving=[error()]))
+async def test_a_connection_that_breaks_ends(error: type[Exception]) -> None:
+    stream, context, scope = wrap(FakeTcp(arriving=[error()]))
     with pytest.raises(error):
         await stream.receive_some()
     assert context.terminated.is_set()
+    assert scope.deadline == pytest.approx(trio.current_time() + 30, abs=5)
 
 
 async def test_a_client_that_does_not_read_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
     tcp = FakeTcp(reads=False)
-    stream, _ = wrap(tcp)
+    stream, _, _ = wrap(tcp)
     began = trio.current_time()
     with pytest.raises(trio.BrokenResourceError), trio.CancelScope(shield=True):
         await stream.send_all(b"HTTP/1.1 ")
@@ -89,6 +99,6 @@ async def test_a_client_that_does_not_read_is_dropped(autojump_clock: trio.testi
 
 
 async def test_a_close_in_the_middle_of_an_answer() -> None:
-    stream, _ = wrap(FakeTcp(refusal=trio.BusyResourceError()))
+    stream, _, _ = wrap(FakeTcp(refusal=trio.BusyResourceError()))
     with pytest.raises(trio.BrokenResourceError):
         await stream.send_all(b"HTTP/1.1 ")

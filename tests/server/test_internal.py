@@ -538,7 +538,7 @@ class TestServing:
 
     async def test_http_2_is_turned_away(self) -> None:
         preface_and_settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-        get_root_on_stream_1 = bytes.fromhex("000003010500000001828684")
+        get_root_on_stream_1 = bytes.fromhex("000006010500000001828684410178")
         go_away = bytes.fromhex("000008070000000000")
         async with serving(make_app(FakeNode())) as served:
             answered = await served.talk(preface_and_settings, get_root_on_stream_1)
