@@ -69,6 +69,8 @@ class Device:
 
     def drop(self) -> None:
         """Vanish without a goodbye, and without leaving a port in TIME_WAIT."""
+        if self.sock.fileno() < 0:
+            return  # it had lost its connection before
         self.client.unwatch(self.sock)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.close()

@@ -43,6 +43,8 @@ class Record:
 
     alternations: int
     quick: bool
+    complete: bool
+    """Whether all scenarios and all servers were asked for."""
     sizes: Sizes
     skipped: dict[str, str] = attrs.field(factory=dict)
     series: dict[str, dict[str, Series]] = attrs.field(factory=dict)
@@ -84,12 +86,12 @@ class Record:
         }
 
     def save(self) -> Path:
-        """Write the file of this run, and `latest.json` if nothing failed and the run was not a quick one."""
+        """Write the file of this run, and `latest.json` if it was whole, of full size, and nothing failed."""
         RESULTS.mkdir(exist_ok=True)
         kind = "-quick" if self.quick else ""
         path = RESULTS / f"{self.started:%Y%m%dT%H%M%SZ}{kind}.json"
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        if not self.quick and not self.failed():
+        if self.complete and not self.quick and not self.failed():
             shutil.copyfile(path, LATEST)
         return path
 

@@ -136,14 +136,24 @@ def cell(servers: dict[str, Any], ours: str | None, name: str, column: Column) -
 
 def target_table(record: dict[str, Any]) -> str:
     """What it must show, and what it shows."""
+    if record["quick"]:
+        return "A quick run is too small to be judged."
+    verdicts = judge(record)
     rows = [["what", "against", "at most", "measured", ""]]
-    for verdict in judge(record):
-        measured = "-" if verdict.ratio is None else f"{verdict.ratio:.2f}"
-        word = {True: "yes", False: "NO", None: "not measured"}[verdict.holds]
-        rows.append(
-            [verdict.target.what, verdict.target.against, f"{verdict.target.limit:g}", measured, word]
-        )
-    return aligned(rows)
+    rows += [
+        [
+            verdict.target.what,
+            verdict.target.against,
+            f"{verdict.target.limit:g}",
+            f"{verdict.ratio:.2f}",
+            "yes" if verdict.holds else "NO",
+        ]
+        for verdict in verdicts
+        if verdict.ratio is not None
+    ]
+    missing = sum(verdict.ratio is None for verdict in verdicts)
+    tail = f"Not measured in this run: {missing} of {len(verdicts)}."
+    return "\n\n".join([*([aligned(rows)] if len(rows) > 1 else []), *([tail] if missing else [])])
 
 
 def setting_line(record: dict[str, Any]) -> str:

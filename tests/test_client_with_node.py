@@ -83,6 +83,7 @@ async def test_a_restart_is_survived(autojump_clock: MockClock, transport: str) 
     async with open_world(transport) as world, client_of(world, statuses, vaults=["v1"]) as client:
         await client.wait_ready()
         await world.node.drain(2)
+        await trio.testing.wait_all_tasks_blocked()
         assert isinstance(statuses[-1], Disconnected)
         assert (statuses[-1].code, statuses[-1].reason) == (1001, "server-shutdown")
         await trio.sleep(11)

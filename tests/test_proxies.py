@@ -1,4 +1,4 @@
-"""The README's configurations of nginx and Caddy, where they are installed: a device connects through them."""
+"""The configurations of nginx and Caddy in the README, where they are installed: a device gets through."""
 
 import os
 import shutil

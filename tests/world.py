@@ -1,23 +1,26 @@
 """A whole daemon without sockets: a node, and devices on memory streams under Trio's clock."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import trio
 import trio.testing
 from attrs import Factory, define, field
+from raw_device import RawDevice
+from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from localful_ws.engine.memory import MemoryEngine
+from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.clock import Clock
 from localful_ws.server.node import Node
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
-from localful_ws.tokens import mint_token
+from localful_ws.tokens import TokenVerifier, mint_token
 
 SECRET = b"a secret of at least thirty-two bytes"
 PUBLISHER_KEY = "the-key-of-the-publisher"
@@ -25,6 +28,10 @@ STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
 TRANSPORTS = sorted(ACCEPTERS)
+
+StreamPair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
+"""Makes two ends. ``trio.testing.memory_stream_pair`` takes whatever is sent, ``lockstep_stream_pair`` nothing
+that the other end is not just receiving."""
 
 
 def make_settings(**changes: Any) -> Settings:
@@ -95,13 +102,23 @@ async def settle() -> None:
 
 @define(eq=False)
 class World:
-    """A running node and what a test does to it."""
+    """A running node and what a test does to it.
+
+    Attributes:
+        node: The node.
+        nursery: Where the devices' own tasks run.
+        connections: Where the node's connections are served.
+        settings: The node's settings.
+        began: When the world began, on Trio's clock.
+        log: What the node logged. At the end there may be no failures in it but those that `take_failures` took.
+    """
 
     node: Node
     nursery: trio.Nursery
     connections: trio.Nursery
     settings: Settings
     began: float
+    log: list[MutableMapping[str, Any]]
 
     def now(self) -> float:
         """Seconds since the world began."""
@@ -111,6 +128,35 @@ class World:
         """Mint an access token for now."""
         return mint_token(SECRET, user, group, ttl, self.node.clock.now(), **claims)
 
+    def failures(self) -> list[MutableMapping[str, Any]]:
+        """What the node logged as a failure."""
+        return [entry for entry in self.log if entry["log_level"] not in ("debug", "info")]
+
+    def take_failures(self) -> list[str]:
+        """What was logged as a failure, and is expected: the sentences."""
+        failures = self.failures()
+        self.log[:] = [entry for entry in self.log if entry not in failures]
+        return [failure["event"] for failure in failures]
+
+    def closes(self) -> dict[str, int]:
+        """How many connections ended for which reason."""
+        return {reason: count for reason, count in self.node.metrics.closes.items() if count}
+
+    def plug_in(self, make_pair: StreamPair = trio.testing.memory_stream_pair) -> trio.abc.Stream:
+        """Connect without a handshake; returns the device's end."""
+        near, far = make_pair()
+        self.connections.start_soon(self.node.serve_stream, far)
+        return near
+
+    async def raw(self, *data: bytes, make_pair: StreamPair = trio.testing.memory_stream_pair) -> RawDevice:
+        """Connect a device that sends ``data`` as it is, and keeps what it gets."""
+        device = RawDevice(self.plug_in(make_pair), self.now)
+        self.nursery.start_soon(device.read)
+        if data:
+            await device.send(b"".join(data))
+        await settle()
+        return device
+
     async def open(
         self,
         *,
@@ -118,14 +164,14 @@ class World:
         subprotocols: Sequence[str] = (),
         path: str = "/v1/sync",
         read: bool = True,
+        make_pair: StreamPair = trio.testing.memory_stream_pair,
     ) -> TestDevice:
         """Connect a device that has yet to authenticate.
 
         Raises:
             ConnectionRejected: If the handshake is refused.
         """
-        near, far = trio.testing.memory_stream_pair()
-        self.connections.start_soon(self.node.serve_stream, far)
+        near = self.plug_in(make_pair)
         socket = await wrap_client_stream(
             self.nursery,
             cast("trio.SocketStream", near),
@@ -151,10 +197,17 @@ class World:
         assert device.take()[0]["event"] == "authenticated"
         return device
 
+    def decode(self, body: bytes) -> list[Event]:
+        """Read the body of a publish as the internal port does."""
+        return decode_publish_body(body, self.settings.publish_limits())
+
+    def decode_events(self, events: Sequence[dict[str, Any]]) -> list[Event]:
+        """Read events as the internal port does."""
+        return self.decode(json.dumps({"events": events}).encode())
+
     async def publish(self, *events: dict[str, Any]) -> int:
         """Publish as the internal port does, and let everything that follows happen."""
-        body = json.dumps({"events": events}).encode()
-        accepted = await self.node.publish(decode_publish_body(body, self.settings.publish_limits()))
+        accepted = await self.node.publish(self.decode_events(events))
         await settle()
         return accepted
 
@@ -166,13 +219,26 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(transport: str = "lean", **changes: Any) -> AsyncIterator[World]:
-    """Run a node for the length of the block."""
+async def open_world(
+    transport: str = "lean", *, verifier: TokenVerifier | None = None, **changes: Any
+) -> AsyncIterator[World]:
+    """Run a node for the length of the block.
+
+    Args:
+        transport: The setting of this name.
+        verifier: In place of the one that the settings describe.
+        changes: Settings.
+    """
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
     engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
-    node = Node(settings, clock, build_verifier(settings, clock.now), engine, ACCEPTERS[transport])
-    async with trio.open_nursery() as nursery:
-        connections = await nursery.start(node.run)
-        yield World(node, nursery, connections, settings, trio.current_time())
-        nursery.cancel_scope.cancel()
+    verifier = verifier or build_verifier(settings, clock.now)
+    node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
+    with capture_logs() as log:
+        async with trio.open_nursery() as nursery:
+            connections = await nursery.start(node.run)
+            world = World(node, nursery, connections, settings, trio.current_time(), log)
+            yield world
+            nursery.cancel_scope.cancel()
+    failures = world.failures()
+    assert failures == []

@@ -53,6 +53,8 @@ class DaemonProcess:
     ports: dict[str, int] = Factory(dict)
     _log: deque[str] = field(factory=lambda: deque(maxlen=5))
     _changed: trio.Event = field(factory=trio.Event)
+    # Set when the log has been read to its end as well, so that its last words are there.
+    _ended: trio.Event = field(factory=trio.Event)
 
     @property
     def websocket_port(self) -> int:
@@ -78,6 +80,7 @@ class DaemonProcess:
                 for line in lines:
                     self._note(line.decode(errors="replace"))
         await self._process.wait()
+        self._ended.set()
         self._changed.set()
 
     async def wait_listening(self) -> None:
@@ -87,7 +90,7 @@ class DaemonProcess:
             DemoError: If it ends instead, or takes too long.
         """
         with trio.move_on_after(START_SECONDS) as waiting:
-            while len(self.ports) < len(_LISTENERS) and self._process.returncode is None:
+            while len(self.ports) < len(_LISTENERS) and not self._ended.is_set():
                 await self._changed.wait()
         if waiting.cancelled_caught:
             raise DemoError(f"The daemon does not listen after {START_SECONDS:g} s.{self._last_words()}")

@@ -1,6 +1,7 @@
 """Every code this protocol closes a connection with (spec/protocol.md, "Close codes")."""
 
 from enum import Enum, IntEnum
+from typing import Self
 
 
 class Reconnect(Enum):
@@ -23,7 +24,7 @@ class CloseCode(IntEnum):
     reason: str
     reconnect: Reconnect
 
-    def __new__(cls, code: int, reason: str, reconnect: Reconnect) -> "CloseCode":
+    def __new__(cls, code: int, reason: str, reconnect: Reconnect) -> Self:
         """Make a member that is its number and knows its word."""
         member = int.__new__(cls, code)
         member._value_ = code

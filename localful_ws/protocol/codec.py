@@ -5,6 +5,7 @@ The standard library parses the JSON and one cattrs converter structures it. cat
 """
 
 import json
+import sys
 from typing import Any, NoReturn
 
 from cattrs import Converter
@@ -44,8 +45,10 @@ def decode_device_message(text: str) -> DeviceMessage:
         raw = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise MessageError("The message is nested too deeply.") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise MessageError(f"The message is not JSON: {error}.") from None
+    except ValueError:  # from int(), for a number of thousands of digits
+        raise MessageError("The message has a number that can't be read.") from None
     if not isinstance(raw, dict):
         raise MessageError("The message must be a JSON object with an event key.")
     event = raw.get("event")
@@ -72,7 +75,7 @@ def encode_server_message(message: ServerMessage) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise MessageError(f"The message is not JSON: {name} is not a JSON number.")
 
 
 def _is_text(value: object, *, at_least: int, at_most: int | None) -> bool:
@@ -110,7 +113,8 @@ def _structure_vaults(value: object, _: object) -> tuple[str, ...]:
         raise MessageError("vaults must be a list of vault ids.")
     if not all(_is_text(vault, at_least=1, at_most=MAX_ID) for vault in value):
         raise MessageError(f"every vault id in vaults must be a string of 1 to {MAX_ID} characters.")
-    return tuple(dict.fromkeys(value))
+    # Interned, the devices of a user share one copy, and a subscription is searched by identity.
+    return tuple(dict.fromkeys(map(sys.intern, value)))
 
 
 def _make_converter() -> Converter:

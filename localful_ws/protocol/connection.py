@@ -8,12 +8,12 @@ expiries are Unix seconds, so the caller's clock must read Unix seconds too.
 from enum import Enum
 from typing import Final
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from localful_ws.protocol.close_codes import CloseCode
 from localful_ws.protocol.codec import decode_device_message
 from localful_ws.protocol.errors import LocalProtocolError, MessageError
-from localful_ws.protocol.events import Event, EventKind, EventName
+from localful_ws.protocol.events import Event, EventName
 from localful_ws.protocol.messages import (
     Authenticate,
     Authenticated,
@@ -42,7 +42,7 @@ class Limits:
     auth_timeout: float = 3.0
     renewal_window: float = 60.0
     max_vaults: int = 1000
-    message_rate: Rate = Rate(30, 10.0)
+    message_rate: Rate = Factory(lambda: Rate(30, 10.0))
 
 
 @frozen
@@ -100,6 +100,9 @@ class Rejection:
 
 
 _NOTHING: Final[tuple[Action, ...]] = ()
+# Looked up for each device and event; from here it costs a third of what the enum takes.
+_AUTHENTICATED: Final = State.AUTHENTICATED
+_DELIVER: Final = Verdict.DELIVER
 # Up to this many vaults a tuple is smaller than a dict and searched as fast.
 _SMALL_SUBSCRIPTION: Final = 8
 
@@ -112,7 +115,7 @@ class Connection:
         now: The moment the WebSocket opened.
     """
 
-    __slots__ = ("_deadline", "_limits", "_pending", "_rate", "_session", "_vaults", "state")
+    __slots__ = ("_deadline", "_group", "_limits", "_pending", "_rate", "_session", "_user", "_vaults", "state")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.AWAITING_AUTH
@@ -121,6 +124,9 @@ class Connection:
         self._deadline: float | None = now + limits.auth_timeout
         self._pending: Authenticate | None = None
         self._session: Session | None = None
+        # The session's, within reach of `wants`; None while not authenticated.
+        self._user: str | None = None
+        self._group: str | None = None
         # Either way an ordered collection that answers `in`.
         self._vaults: tuple[str, ...] | dict[str, None] = ()
 
@@ -173,8 +179,8 @@ class Connection:
         return self._refuse(CloseCode.BAD_MESSAGE, "Messages are text, not binary.")
 
     def accept_session(self, session: Session, now: float) -> tuple[Action, ...]:
-        """Say that the token holds: the one asked about by `VerifyToken`, or one that came with the handshake."""
-        if self.state is State.CLOSED:
+        """Say that the token holds: the one `VerifyToken` asked about, or one that came with the handshake."""
+        if self._expects_no_session():
             return _NOTHING
         message, self._pending = self._pending, None
         message_id = message.id if message is not None else None
@@ -182,6 +188,7 @@ class Connection:
             return self._forbid("A renewal needs a token of the same user.", message_id)
         self.state = next_state(self.state, Happening.SESSION_ACCEPTED)
         self._session = session
+        self._user, self._group = session.user, session.group
         if message is not None and message.vaults is not None:
             self._subscribe_to(message.vaults)
         self._deadline = self._renewal_time(session, now)
@@ -203,7 +210,7 @@ class Connection:
         Before authentication this closes the connection. A renewal that fails changes nothing, unless the
         session is revoked.
         """
-        if self.state is State.CLOSED:
+        if self._expects_no_session():
             return _NOTHING
         message, self._pending = self._pending, None
         message_id = message.id if message is not None else None
@@ -218,7 +225,7 @@ class Connection:
         return self._decline(rejection.code.reason, rejection.message, message_id)
 
     def time_passed(self, now: float) -> tuple[Action, ...]:
-        """Do what is due at ``now``: end the wait for authentication, ask for a renewal, expire the session."""
+        """Do what is due at ``now``: end the wait for authentication, ask for a renewal, end the session."""
         if self._deadline is None or now < self._deadline:
             return _NOTHING
         if self._session is None:
@@ -234,15 +241,15 @@ class Connection:
         The conditions (spec/protocol.md, "Who gets an event"): the event's user is the session's; the origin
         group is not the session's; and a data event is of a vault in the subscription.
         """
-        if self.state is not State.AUTHENTICATED or self._session is None:
+        if self.state is not _AUTHENTICATED:
             return Verdict.NOT_AUTHENTICATED
-        if event.user != self._session.user:
+        if event.user != self._user:
             return Verdict.OTHER_USER
-        if event.group == self._session.group:
+        if event.group == self._group:
             return Verdict.ECHO
-        if event.name.kind is EventKind.DATA and event.vault not in self._vaults:
+        if event.content_of is not None and event.content_of not in self._vaults:
             return Verdict.NOT_SUBSCRIBED
-        return Verdict.DELIVER
+        return _DELIVER
 
     def event_passed(self, event: Event) -> tuple[Action, ...]:
         """Take note that an event was delivered, or would have been but for its origin or the subscription.
@@ -267,6 +274,10 @@ class Connection:
         """Take note that the device closed, or that the connection broke. May be called again."""
         if self.state is not State.CLOSED:
             self._end(Happening.CONNECTION_LOST, CloseCode.NORMAL)
+
+    def _expects_no_session(self) -> bool:
+        # Before authentication a session may also come from the handshake, without a message.
+        return self.state is State.CLOSED or (self.state is State.AUTHENTICATED and self._pending is None)
 
     def _receive_authenticate(self, message: Authenticate) -> tuple[Action, ...]:
         if message.vaults is not None and len(message.vaults) > self._limits.max_vaults:

@@ -2,6 +2,7 @@
 
 import json
 from enum import Enum
+from typing import Self
 
 from attrs import field, frozen
 
@@ -24,7 +25,7 @@ class EventName(Enum):
 
     kind: EventKind
 
-    def __new__(cls, name: str, kind: EventKind) -> "EventName":
+    def __new__(cls, name: str, kind: EventKind) -> Self:
         """Make a member whose value is the name on the wire."""
         member = object.__new__(cls)
         member._value_ = name
@@ -54,6 +55,7 @@ class Event:
         vault: The vault it happened in; present exactly for vault and data events.
         group: The origin group: the token group that made the change and is not told of it.
         data: What the publisher gave, as JSON text in UTF-8; it is passed on untouched.
+        content_of: The vault that a device must subscribe to in order to get it; None if it need not.
     """
 
     name: EventName
@@ -61,6 +63,11 @@ class Event:
     vault: str | None = None
     group: str | None = None
     data: bytes = field(default=b"null", repr=False)
+    content_of: str | None = field(init=False, repr=False, eq=False)
+
+    @content_of.default
+    def _content_of(self) -> str | None:
+        return self.vault if self.name.kind is EventKind.DATA else None
 
     def __attrs_post_init__(self) -> None:
         """Refuse an event that cannot be.

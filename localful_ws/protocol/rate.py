@@ -7,7 +7,7 @@ from attrs import define, frozen
 
 @frozen
 class Rate:
-    """So many messages in so many seconds: all of them may come at once, then the allowance grows back evenly."""
+    """So many messages in so many seconds: all may come at once, then the allowance grows back evenly."""
 
     messages: int
     seconds: float
@@ -24,7 +24,7 @@ class RateLimit:
     full_at: float = 0.0
 
     def allow(self, rate: Rate, now: float) -> bool:
-        """Take one message at ``now`` (seconds); False if it comes over the rate, which then takes nothing."""
+        """Take one message at ``now`` (seconds); False, and nothing is taken, if it comes over the rate."""
         cost = rate.seconds / rate.messages
         full_at = max(self.full_at, now) + cost
         # Every sum is rounded in its last place, at Unix times a quarter of a microsecond; all the roundings

@@ -1,4 +1,6 @@
-"""The states of a connection and the one table of what may happen in each (spec/protocol.md, "Connection life").
+"""The states of a connection and the one table of what may happen in each.
+
+It is in spec/protocol.md, "Connection life".
 
 What is not in the table cannot happen: looking it up raises `LocalProtocolError`. The state diagram in the
 specification is generated from the table.

@@ -31,6 +31,7 @@ from localful_ws.server.transport.base import Transport, TransportClosedError
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
+_DELIVER = Verdict.DELIVER  # compared with for every device and event
 
 
 class DeviceHost(Protocol):
@@ -65,12 +66,22 @@ class Device:
         transport: The open WebSocket.
     """
 
-    __slots__ = ("_appointment", "_core", "_end", "_host", "_ping_due", "_pong_due", "_transport")
+    __slots__ = (
+        "_appointment",
+        "_core",
+        "_end",
+        "_host",
+        "_ping_due",
+        "_pong_due",
+        "_send_frame",
+        "_transport",
+    )
 
     def __init__(self, host: DeviceHost, transport: Transport) -> None:
         now = host.clock.now()
         self._host = host
         self._transport = transport
+        self._send_frame = transport.sender()
         self._core = Connection(host.limits, now)
         self._appointment: Appointment | None = None
         self._ping_due = now + host.ping_interval
@@ -118,9 +129,9 @@ class Device:
     def offer(self, event: Event, frame: bytes) -> Verdict:
         """Send the frame of an event if this device wants it; says what was decided."""
         verdict = self._core.wants(event)
-        if verdict is Verdict.DELIVER:
+        if verdict is _DELIVER:
             try:
-                self._transport.send(frame)
+                self._send_frame(frame)
             except OutboxFullError:
                 self._close_slow_consumer()
             except Exception:
@@ -198,7 +209,7 @@ class Device:
 
     def _send(self, frame: bytes) -> None:
         try:
-            self._transport.send(frame)
+            self._send_frame(frame)
         except OutboxFullError:
             self._close_slow_consumer()
 

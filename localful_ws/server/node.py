@@ -146,6 +146,8 @@ class Node:
         device = Device(self, transport)
         self._devices.add(device)
         self.metrics.connections_opened += 1
+        if self.draining:  # its handshake was under way when that began
+            device.close(CloseCode.SERVER_SHUTDOWN)
         try:
             await device.run(session)
         finally:
@@ -327,16 +329,15 @@ class Node:
         self.draining = True
         with trio.move_on_after(seconds):
             await self._close_spread(tuple(self._devices), seconds / 2)
-            for device in tuple(self._devices):  # those that came while the others were told
-                device.close(CloseCode.SERVER_SHUTDOWN)
-            if self._devices:
+            while self._devices:
+                self._all_gone = trio.Event()
                 await self._all_gone.wait()
 
     async def _close_spread(self, devices: Sequence[Device], seconds: float) -> None:
         steps = max(1, min(len(devices), math.ceil(seconds * _CLOSINGS_A_SECOND)))
         started = trio.current_time()
         for step in range(steps):
+            if step:
+                await trio.sleep_until(started + seconds * step / steps)
             for device in devices[step::steps]:
                 device.close(CloseCode.SERVER_SHUTDOWN)
-            if devices:
-                await trio.sleep_until(started + seconds * (step + 1) / steps)

@@ -51,8 +51,18 @@ class OutboxPolicy:
 
 class _State(Enum):
     OPEN = "open"
+    FINISHED = "finished"
+    """The last frame is written; what waits is still sent."""
     BROKEN = "broken"
     CLOSED = "closed"
+
+
+# Looked up for every frame that is sent.
+_OPEN = _State.OPEN
+
+
+def _send_nothing(_frame: bytes) -> int:
+    return 0
 
 
 class Outbox(trio.abc.Stream):
@@ -66,12 +76,13 @@ class Outbox(trio.abc.Stream):
         heard: Set whenever bytes came from the device; whoever wants to know resets it.
     """
 
-    __slots__ = ("_bytes", "_policy", "_queue", "_state", "_stream", "_tcp", "heard")
+    __slots__ = ("_bytes", "_policy", "_queue", "_send_now", "_state", "_stream", "_tcp", "heard")
 
     def __init__(self, stream: trio.abc.Stream, policy: OutboxPolicy) -> None:
         self._stream = stream
         self._policy = policy
         self._tcp = stream if isinstance(stream, TcpStream) else None
+        self._send_now: Callable[[bytes], int] = _send_nothing if self._tcp is None else self._tcp.socket.send
         # None while nothing waits. An event in the queue is set when everything before it is gone.
         self._queue: deque[bytes | memoryview | trio.Event] | None = None
         self._bytes = 0
@@ -83,39 +94,40 @@ class Outbox(trio.abc.Stream):
         """How many bytes wait to be sent."""
         return self._bytes
 
-    def write(self, frame: bytes, *, last: bool = False) -> None:
+    def write(self, frame: bytes) -> None:
         """Send a whole frame now, or queue it, without waiting.
 
-        On a stream that is broken or closed it is dropped: whoever reads from the stream is told.
-
-        Args:
-            frame: The bytes to send.
-            last: Whether it is queued however much is waiting, as a close frame is.
+        After the last frame, and on a stream that is broken or closed, it is dropped: whoever reads from the
+        stream is told.
 
         Raises:
             OutboxFullError: If it would have to wait and the outbox is full. Nothing of it was sent.
         """
+        if self._state is not _OPEN:
+            return
         queue = self._queue
-        if queue is not None:
-            policy = self._policy
-            if not last and (len(queue) >= policy.max_events or self._bytes + len(frame) > policy.max_bytes):
-                raise OutboxFullError
+        if queue is None:
+            try:
+                sent = self._send_now(frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._stop(_State.BROKEN)
+                return
+            if sent != len(frame):
+                self._queue = deque()
+                self._enqueue(self._queue, memoryview(frame)[sent:] if sent else frame)
+                self._policy.start_soon(self._flush)
+        elif len(queue) < self._policy.max_events and self._bytes + len(frame) <= self._policy.max_bytes:
             self._enqueue(queue, frame)
-        elif self._state is _State.OPEN:
-            sent = 0
-            if self._tcp is not None:
-                try:
-                    sent = self._tcp.socket.send(frame)
-                except BlockingIOError:
-                    pass
-                except OSError:
-                    self._stop(_State.BROKEN)
-                    return
-                if sent == len(frame):
-                    return
-            self._queue = deque()
-            self._enqueue(self._queue, memoryview(frame)[sent:] if sent else frame)
-            self._policy.start_soon(self._flush)
+        else:
+            raise OutboxFullError
+
+    def write_last(self, frame: bytes) -> None:
+        """Like `write`, for a close frame: it is queued however much is waiting, and no frame follows it."""
+        self._write_unlimited(frame)
+        if self._state is _OPEN:
+            self._state = _State.FINISHED
 
     def discard_waiting(self) -> None:
         """Forget what waits, except the rest of a frame that the device has already got the beginning of."""
@@ -140,20 +152,13 @@ class Outbox(trio.abc.Stream):
             trio.ClosedResourceError: If it was closed.
         """
         await trio.lowlevel.checkpoint()
-        if self._state is _State.OPEN:
-            self.write(bytes(data), last=True)
-            if self._queue is not None:
-                gone = trio.Event()
-                self._queue.append(gone)
-                await gone.wait()
-        if self._state is _State.BROKEN:
-            raise trio.BrokenResourceError
-        if self._state is _State.CLOSED:
-            raise trio.ClosedResourceError
+        self._write_unlimited(bytes(data))
+        await self._wait_sent()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until what waits is gone."""
-        await self.send_all(b"")
+        """Wait until all that waits is gone; raises what `send_all` raises."""
+        await trio.lowlevel.checkpoint()
+        await self._wait_sent()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive from the device; see `trio.abc.ReceiveStream`."""
@@ -171,6 +176,22 @@ class Outbox(trio.abc.Stream):
         """Close the stream. What still waits is lost."""
         self._stop(_State.CLOSED)
         await self._stream.aclose()
+
+    def _write_unlimited(self, frame: bytes) -> None:
+        if self._queue is None:
+            self.write(frame)
+        elif self._state is _OPEN:
+            self._enqueue(self._queue, frame)
+
+    async def _wait_sent(self) -> None:
+        if self._queue is not None:
+            sent = trio.Event()
+            self._queue.append(sent)
+            await sent.wait()
+        if self._state is _State.BROKEN:
+            raise trio.BrokenResourceError
+        if self._state is _State.CLOSED:
+            raise trio.ClosedResourceError
 
     def _enqueue(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview) -> None:
         queue.append(frame)

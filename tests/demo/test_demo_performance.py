@@ -113,17 +113,18 @@ def test_kept_daemon_is_there_for_the_printed_commands_until_interrupted() -> No
 SILENT_DAEMON = """
 import json, os, signal, socket, sys
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-for name, listening in zip(("websocket", "internal"), sockets):
-    line = {"event": "listening", "listener": name, "port": listening.getsockname()[1]}
-    print(json.dumps(line), file=sys.stderr, flush=True)
-ACCEPT
+ports = [listening.getsockname()[1] for listening in sockets]
+FIRST
+for name, port in zip(("websocket", "internal"), ports):
+    print(json.dumps({"event": "listening", "listener": name, "port": port}), file=sys.stderr, flush=True)
+THEN
 signal.pause()
 """
 
 
-def silent_daemon(*, accept: str) -> tuple[str, ...]:
-    """A daemon that says where it listens, and then does nothing but this."""
-    return (sys.executable, "-c", SILENT_DAEMON.replace("ACCEPT", accept))
+def silent_daemon(*, first: str = "", then: str = "") -> tuple[str, ...]:
+    """A daemon that says where it listens, and does nothing but what it is told to before and after."""
+    return (sys.executable, "-c", SILENT_DAEMON.replace("FIRST", first).replace("THEN", then))
 
 
 async def failure_of(command: tuple[str, ...]) -> BaseException:
@@ -154,15 +155,13 @@ async def test_daemon_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_daemon_that_takes_no_connections() -> None:
-    error = await failure_of(silent_daemon(accept="[listening.close() for listening in sockets]"))
+    error = await failure_of(silent_daemon(first="[listening.close() for listening in sockets]"))
     assert isinstance(error, DemoError)
     assert error.message.startswith("Ada's laptop can't connect: ")
 
 
 async def test_signal_ends_it_early(capsys: pytest.CaptureFixture[str]) -> None:
-    error = await failure_of(
-        silent_daemon(accept="sockets[0].accept(); os.kill(os.getppid(), signal.SIGTERM)")
-    )
+    error = await failure_of(silent_daemon(then="sockets[0].accept(); os.kill(os.getppid(), signal.SIGTERM)"))
     assert isinstance(error, click.Abort)
     assert not is_alive(daemon_pid(capsys.readouterr().out))
 

@@ -3,6 +3,7 @@
 An idle connection has no second task, no channel and no lock, and nothing is left of the handshake.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -40,6 +41,7 @@ class _State(Enum):
     CLOSING = "closing"
     """Our close frame is written; the device's is awaited."""
     CLOSED = "closed"
+    """Nothing that comes is looked at any more."""
 
 
 class LeanWebSocket(Transport):
@@ -64,7 +66,7 @@ class LeanWebSocket(Transport):
 
     async def receive(self) -> str | bytes:
         """See `Transport.receive`."""
-        while True:
+        while self._state is not _State.CLOSED:
             for event in self._frames.events():
                 if isinstance(event, Message):
                     message = self._assemble(event)
@@ -77,11 +79,11 @@ class LeanWebSocket(Transport):
                 elif isinstance(event, CloseConnection):
                     raise TransportClosedError(await self._receive_close(event))
             await self._receive_bytes()
+        raise TransportClosedError("connection-lost")
 
-    def send(self, frame: bytes) -> None:
-        """See `Transport.send`."""
-        if self._state is _State.OPEN:
-            self._outbox.write(frame)
+    def sender(self) -> Callable[[bytes], None]:
+        """See `Transport.sender`: the outbox itself, which takes nothing after a close frame."""
+        return self._outbox.write
 
     def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
         """See `Transport.close`."""
@@ -89,8 +91,7 @@ class LeanWebSocket(Transport):
             self._state = _State.CLOSING
             if drop_waiting:
                 self._outbox.discard_waiting()
-            frame = bytes(self._frames.send(CloseConnection(code=code, reason=code.reason)))
-            self._outbox.write(frame, last=True)
+            self._outbox.write_last(bytes(self._frames.send(CloseConnection(code=code, reason=code.reason))))
 
     def abort(self) -> None:
         """See `Transport.abort`."""
@@ -111,7 +112,10 @@ class LeanWebSocket(Transport):
         if self._parts is None and part.message_finished:
             message = data
         else:
-            self._parts = [*(self._parts or ()), data]
+            if self._parts is None:
+                self._parts = [data]
+            elif data:  # parts without content could come without end
+                self._parts.append(data)
             if not part.message_finished:
                 return None
             message = _join(self._parts)
@@ -155,6 +159,7 @@ class LeanWebSocket(Transport):
         # wsproto says so in the same words when it could not make sense of the bytes. It reads no further.
         code = _MALFORMED.get(event.code, CloseCode.PROTOCOL_ERROR)
         self.close(code)
+        self._state = _State.CLOSED
         await _linger(self._outbox, self._host)
         return code.reason
 
@@ -188,8 +193,9 @@ async def accept_lean(stream: trio.abc.Stream, host: TransportHost, judge: Judge
 
 
 async def _send_last(outbox: Outbox, data: bytes, host: TransportHost) -> None:
+    outbox.write_last(data)
     with trio.move_on_after(host.close_timeout), suppress(*_BROKEN):
-        await outbox.send_all(data)
+        await outbox.wait_send_all_might_not_block()
 
 
 async def _linger(outbox: Outbox, host: TransportHost) -> None:

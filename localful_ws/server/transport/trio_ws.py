@@ -32,13 +32,16 @@ class _ReaderBoundary:
     """Stands in for the nursery in which trio-websocket starts a connection's reader.
 
     The reader raises on some malformed handshakes. That ends this connection and nothing else.
+
+    Attributes:
+        ended: Called when the reader ends.
     """
 
-    __slots__ = ("_boundary", "_ended")
+    __slots__ = ("_boundary", "ended")
 
     def __init__(self, boundary: Boundary, ended: Callable[[], object]) -> None:
         self._boundary = boundary
-        self._ended = ended
+        self.ended = ended
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         """Start the reader in the shared nursery."""
@@ -50,19 +53,28 @@ class _ReaderBoundary:
         except Exception as error:
             _log.debug("a connection's reader failed", error=type(error).__name__)
         finally:
-            self._ended()
+            self.ended()
 
 
 class TrioWebSocket(Transport):
     """A trio-websocket connection over an `Outbox`."""
 
-    __slots__ = ("_closed", "_connection", "_host", "_outbox")
+    __slots__ = ("_closed", "_closing", "_connection", "_host", "_outbox", "_reader")
 
-    def __init__(self, connection: WebSocketConnection, outbox: Outbox, host: TransportHost) -> None:
+    def __init__(
+        self,
+        connection: WebSocketConnection,
+        reader: _ReaderBoundary,
+        outbox: Outbox,
+        host: TransportHost,
+    ) -> None:
         self._connection = connection
+        self._reader = reader
         self._outbox = outbox
         self._host = host
-        self._closed: trio.Event | None = None  # from `close` on; set when it is complete
+        # From `close` on: set when it is complete, and what bounds it.
+        self._closed: trio.Event | None = None
+        self._closing: trio.CancelScope | None = None
 
     async def receive(self) -> str | bytes:
         """See `Transport.receive`."""
@@ -74,25 +86,29 @@ class TrioWebSocket(Transport):
         limit = self._host.max_message_bytes
         if isinstance(message, str) and len(message) * 4 > limit and len(message.encode()) > limit:
             self.close(CloseCode.MESSAGE_TOO_BIG)
-            await self._wait_closed()
+            with trio.move_on_after(self._host.close_timeout):
+                await self._wait_closed()
             raise TransportClosedError(CloseCode.MESSAGE_TOO_BIG.reason)
         return message
 
-    def send(self, frame: bytes) -> None:
-        """See `Transport.send`."""
-        if self._closed is None and self._connection.closed is None:
-            self._outbox.write(frame)
+    def sender(self) -> Callable[[bytes], None]:
+        """See `Transport.sender`."""
+        return self._send
 
     def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
         """See `Transport.close`."""
         if self._closed is None:
             self._closed = trio.Event()
+            self._closing = trio.CancelScope()
             if drop_waiting:
                 self._outbox.discard_waiting()
-            self._host.boundary.start_soon(self._close, code, self._closed)
+            self._host.boundary.start_soon(self._close, code, self._closed, self._closing)
 
     def abort(self) -> None:
         """See `Transport.abort`."""
+        if self._closing is not None:
+            # Its reader may have failed, on a ping after our close frame for one; nobody else would end the wait.
+            self._closing.cancel()
         self._host.boundary.start_soon(trio.aclose_forcefully, self._outbox)
 
     def take_heard(self) -> bool:
@@ -100,9 +116,14 @@ class TrioWebSocket(Transport):
         heard, self._outbox.heard = self._outbox.heard, False
         return heard
 
-    async def _close(self, code: CloseCode, closed: trio.Event) -> None:
+    def _send(self, frame: bytes) -> None:
+        if self._closed is None and self._connection.closed is None:
+            self._outbox.write(frame)
+
+    async def _close(self, code: CloseCode, closed: trio.Event, closing: trio.CancelScope) -> None:
         try:
-            await self._connection.aclose(code, code.reason)
+            with closing:
+                await self._connection.aclose(code, code.reason)
         finally:
             await trio.aclose_forcefully(self._outbox)
             closed.set()
@@ -122,9 +143,13 @@ class TrioWebSocket(Transport):
             await self._closed.wait()
 
     async def _linger(self) -> None:
-        # trio-websocket has sent its close frame and reads no more. Were the socket closed with bytes of the
-        # message still unread, the kernel would reset it, and the device might never see the close frame.
+        # trio-websocket has sent its close frame and reads no more, but for once. Were the socket closed with
+        # bytes of the message still unread, the kernel would reset it, and the device might never see the close
+        # frame.
+        reader_ended = trio.Event()
+        self._reader.ended = reader_ended.set
         with trio.move_on_after(self._host.close_timeout):
+            await reader_ended.wait()
             try:
                 while await self._outbox.receive_some(_RECEIVE_BYTES):
                     pass
@@ -155,5 +180,5 @@ async def accept_trio_websocket(
             await request.reject(answer.status, extra_headers=list(answer.headers), body=answer.body)
             return None
         connection = await request.accept(subprotocol=answer.subprotocol)
-        return TrioWebSocket(connection, outbox, host)
+        return TrioWebSocket(connection, reader, outbox, host)
     return None

@@ -1,0 +1,23 @@
+"""What the tests of the whole node share."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+from world import TRANSPORTS, World, open_world
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each of the transports in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def world(transport: str, autojump_clock: MockClock) -> AsyncIterator[World]:
+    """A node with the settings that `world.make_settings` makes, for tests that ask for the clock as well."""
+    assert trio.lowlevel.current_clock() is autojump_clock, "without it as an argument, time is real"
+    async with open_world(transport) as world:
+        yield world

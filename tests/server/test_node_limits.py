@@ -1,0 +1,260 @@
+"""What a device may not have more of, and what it costs the others when it tries: nothing."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from raw_device import BINARY, CONTINUATION, PING, TEXT, RawDevice, close, frame, handshake, text
+from trio.testing import MockClock
+from world import World, open_world, settle
+
+from localful_ws.protocol import Rate
+
+UPDATE = {"event": "user-update", "user": "ada"}
+
+
+async def stuck_device(world: World, user: str = "ada") -> tuple[trio.abc.Stream, RawDevice]:
+    """A device that reads its `authenticated`, and nothing more until it is told to.
+
+    On a lockstep stream nothing is sent that is not just being received.
+    """
+    near = world.plug_in(trio.testing.lockstep_stream_pair)
+    device = RawDevice(near, world.now)
+    await near.send_all(handshake(f"Authorization: Bearer {world.token(user)}"))
+    while not device.messages:
+        device.received += await near.receive_some(100)
+    return near, device
+
+
+# --- how many ---
+
+
+async def test_connections_of_one_user(transport: str, autojump_clock: MockClock) -> None:
+    async with open_world(transport, max_connections_per_user=2) as world:
+        first = await world.device("ada", "g1")
+        await world.device("ada", "g1")
+        third = await world.open()
+        await third.say({"event": "authenticate", "token": world.token("ada"), "id": "x"})
+        assert [(message["code"], message["id"]) for message in third.messages] == [("too-many", "x")]
+        assert third.closed == (4429, "too-many")
+        await first.say({"event": "authenticate", "token": world.token("ada")})
+        assert first.events == ["authenticated"]
+        await world.device("bob")
+        await first.socket.aclose()
+        await settle()
+        await world.device("ada")
+        assert world.closes() == {"too-many": 1, "device-closed": 1}
+        assert world.node.metrics.authentication_failures["too-many"] == 1
+
+
+async def test_a_connection_beyond_the_limit_that_came_authenticated_at_the_same_moment(
+    transport: str, autojump_clock: MockClock
+) -> None:
+    async with open_world(transport, max_connections_per_user=1) as world:
+        devices = [RawDevice(world.plug_in(), world.now) for _ in range(2)]
+        for device in devices:
+            world.nursery.start_soon(device.read)
+            await device.send(handshake(f"Authorization: Bearer {world.token('ada')}"))
+        await settle()
+        opened = [device for device in devices if device.status == 101 and device.closed is None]
+        assert len(opened) == 1
+        (other,) = [device for device in devices if device is not opened[0]]
+        assert other.status == 429 or other.closed == (4429, "too-many")
+
+
+@pytest.mark.parametrize("message", [{"vaults": []}, "rubbish"])
+async def test_message_rate(world: World, autojump_clock: MockClock, message: object) -> None:
+    device = await world.device("ada", "g", ttl=10_000)
+    for _ in range(29):  # the thirtieth was authenticate
+        await device.send({"vaults": ["a"]})
+    await settle()
+    assert device.events == ["subscribed"] * 29
+    device.take()
+    await device.say(message)
+    (error,) = device.messages
+    assert (error["event"], error["code"], "id" in error) == ("error", "too-many", False)
+    assert (device.closed, world.closes()) == ((4429, "too-many"), {"too-many": 1})
+
+
+async def test_the_message_rate_grows_back(transport: str, autojump_clock: MockClock) -> None:
+    async with open_world(transport, message_rate=Rate(3, 6)) as world:
+        device = await world.device()
+        for pause in (0, 0, 2, 2, 6, 0, 0, 4, 0):
+            await trio.sleep(pause)
+            await device.say({"vaults": []})
+        assert (device.events, device.closed) == (["subscribed"] * 9, None)
+        await device.say({"vaults": []})
+        assert device.closed == (4429, "too-many")
+
+
+# --- how big ---
+
+EMPTY = len('{"vaults":[""]}')
+
+
+def padded(size: int, letter: str = "x") -> str:
+    """A `subscribe` of so many bytes; the padding is in a key that is ignored."""
+    head = '{"vaults":[],"x":"'
+    return head + letter * ((size - len(head) - 2) // len(letter.encode())) + '"}'
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u20ac", "\U0001f511"])
+async def test_the_longest_message_and_one_longer(
+    transport: str, autojump_clock: MockClock, letter: str
+) -> None:
+    size = 1024 * 6 + 20
+    async with open_world(transport, max_message_bytes=size) as world:
+        device = await world.device()
+        longest = padded(size, letter)
+        assert size - 4 < len(longest.encode()) <= size
+        await device.say(longest)
+        assert (device.events, device.closed) == (["subscribed"], None)
+        raw = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
+        await raw.say(text(longest + " " * (size - len(longest.encode()))))
+        assert raw.messages[-1]["event"] == "subscribed"
+        await raw.say(text(longest + " " * (size - len(longest.encode()) + 1)))
+        assert raw.closed is not None
+        assert raw.closed[0] == 1009
+        await raw.say(close(1009))
+        await raw.ended.wait()
+        assert raw.ended_at is not None
+        assert raw.ended_at <= 5
+        assert world.closes() == {"message-too-big": 1}
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("letter", [b"x", "\u00e9".encode()])
+async def test_a_message_too_big_in_pieces(
+    world: World, autojump_clock: MockClock, opcode: int, letter: bytes
+) -> None:
+    device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
+    piece = letter * (1000 // len(letter))
+    await device.send(frame(opcode, piece, final=False))
+    for _ in range(200):
+        await device.send(frame(CONTINUATION, piece, final=False))
+    await device.say(frame(CONTINUATION, piece))
+    assert device.closed is not None
+    assert device.closed[0] == 1009
+    await device.ended.wait()
+    assert device.ended_at is not None
+    assert device.ended_at <= 5
+    assert world.closes() == {"message-too-big": 1}
+    assert len(world.node.devices()) == 0
+
+
+async def test_a_huge_message_is_refused_before_it_has_come(world: World, autojump_clock: MockClock) -> None:
+    bystander = await world.device("bob")
+    device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
+    await device.say(frame(TEXT, b"x" * 100, announced=1 << 62))
+    assert device.closed is None
+    for _ in range(20):
+        await device.say(b"y" * 4096)
+    assert device.closed is not None
+    assert device.closed[0] == 1009
+    await device.ended.wait()
+    await world.publish({"event": "user-update", "user": "bob"})
+    assert bystander.events == ["user-update"]
+
+
+async def test_a_big_first_message(world: World, autojump_clock: MockClock) -> None:
+    device = await world.raw(handshake())
+    await device.say(text("x" * 70_000))
+    assert device.closed is not None
+    assert device.closed[0] == 1009
+    await device.say(close(1009))
+    await device.stream.aclose()
+    await settle()
+    assert (world.closes(), world.node.devices()) == ({"message-too-big": 1}, ())
+
+
+# --- how slow ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "fits"),
+    [
+        ({"outbox_events": 5}, "x", 6),
+        ({"outbox_bytes": 70_000}, "x" * 20_000, 3),
+    ],
+    ids=["events", "bytes"],
+)
+async def test_a_slow_consumer_is_closed(
+    transport: str, autojump_clock: MockClock, changes: dict[str, Any], data: str, fits: int
+) -> None:
+    async with open_world(transport, **changes) as world:
+        fast = await world.device("ada", "fast")
+        near, slow = await stuck_device(world)
+        # The first of them is on its way, the others wait.
+        for number in range(fits):
+            await world.publish(UPDATE | {"data": f"{number}{data}"})
+            assert world.closes() == {}
+        await world.publish(UPDATE | {"data": "one more"})
+        assert world.closes() == {"slow-consumer": 1}
+        assert world.node.metrics.slow_consumers == 1
+        await world.publish(UPDATE)
+        assert len(fast.messages) == fits + 2
+        assert fast.closed is None
+        # It reads again after all: what it had begun to get is whole, and after it comes the close.
+        while slow.closed is None:
+            slow.received += await near.receive_some(1000)
+        assert slow.closed == (4412, "slow-consumer")
+        assert [message["data"] for message in slow.messages[1:]] in ([], [f"0{data}"])
+        assert slow.leftover == b""
+        gauges = world.node.metrics.gauges()
+        assert gauges.outbox_peak_events <= 5 + 1 if "outbox_events" in changes else 1024
+        assert 0 < gauges.outbox_peak_bytes <= 70_000 + 200
+
+
+async def test_a_device_that_never_reads_is_dropped(world: World, autojump_clock: MockClock) -> None:
+    near, _ = await stuck_device(world)
+    for _ in range(1100):
+        await world.node.publish(world.decode_events([UPDATE]))
+    await settle()
+    assert world.closes() == {"slow-consumer": 1}
+    await trio.sleep(world.settings.close_timeout + 0.1)
+    await settle()
+    assert world.node.devices() == ()
+    with pytest.raises(trio.BrokenResourceError):
+        await near.send_all(b"x")
+
+
+async def test_a_device_that_never_reads_and_is_not_told_anything_is_dropped_for_its_silence(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await stuck_device(world)
+    await trio.sleep(46)
+    assert (world.closes(), world.node.devices()) == ({"ping-timeout": 1}, ())
+
+
+async def test_a_device_that_pings_and_does_not_read_is_held_back(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Pongs can't pile up: no more is read than can be answered."""
+    near, _ = await stuck_device(world)
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            await near.send_all(frame(PING, b"x" * 125))
+            sent += 1
+
+    with trio.move_on_after(20):
+        await flood()
+    assert sent < 100
+    assert world.node.metrics.gauges().outbox_peak_bytes < 2000
+    await trio.sleep(50)
+    assert world.node.devices() == ()
+
+
+async def test_a_slow_device_loses_nothing_while_it_is_within_its_limits(
+    world: World, autojump_clock: MockClock
+) -> None:
+    near, slow = await stuck_device(world)
+    for number in range(500):
+        await world.publish(UPDATE | {"data": number})
+    while len(slow.messages) < 501:
+        slow.received += await near.receive_some(777)
+    assert [message["data"] for message in slow.messages[1:]] == list(range(500))
+    assert world.closes() == {}
