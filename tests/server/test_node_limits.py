@@ -189,7 +189,7 @@ async def test_a_slow_consumer_is_closed(
         for number in range(fits):
             await world.publish(UPDATE | {"data": f"{number}{data}"})
             assert world.closes() == {}
-        await world.publish(UPDATE | {"data": "one more"})
+        await world.publish(UPDATE | {"data": f"n{data}"})
         assert world.closes() == {"slow-consumer": 1}
         assert world.node.metrics.slow_consumers == 1
         await world.publish(UPDATE)

@@ -33,15 +33,23 @@ class _ReaderBoundary:
 
     The reader raises on some malformed handshakes. That ends this connection and nothing else.
 
-    Attributes:
-        ended: Called when the reader ends.
+    Args:
+        boundary: Where the reader runs.
+        at_end: Called when it ends.
     """
 
-    __slots__ = ("_boundary", "ended")
+    __slots__ = ("_at_end", "_boundary")
 
-    def __init__(self, boundary: Boundary, ended: Callable[[], object]) -> None:
+    def __init__(self, boundary: Boundary, at_end: Callable[[], object]) -> None:
         self._boundary = boundary
-        self.ended = ended
+        self._at_end: Callable[[], object] | None = at_end  # None when that has been done
+
+    def at_end(self, act: Callable[[], object]) -> None:
+        """Call ``act`` in place of what was to be called when the reader ends; now, if it has."""
+        if self._at_end is None:
+            act()
+        else:
+            self._at_end = act
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         """Start the reader in the shared nursery."""
@@ -53,7 +61,9 @@ class _ReaderBoundary:
         except Exception as error:
             _log.debug("a connection's reader failed", error=type(error).__name__)
         finally:
-            self.ended()
+            act, self._at_end = self._at_end, None
+            if act is not None:
+                act()
 
 
 class TrioWebSocket(Transport):
@@ -147,7 +157,7 @@ class TrioWebSocket(Transport):
         # bytes of the message still unread, the kernel would reset it, and the device might never see the close
         # frame.
         reader_ended = trio.Event()
-        self._reader.ended = reader_ended.set
+        self._reader.at_end(reader_ended.set)
         with trio.move_on_after(self._host.close_timeout):
             await reader_ended.wait()
             try:
