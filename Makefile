@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit cover format clean
+.PHONY: help demo test lint types unit cover autobahn bench format clean
 
 help:
-	@echo "make demo    start a daemon and three devices, publish every event, show who got what"
-	@echo "make test    ruff, mypy, and all tests with coverage of the core"
-	@echo "make format  let ruff rewrite what it can"
-	@echo "make clean   remove the virtual environment and caches"
+	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
+	@echo "make test      ruff, mypy, and all tests with coverage of the core"
+	@echo "make bench     the daemon beside its peers, about half an hour; writes benchmarks/README.md"
+	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
+	@echo "make format    let ruff rewrite what it can"
+	@echo "make clean     remove the virtual environment and caches"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("localful_ws needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
@@ -37,6 +39,14 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include='localful_ws/protocol/*' --fail-under=100
+
+autobahn: $(READY)
+	$(BIN)/python -m tests.autobahn
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	-npm ci --prefix benchmarks/peers/node --no-audit --no-fund --silent
+	$(BIN)/python -m benchmarks --readme
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

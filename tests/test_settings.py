@@ -214,7 +214,7 @@ def test_values_are_read_as_they_are_written(option: str, written: object, value
         (
             "transport",
             "carrier-pigeon",
-            "--transport must be one of trio-websocket, lean, not 'carrier-pigeon'.",
+            "--transport must be one of lean, trio-websocket, not 'carrier-pigeon'.",
         ),
         ("jwt-algorithm", "none", "--jwt-algorithm must be one of HS256, RS256, ES256, EdDSA, not 'none'."),
         ("tls-cert", "/nowhere", "--tls-cert must be the path of a file that is there, not '/nowhere'."),

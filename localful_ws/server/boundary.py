@@ -16,14 +16,12 @@ class Boundary:
 
     Args:
         nursery: Where the tasks run.
-        ended: Called when a task of this boundary ends, however it ends.
     """
 
-    __slots__ = ("_ended", "_nursery")
+    __slots__ = ("_nursery",)
 
-    def __init__(self, nursery: trio.Nursery, ended: Callable[[], object] | None = None) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._ended = ended
 
     def start_soon(self, task: Callable[..., Awaitable[Any]], *args: object, name: object = None) -> None:
         """Start ``task(*args)`` soon, as `trio.Nursery.start_soon` does."""
@@ -34,6 +32,3 @@ class Boundary:
             await task(*args)
         except Exception:
             _log.exception("a task failed", task=getattr(task, "__qualname__", repr(task)))
-        finally:
-            if self._ended is not None:
-                self._ended()

@@ -1,5 +1,7 @@
 """Sockets to listen on, bound before anything else starts, so that a wrong address ends the start."""
 
+import errno
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -29,7 +31,7 @@ def bind(host: str, port: int, *, setting: str, backlog: int) -> socket.socket:
         listening = socket.create_server(address[:2], family=family, backlog=backlog)
     except OSError as error:
         raise ListenError(
-            f"Can't listen on {host}:{port} ({error.strerror or error}). Set --{setting} to another one, "
+            f"Can't listen on {host}:{port} ({_why(error)}). Set --{setting} to another one, "
             "or stop what listens there."
         ) from None
     # Inherited by every connection: a small frame must not wait for the answer to the one before it.
@@ -58,3 +60,8 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"tls-cert and tls-key can't be used: {error}.") from None
     return context
+
+
+def _why(error: OSError) -> str:
+    # create_server() writes the address into the error's text as well.
+    return os.strerror(error.errno) if error.errno in errno.errorcode else str(error.strerror or error)

@@ -10,7 +10,10 @@ import trio
 _log = structlog.get_logger(__name__)
 
 _RECEIVE_BYTES = 4096
-_ACCEPTS_WITHOUT_A_BREAK = 100
+# Each new connection is a task with work to do at once. So many are accepted at a time that a round of all
+# tasks stays short, or whoever reconnects would keep those who are connected waiting for their events.
+_MOST_AT_A_TIME = 100
+_ROUND_SECONDS = 0.002
 _TRY_AGAIN_SECONDS = 0.1
 # The listening socket is fine; this one connection could not be had.
 _LOST_BEFORE_ACCEPT = frozenset(
@@ -109,27 +112,42 @@ async def accept_connections(
     serve: Callable[[TcpStream], Awaitable[None]],
     connections: trio.Nursery,
 ) -> None:
-    """Accept connections until cancelled; all that wait are taken each time the listener wakes.
+    """Accept connections until cancelled, the fewer at a time the busier the others are.
 
     Args:
         listening: A bound, listening, non-blocking socket; its options pass on to the connections.
         serve: What to start for each connection.
         connections: Where to start it.
     """
+    at_a_time, more = 1, False
     while True:
+        began = trio.current_time()
         await trio.lowlevel.wait_readable(listening)
-        for _ in range(_ACCEPTS_WITHOUT_A_BREAK):
-            try:
-                sock, _address = listening.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in _LOST_BEFORE_ACCEPT:
-                    continue
-                if error.errno not in _OUT_OF_RESOURCES:
-                    raise
-                _log.warning("can't accept a connection", error=error.strerror)
-                await trio.sleep(_TRY_AGAIN_SECONDS)
-                break
-            sock.setblocking(False)
-            connections.start_soon(serve, TcpStream(sock))
+        if more:
+            busy = trio.current_time() - began > _ROUND_SECONDS
+            at_a_time = max(1, at_a_time // 2) if busy else min(at_a_time + 1, _MOST_AT_A_TIME)
+        more = False
+        try:
+            for _ in range(at_a_time):
+                sock = _accept(listening)
+                if sock is not None:
+                    connections.start_soon(serve, TcpStream(sock))
+            more = True
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno not in _OUT_OF_RESOURCES:
+                raise
+            _log.warning("can't accept a connection", error=error.strerror)
+            await trio.sleep(_TRY_AGAIN_SECONDS)
+
+
+def _accept(listening: socket.socket) -> socket.socket | None:
+    try:
+        sock, _address = listening.accept()
+    except OSError as error:
+        if error.errno in _LOST_BEFORE_ACCEPT:
+            return None
+        raise
+    sock.setblocking(False)
+    return sock

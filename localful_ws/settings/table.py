@@ -53,10 +53,10 @@ class Settings:
         if_unset="any",
     )
     transport: str = setting(
-        "trio-websocket",
+        "lean",
         kinds.TEXT,
         "WebSocket implementation",
-        choices=("trio-websocket", "lean"),
+        choices=("lean", "trio-websocket"),
     )
     backlog: int = setting(
         4096, kinds.WHOLE, "connections the kernel may hold that are not accepted yet", at_least=1
@@ -124,7 +124,7 @@ class Settings:
         10.0, kinds.SECONDS, "a connection has this long for TLS and the upgrade", at_least=0.1
     )
     ping_interval: float = setting(
-        25.0, kinds.SECONDS, "silence after which a device is pinged", at_least=0.1
+        25.0, kinds.SECONDS, "a device is pinged this often", at_least=0.1
     )
     ping_timeout: float = setting(
         20.0, kinds.SECONDS, "a device that is silent this long after a ping is dropped", at_least=0.1

@@ -53,9 +53,7 @@ async def test_nobody_is_connected(world: World, autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("until", [None, STARTED + 100])
-async def test_a_revocation_lapses(
-    transport: str, autojump_clock: MockClock, until: float | None
-) -> None:
+async def test_a_revocation_lapses(transport: str, autojump_clock: MockClock, until: float | None) -> None:
     async with open_world(transport, revocation_seconds=100) as world:
         old = world.token("ada", "phone", 1000)
         await trio.sleep(1)

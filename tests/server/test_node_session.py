@@ -27,9 +27,7 @@ def pings(device: RawDevice) -> int:
 
 
 @pytest.mark.parametrize(("ttl", "asked_at"), [(3600, 3540), (61, 1), (60, 30), (40, 20), (2, 1)])
-async def test_a_token_runs_out(
-    world: World, autojump_clock: MockClock, ttl: float, asked_at: float
-) -> None:
+async def test_a_token_runs_out(world: World, autojump_clock: MockClock, ttl: float, asked_at: float) -> None:
     device = await world.device(ttl=ttl)
     await device.ended.wait()
     assert device.messages == [{"event": "reauthenticate", "expiresAt": STARTED + ttl}]

@@ -5,6 +5,7 @@ outbox as its stream. Our own frames are built once for all devices and go to th
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import cast
 
 import structlog
@@ -176,7 +177,7 @@ async def accept_trio_websocket(
         The open transport, or None if there is none: refused, malformed, or the peer left.
     """
     outbox = Outbox(stream, host.outbox)
-    with trio.CancelScope() as handshake:
+    with trio.CancelScope() as handshake, suppress(ConnectionClosed):
         # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
         reader = _ReaderBoundary(host.boundary, handshake.cancel)
         request = await wrap_server_stream(
