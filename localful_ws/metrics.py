@@ -6,7 +6,7 @@ a collector turns the counts into its metric families.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -136,9 +136,9 @@ class Metrics:
         """Count a session that was refused, at first or in a renewal."""
         self.authentication_failures[code] += 1
 
-    def event_accepted(self, name: EventName) -> None:
-        """Count an event taken from a publisher."""
-        self.events_accepted[name] += 1
+    def accepted(self, names: Iterable[EventName]) -> None:
+        """Count events taken from a publisher."""
+        self.events_accepted.update(names)
 
     def closed(self, reason: str) -> None:
         """Count the end of a connection."""

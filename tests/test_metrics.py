@@ -73,7 +73,7 @@ def test_counts() -> None:
     metrics.handshake_refused(404)
     metrics.handshake_refused(404)
     metrics.authentication_failed("unauthorized")
-    metrics.event_accepted(EventName.ITEM_CREATE)
+    metrics.accepted([EventName.ITEM_CREATE])
     metrics.closed("slow-consumer")
     metrics.closed("ping-timeout")
     after = scrape(metrics)

@@ -42,7 +42,7 @@ def decode_device_message(text: str) -> DeviceMessage:
             type.
     """
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = _decode_json(text)
     except RecursionError:
         raise MessageError("The message is nested too deeply.") from None
     except json.JSONDecodeError as error:
@@ -69,9 +69,7 @@ def decode_device_message(text: str) -> DeviceMessage:
 
 def encode_server_message(message: ServerMessage) -> str:
     """Write a server message as the JSON text that goes to the device."""
-    return json.dumps(
-        {"event": message.event, **_converter.unstructure(message)}, ensure_ascii=False, separators=(",", ":")
-    )
+    return _encode_json({"event": message.event, **_converter.unstructure(message)})
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -152,3 +150,6 @@ _DEVICE_MESSAGES: dict[str, type[DeviceMessage]] = {
     message_type.event: message_type for message_type in (Authenticate, Subscribe)
 }
 _converter = _make_converter()
+# Made once: the functions of the json module make a new one whenever they are asked for anything special.
+_decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -115,7 +115,17 @@ class Connection:
         now: The moment the WebSocket opened.
     """
 
-    __slots__ = ("_deadline", "_group", "_limits", "_pending", "_rate", "_session", "_user", "_vaults", "state")
+    __slots__ = (
+        "_deadline",
+        "_group",
+        "_limits",
+        "_pending",
+        "_rate",
+        "_session",
+        "_user",
+        "_vaults",
+        "state",
+    )
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.AWAITING_AUTH
@@ -179,7 +189,7 @@ class Connection:
         return self._refuse(CloseCode.BAD_MESSAGE, "Messages are text, not binary.")
 
     def accept_session(self, session: Session, now: float) -> tuple[Action, ...]:
-        """Say that the token holds: the one `VerifyToken` asked about, or one that came with the handshake."""
+        """Say that the token holds: the one `VerifyToken` asked about, or one from the handshake."""
         if self._expects_no_session():
             return _NOTHING
         message, self._pending = self._pending, None

@@ -6,6 +6,8 @@ from typing import Self
 
 from attrs import field, frozen
 
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class EventKind(Enum):
     """Who an event is for."""
@@ -21,16 +23,21 @@ class EventKind(Enum):
 
 
 class EventName(Enum):
-    """What changed. ``kind`` says whom it concerns."""
+    """What changed. ``kind`` says whom it concerns, ``opening`` is how the event's JSON text begins."""
 
     kind: EventKind
+    opening: bytes
 
     def __new__(cls, name: str, kind: EventKind) -> Self:
         """Make a member whose value is the name on the wire."""
         member = object.__new__(cls)
         member._value_ = name
         member.kind = kind
+        member.opening = b'{"event":"%b"' % name.encode()
         return member
+
+    # Enum's own hash is written in Python, and the names of events are looked up for every one of them.
+    __hash__ = object.__hash__
 
     USER_UPDATE = "user-update", EventKind.USER
     USER_PASSWORD_CHANGE = "user-password-change", EventKind.USER
@@ -91,5 +98,6 @@ def encode_event(event: Event) -> bytes:
     Returns:
         One JSON object: ``event``, ``vault`` where there is one, and ``data``.
     """
-    vault = "" if event.vault is None else f',"vault":{json.dumps(event.vault, ensure_ascii=False)}'
-    return b'{"event":"%s"%s,"data":%s}' % (event.name.value.encode(), vault.encode(), event.data)
+    if event.vault is None:
+        return b'%b,"data":%b}' % (event.name.opening, event.data)
+    return b'%b,"vault":%b,"data":%b}' % (event.name.opening, _encode_json(event.vault).encode(), event.data)

@@ -6,6 +6,9 @@ _TEXT = 0x81
 _CLOSE = 0x88
 _PING = 0x89
 _PONG = 0x8A
+# A text frame whose length takes 16 or 64 bits.
+_TEXT_16 = bytes((_TEXT, 126))
+_TEXT_64 = bytes((_TEXT, 127))
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -16,10 +19,10 @@ def text_frame(payload: bytes) -> bytes:
     """
     size = len(payload)
     if size < 126:
-        return struct.pack("!BB", _TEXT, size) + payload
+        return bytes((_TEXT, size)) + payload
     if size < 65536:
-        return struct.pack("!BBH", _TEXT, 126, size) + payload
-    return struct.pack("!BBQ", _TEXT, 127, size) + payload
+        return b"%b%b%b" % (_TEXT_16, size.to_bytes(2), payload)
+    return b"%b%b%b" % (_TEXT_64, size.to_bytes(8), payload)
 
 
 def ping_frame(payload: bytes = b"") -> bytes:

@@ -64,4 +64,6 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 
 def _why(error: OSError) -> str:
     # create_server() writes the address into the error's text as well.
-    return os.strerror(error.errno) if error.errno in errno.errorcode else str(error.strerror or error)
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

@@ -45,6 +45,7 @@ from localful_ws.tokens import TokenRejectedError, TokenVerifier, VerifierUnavai
 _log = structlog.get_logger(__name__)
 
 _DELIVERIES_WITHOUT_A_BREAK = 200
+_DELIVER, _ECHO = Verdict.DELIVER, Verdict.ECHO  # compared with for every device and event
 _LIFE_ENDING = frozenset({EventName.VAULT_DELETE, EventName.USER_DELETE})
 # Above max-connections, so many at a time are told that they are refused; more are dropped unheard.
 _REFUSALS_AT_ONCE = 128
@@ -246,8 +247,7 @@ class Node:
             EngineUnavailableError: If they can't be accepted now.
         """
         accepted = await self._engine.publish(events)
-        for event in events:
-            self.metrics.event_accepted(event.name)
+        self.metrics.accepted(event.name for event in events)
         return accepted
 
     async def disconnect(self, disconnect: Disconnect) -> int:
@@ -270,11 +270,11 @@ class Node:
             frame = text_frame(encode_event(event)) if devices else b""
             for device in devices:
                 verdict = device.offer(event, frame)
-                if verdict is Verdict.DELIVER:
+                if verdict is _DELIVER:
                     deliveries += 1
                     if deliveries % _DELIVERIES_WITHOUT_A_BREAK == 0:
                         await trio.lowlevel.checkpoint()
-                elif verdict is Verdict.ECHO:
+                elif verdict is _ECHO:
                     self.metrics.echoes_suppressed += 1
             self.metrics.publish_to_write.observe(trio.current_time() - accepted_at)
             if event.name in _LIFE_ENDING:

@@ -207,7 +207,8 @@ class Outbox(trio.abc.Stream):
                     await self._send_chunk(self._queue)
                 else:
                     await self._tcp.wait_writable()
-                    self._send_gathered(self._tcp, self._queue)
+                    if self._queue is not None:  # it may have been closed meanwhile
+                        self._send_gathered(self._tcp, self._queue)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._stop(_State.BROKEN)
         else:

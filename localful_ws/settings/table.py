@@ -123,9 +123,7 @@ class Settings:
     handshake_timeout: float = setting(
         10.0, kinds.SECONDS, "a connection has this long for TLS and the upgrade", at_least=0.1
     )
-    ping_interval: float = setting(
-        25.0, kinds.SECONDS, "a device is pinged this often", at_least=0.1
-    )
+    ping_interval: float = setting(25.0, kinds.SECONDS, "a device is pinged this often", at_least=0.1)
     ping_timeout: float = setting(
         20.0, kinds.SECONDS, "a device that is silent this long after a ping is dropped", at_least=0.1
     )

@@ -121,9 +121,9 @@ class Transport(abc.ABC):
     def sender(self) -> Callable[[bytes], None]:
         """The function that sends a whole server frame, without waiting; ask once and keep it.
 
-        It is a function, not a method of the transport, because it is called for every device and event. After
-        a close has begun it drops the frame. It raises `localful_ws.server.outbox.OutboxFullError` if the
-        device reads too slowly.
+        It is a function, not a method of the transport, because it is called for every device and event.
+        After a close has begun it drops the frame. It raises `localful_ws.server.outbox.OutboxFullError` if
+        the device reads too slowly.
         """
 
     @abc.abstractmethod

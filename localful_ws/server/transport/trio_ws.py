@@ -118,7 +118,8 @@ class TrioWebSocket(Transport):
     def abort(self) -> None:
         """See `Transport.abort`."""
         if self._closing is not None:
-            # Its reader may have failed, on a ping after our close frame for one; nobody else would end the wait.
+            # Its reader may have failed, on a ping after our close frame for one, and left nobody else to
+            # end the wait.
             self._closing.cancel()
         self._host.boundary.start_soon(trio.aclose_forcefully, self._outbox)
 
@@ -155,8 +156,8 @@ class TrioWebSocket(Transport):
 
     async def _linger(self) -> None:
         # trio-websocket has sent its close frame and reads no more, but for once. Were the socket closed with
-        # bytes of the message still unread, the kernel would reset it, and the device might never see the close
-        # frame.
+        # bytes of the message still unread, the kernel would reset it, and the device might never see the
+        # close frame.
         reader_ended = trio.Event()
         self._reader.at_end(reader_ended.set)
         with trio.move_on_after(self._host.close_timeout):
