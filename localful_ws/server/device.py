@@ -18,7 +18,6 @@ from localful_ws.protocol import (
     Send,
     Session,
     State,
-    Verdict,
     VerifyToken,
     encode_server_message,
     ping_frame,
@@ -31,7 +30,6 @@ from localful_ws.server.transport.base import Transport, TransportClosedError
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
-_DELIVER = Verdict.DELIVER  # compared with for every device and event
 
 
 class DeviceHost(Protocol):
@@ -64,6 +62,10 @@ class Device:
     Args:
         host: The node.
         transport: The open WebSocket.
+
+    Attributes:
+        wants: Whether this device gets an event; see `Connection.wants`.
+        send_frames: Sends frames, joined and one by one; see `Transport.sender`.
     """
 
     __slots__ = (
@@ -73,20 +75,23 @@ class Device:
         "_host",
         "_ping_due",
         "_pong_due",
-        "_send_frame",
         "_transport",
+        "send_frames",
+        "wants",
     )
 
     def __init__(self, host: DeviceHost, transport: Transport) -> None:
         now = host.clock.now()
         self._host = host
         self._transport = transport
-        self._send_frame = transport.sender()
         self._core = Connection(host.limits, now)
         self._appointment: Appointment | None = None
         self._ping_due = now + host.ping_interval
         self._pong_due: float | None = None
         self._end: str | None = None
+        # Called for every device and event, and so without a method of ours in between.
+        self.wants = self._core.wants
+        self.send_frames = transport.sender()
 
     @property
     def state(self) -> State:
@@ -119,24 +124,12 @@ class Device:
         except TransportClosedError as closed:
             self._note_end(closed.reason)
         except Exception:
-            self._fail()
+            self.fail()
             await self._wait_closed()
         finally:
             self._note_end("connection-lost")
             if self._appointment is not None:
                 self._appointment.cancel()
-
-    def offer(self, event: Event, frame: bytes) -> Verdict:
-        """Send the frame of an event if this device wants it; says what was decided."""
-        verdict = self._core.wants(event)
-        if verdict is _DELIVER:
-            try:
-                self._send_frame(frame)
-            except OutboxFullError:
-                self._close_slow_consumer()
-            except Exception:
-                self._fail()
-        return verdict
 
     def event_passed(self, event: Event) -> None:
         """Do what follows from the end of a vault or a user."""
@@ -157,7 +150,7 @@ class Device:
             self._act(self._core.time_passed(now))
             self._keep_alive(now)
         except Exception:
-            self._fail()
+            self.fail()
         return self._due()
 
     async def _receive_first(self) -> None:
@@ -209,11 +202,12 @@ class Device:
 
     def _send(self, frame: bytes) -> None:
         try:
-            self._send_frame(frame)
+            self.send_frames(frame, (frame,))
         except OutboxFullError:
-            self._close_slow_consumer()
+            self.close_slow_consumer()
 
-    def _close_slow_consumer(self) -> None:
+    def close_slow_consumer(self) -> None:
+        """Close because more would have to wait than the outbox may hold."""
         self._host.metrics.slow_consumers += 1
         self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
 
@@ -256,7 +250,8 @@ class Device:
         self._transport.close(code, drop_waiting=drop_waiting)
         self._appoint(self._host.clock.now() + self._host.close_timeout)
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
+        """Close, and log the exception being handled: this connection's own, which harms no other."""
         _log.exception("a connection failed")
         self.close(CloseCode.INTERNAL_ERROR)
 

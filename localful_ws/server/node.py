@@ -17,16 +17,14 @@ from localful_ws.protocol import (
     Rejection,
     Session,
     State,
-    Verdict,
-    encode_event,
     judge_handshake,
-    text_frame,
 )
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import Revocations, TooManyRevocationsError
 from localful_ws.routing import Router
 from localful_ws.server.boundary import Boundary
 from localful_ws.server.clock import Clock
+from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.outbox import OutboxPeaks, OutboxPolicy
 from localful_ws.server.timekeeper import Timekeeper
@@ -44,9 +42,6 @@ from localful_ws.tokens import TokenRejectedError, TokenVerifier, VerifierUnavai
 
 _log = structlog.get_logger(__name__)
 
-_DELIVERIES_WITHOUT_A_BREAK = 200
-_DELIVER, _ECHO = Verdict.DELIVER, Verdict.ECHO  # compared with for every device and event
-_LIFE_ENDING = frozenset({EventName.VAULT_DELETE, EventName.USER_DELETE})
 # Above max-connections, so many at a time are told that they are refused; more are dropped unheard.
 _REFUSALS_AT_ONCE = 128
 _REFUSED = {
@@ -87,6 +82,7 @@ class Node:
         self._engine = engine
         self._accept = accept
         self._router = Router[Device]()
+        self._delivery = Delivery(self._router, self.metrics, self._end_of_life)
         self._revocations = Revocations(settings.max_revocations)
         self._devices: set[Device] = set()
         self._streams = 0
@@ -264,22 +260,8 @@ class Node:
 
     async def route(self, events: Sequence[Event], accepted_at: float) -> None:
         """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
-        deliveries = 0
-        for event in events:
-            devices = self._router.devices_of(event.user)
-            frame = text_frame(encode_event(event)) if devices else b""
-            for device in devices:
-                verdict = device.offer(event, frame)
-                if verdict is _DELIVER:
-                    deliveries += 1
-                    if deliveries % _DELIVERIES_WITHOUT_A_BREAK == 0:
-                        await trio.lowlevel.checkpoint()
-                elif verdict is _ECHO:
-                    self.metrics.echoes_suppressed += 1
-            self.metrics.publish_to_write.observe(trio.current_time() - accepted_at)
-            if event.name in _LIFE_ENDING:
-                self._end_of_life(event)
-        self.metrics.events_delivered += deliveries
+        await self._delivery.deliver(events)
+        self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(events))
 
     def _end_of_life(self, event: Event) -> None:
         if event.name is EventName.USER_DELETE:

@@ -7,7 +7,7 @@ close handshake) take the same way, in order, and none ends up inside another.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 
@@ -95,33 +95,40 @@ class Outbox(trio.abc.Stream):
         return self._bytes
 
     def write(self, frame: bytes) -> None:
-        """Send a whole frame now, or queue it, without waiting.
+        """Send one frame; see `write_frames`."""
+        self.write_frames(frame, (frame,))
 
-        After the last frame, and on a stream that is broken or closed, it is dropped: whoever reads from the
-        stream is told.
+    def write_frames(self, data: bytes, frames: Sequence[bytes]) -> None:
+        """Send whole frames now, or queue them, without waiting.
+
+        After the last frame, and on a stream that is broken or closed, they are dropped: whoever reads from
+        the stream is told.
+
+        Args:
+            data: The frames joined, which is how they are sent if the kernel takes them now.
+            frames: One by one, which is how they are queued and counted if it does not.
 
         Raises:
-            OutboxFullError: If it would have to wait and the outbox is full. Nothing of it was sent.
+            OutboxFullError: If some would have to wait and the outbox is full. It holds whole frames still.
         """
         if self._state is not _OPEN:
             return
         queue = self._queue
-        if queue is None:
-            try:
-                sent = self._send_now(frame)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._stop(_State.BROKEN)
-                return
-            if sent != len(frame):
-                self._queue = deque()
-                self._enqueue(self._queue, memoryview(frame)[sent:] if sent else frame)
-                self._policy.start_soon(self._flush)
-        elif len(queue) < self._policy.max_events and self._bytes + len(frame) <= self._policy.max_bytes:
-            self._enqueue(queue, frame)
-        else:
-            raise OutboxFullError
+        if queue is not None:
+            for frame in frames:
+                self._enqueue_within_limits(queue, frame)
+            return
+        try:
+            sent = self._send_now(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._stop(_State.BROKEN)
+            return
+        if sent != len(data):
+            self._queue = deque()
+            self._policy.start_soon(self._flush)
+            self._enqueue_rest(self._queue, frames, sent)
 
     def write_last(self, frame: bytes) -> None:
         """Like `write`, for a close frame: it is queued however much is waiting, and no frame follows it."""
@@ -192,6 +199,24 @@ class Outbox(trio.abc.Stream):
             raise trio.BrokenResourceError
         if self._state is _State.CLOSED:
             raise trio.ClosedResourceError
+
+    def _enqueue_rest(
+        self, queue: deque[bytes | memoryview | trio.Event], frames: Sequence[bytes], sent: int
+    ) -> None:
+        for frame in frames:
+            if sent >= len(frame):
+                sent -= len(frame)
+            elif sent:
+                # A memoryview at the head of the queue marks a frame whose beginning is gone.
+                self._enqueue(queue, memoryview(frame)[sent:])
+                sent = 0
+            else:
+                self._enqueue_within_limits(queue, frame)
+
+    def _enqueue_within_limits(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes) -> None:
+        if len(queue) >= self._policy.max_events or self._bytes + len(frame) > self._policy.max_bytes:
+            raise OutboxFullError
+        self._enqueue(queue, frame)
 
     def _enqueue(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview) -> None:
         queue.append(frame)

@@ -47,7 +47,8 @@ async def main(transport: str) -> None:
                 if opened is not None:
                     send = opened.sender()
                     while True:
-                        send(frame_of(await opened.receive()))
+                        frame = frame_of(await opened.receive())
+                        send(frame, (frame,))
             except TransportClosedError:
                 pass
             finally:

@@ -152,7 +152,8 @@ async def test_a_close_of_ours_is_answered(autojump_clock: MockClock) -> None:
         near, transport = await open_transport(nursery)
         transport.close(CloseCode.TOKEN_EXPIRED)
         transport.close(CloseCode.INTERNAL_ERROR)
-        transport.sender()(text_frame(b"too late"))
+        late = text_frame(b"too late")
+        transport.sender()(late, (late,))
         await near.send_all(frame(TEXT, b"not looked at") + frame(PING) + close(4410) + frame(TEXT, b"x"))
         with pytest.raises(TransportClosedError) as closed:
             await transport.receive()

@@ -6,6 +6,10 @@ from raw_device import handshake
 from trio.testing import MockClock
 from world import World, open_world, settle
 
+from localful_ws.server.transport import ACCEPTERS
+from localful_ws.server.transport.base import Judge, Transport, TransportHost
+from server.verifiers import slow_verifier
+
 
 async def test_devices_are_told_over_the_first_half(world: World, autojump_clock: MockClock) -> None:
     devices = [await world.device(f"u{number}") for number in range(100)]
@@ -72,8 +76,6 @@ async def test_events_reach_those_that_have_not_been_told(world: World, autojump
 
 
 async def test_a_handshake_under_way_when_it_begins(transport: str, autojump_clock: MockClock) -> None:
-    from server.verifiers import slow_verifier
-
     async with open_world(transport, verifier=slow_verifier(1)) as world:
         silent = await world.raw(handshake())
         late = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
@@ -81,3 +83,22 @@ async def test_a_handshake_under_way_when_it_begins(transport: str, autojump_clo
         assert late.status == 101
         assert late.closed == (1001, "server-shutdown")
         assert silent.closed == (1001, "server-shutdown")
+
+
+async def test_a_device_that_opens_just_when_it_begins(
+    transport: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = ACCEPTERS[transport]
+
+    async def slow_accept(stream: trio.abc.Stream, host: TransportHost, judge: Judge) -> Transport | None:
+        opened = await accept(stream, host, judge)
+        await trio.sleep(1)
+        return opened
+
+    monkeypatch.setitem(ACCEPTERS, transport, slow_accept)
+    async with open_world(transport) as world:
+        device = await world.raw(handshake())
+        await world.node.drain(10)
+        await device.ended.wait()
+        assert (device.closed, device.ended_at) == ((1001, "server-shutdown"), 6)
+        assert world.closes() == {"server-shutdown": 1}

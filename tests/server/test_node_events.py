@@ -211,13 +211,13 @@ async def test_what_is_accepted_goes_no_further_than_its_user(
         asked.append(self.session and self.session.user)
         return wants(self, published)
 
+    monkeypatch.setattr(Connection, "wants", counting)
     async with open_world("lean", max_connections=1000) as world:
         devices = [
             await world.raw(handshake(f"Authorization: Bearer {world.token(f'u{number // 2}')}"))
             for number in range(1000)
         ]
         assert all(len(device.messages) == 1 for device in devices)
-        monkeypatch.setattr(Connection, "wants", counting)
         await world.publish(event("user-update", "u7"))
         assert asked == ["u7", "u7"]
         await world.publish(event("user-update", "nobody"))
@@ -263,13 +263,51 @@ async def test_nobody_hears_of_another_users_vaults(script: list[tuple[str, tupl
 async def test_a_frame_is_built_once_for_all_devices(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from localful_ws.server import node
+    from localful_ws.server import delivery
 
     built: list[bytes] = []
-    text_frame = node.text_frame
-    monkeypatch.setattr(node, "text_frame", lambda data: built.append(data) or text_frame(data))
+    text_frame = delivery.text_frame
+    monkeypatch.setattr(delivery, "text_frame", lambda data: built.append(data) or text_frame(data))
     async with open_world("lean") as world:
         devices = [await world.device("ada", f"g{number}") for number in range(5)]
         await world.publish(event("user-update"), event("user-update", "nobody"))
         assert [device.events for device in devices] == [["user-update"]] * 5
         assert len(built) == 1
+
+
+async def test_others_have_their_turn_while_many_are_told(world: World, autojump_clock: MockClock) -> None:
+    devices = [await world.device("ada", f"g{number}") for number in range(20)]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while any(len(device.messages) < 100 for device in devices):
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            await world.node.route(world.decode_events([event("user-update")] * 100), trio.current_time())
+            assert turns >= 2
+            await settle()
+    assert world.node.metrics.events_delivered == 2000
+
+
+async def test_no_event_of_a_dropped_vault_however_long_the_batch(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """While a long batch is delivered, devices go on changing their subscriptions."""
+    devices = [await world.device("ada", f"g{number}", "v") for number in range(30)]
+    batch = [event("item-create", vault="v", data="x" * 60_000) for _ in range(20)]
+    for number, device in enumerate(devices):
+        await device.send({"vaults": [] if number % 2 else ["v"], "id": "s"})
+    await world.node.route(world.decode_events(batch), trio.current_time())
+    await settle()
+    for number, device in enumerate(devices):
+        names = [message["event"] for message in device.messages]
+        assert names.count("subscribed") == 1
+        if number % 2:
+            assert names[-1] == "subscribed", "an event of a vault that was dropped"
+        else:
+            assert names.count("item-create") == 20

@@ -1,6 +1,6 @@
 """Faults of our own: they end one connection with 1011, are logged, and the node serves on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -100,17 +100,17 @@ async def test_an_answer_that_raises(
 async def test_a_delivery_that_raises(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Outbox.write
+    write_frames = Outbox.write_frames
     written: set[Outbox] = set()
 
-    def poisoned(self: Outbox, frame: bytes) -> None:
-        if b"for ada" in frame:
+    def poisoned(self: Outbox, data: bytes, frames: Sequence[bytes]) -> None:
+        if b"for ada" in data:
             written.add(self)
             if len(written) == 2:
                 raise ZeroDivisionError
-        write(self, frame)
+        write_frames(self, data, frames)
 
-    monkeypatch.setattr(Outbox, "write", poisoned)
+    monkeypatch.setattr(Outbox, "write_frames", poisoned)
     devices = [await world.device("ada", f"g{number}") for number in range(3)]
     await world.publish(UPDATE)
     assert [device.closed for device in devices] == [None, (1011, "internal-error"), None]
@@ -182,3 +182,13 @@ async def test_a_node_must_run_before_it_serves(transport: str, autojump_clock: 
         await idle.serve_stream(far)
         assert await near.receive_some() == b""
         assert world.take_failures() == FAILED
+
+
+async def test_when_the_node_is_not_ready(transport: str, autojump_clock: MockClock) -> None:
+    verifier = slow_verifier(ready=False)
+    async with open_world(transport, verifier=verifier) as world:
+        assert "keys" in (world.node.unavailable() or "")
+        verifier.ready = True
+        assert world.node.unavailable() is None
+        world.node.draining = True
+        assert "shutting down" in (world.node.unavailable() or "")

@@ -1,10 +1,12 @@
 """The opening handshake: refusals with their bodies, tokens that come with it, and how long it may take."""
 
-from typing import Any
+import ssl
 
 import pytest
 import trio
-from raw_device import RawDevice, handshake
+import trio.testing
+import trustme
+from raw_device import RawDevice, close, handshake
 from trio.testing import MockClock
 from world import STARTED, World, open_world, settle
 
@@ -256,3 +258,69 @@ async def test_lean_says_what_is_wrong_with_a_handshake(autojump_clock: MockCloc
         assert device.ended_at is None  # what it still sends is read away for a while
         await device.ended.wait()
         assert device.ended_at == world.settings.close_timeout
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What the device and the server need."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return client, server
+
+
+def tls_pair(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    client, server = contexts
+    near, far = trio.testing.memory_stream_pair()
+    return (
+        trio.SSLStream(near, client, server_hostname="localhost", https_compatible=True),
+        trio.SSLStream(far, server, server_side=True, https_compatible=True),
+    )
+
+
+async def test_tls(
+    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    device = await world.raw(handshake(bearer(world.token("ada"))), make_pair=lambda: tls_pair(tls_contexts))
+    assert device.messages[0]["event"] == "authenticated"
+    for size in (10, 60_000, 10):
+        await world.publish({"event": "user-update", "user": "ada", "data": "x" * size})
+    assert [len(message["data"]) for message in device.messages[1:]] == [10, 60_000, 10]
+    assert await world.disconnect(user="ada") == 1
+    assert device.closed == (4403, "forbidden")
+    await device.say(close(4403))
+    assert device.ended_at == 0
+    assert (world.closes(), world.node.devices()) == ({"forbidden": 1}, ())
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00", handshake()])
+async def test_what_is_no_tls(
+    world: World,
+    autojump_clock: MockClock,
+    tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    sent: bytes,
+) -> None:
+    def half_tls() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = trio.testing.memory_stream_pair()
+        return near, trio.SSLStream(far, tls_contexts[1], server_side=True, https_compatible=True)
+
+    device = await world.raw(*[sent] if sent else [], make_pair=half_tls)
+    await device.ended.wait()
+    assert device.ended_at == (0 if sent.startswith(b"GET") else world.settings.handshake_timeout)
+    assert world.node.devices() == ()
+
+
+async def test_a_tls_device_that_vanishes(
+    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    for half in (b"GET", handshake()):
+        device = await world.raw(half, make_pair=lambda: tls_pair(tls_contexts))
+        await device.stream.aclose()
+        await settle()
+    assert world.node.devices() == ()

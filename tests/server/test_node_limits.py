@@ -258,3 +258,16 @@ async def test_a_slow_device_loses_nothing_while_it_is_within_its_limits(
         slow.received += await near.receive_some(777)
     assert [message["data"] for message in slow.messages[1:]] == list(range(500))
     assert world.closes() == {}
+
+
+async def test_answers_pile_up_no_more_than_events(transport: str, autojump_clock: MockClock) -> None:
+    """A device that asks and asks, and does not read the answers."""
+    async with open_world(transport, outbox_events=5) as world:
+        near, _ = await stuck_device(world)
+        for _ in range(7):
+            await near.send_all(text({"vaults": ["a"]}))
+        await settle()
+        assert world.closes() == {"slow-consumer": 1}
+        await trio.sleep(5.1)
+        await settle()
+        assert world.node.devices() == ()

@@ -100,6 +100,10 @@ class TransportHost:
     close_timeout: float
 
 
+Sender = Callable[[bytes, Sequence[bytes]], None]
+"""Sends frames, which it is given joined and one by one."""
+
+
 class Transport(abc.ABC):
     """One WebSocket, after its handshake.
 
@@ -118,11 +122,11 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sender(self) -> Callable[[bytes], None]:
-        """The function that sends a whole server frame, without waiting; ask once and keep it.
+    def sender(self) -> Sender:
+        """The function that sends whole server frames, without waiting; ask once and keep it.
 
         It is a function, not a method of the transport, because it is called for every device and event.
-        After a close has begun it drops the frame. It raises `localful_ws.server.outbox.OutboxFullError` if
+        After a close has begun it drops them. It raises `localful_ws.server.outbox.OutboxFullError` if
         the device reads too slowly.
         """
 

@@ -3,7 +3,6 @@
 An idle connection has no second task, no channel and no lock, and nothing is left of the handshake.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -18,6 +17,7 @@ from localful_ws.server.transport.base import (
     HttpRefusal,
     Judge,
     RequestHead,
+    Sender,
     Transport,
     TransportClosedError,
     TransportHost,
@@ -81,9 +81,9 @@ class LeanWebSocket(Transport):
             await self._receive_bytes()
         raise TransportClosedError("connection-lost")
 
-    def sender(self) -> Callable[[bytes], None]:
+    def sender(self) -> Sender:
         """See `Transport.sender`: the outbox itself, which takes nothing after a close frame."""
-        return self._outbox.write
+        return self._outbox.write_frames
 
     def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
         """See `Transport.close`."""
@@ -151,6 +151,8 @@ class LeanWebSocket(Transport):
     async def _receive_close(self, event: CloseConnection) -> str:
         """Answer a close frame, or close because of a frame that can't be; returns which it was."""
         if self._frames.state is ConnectionState.CLOSED:
+            self._state = _State.CLOSED
+            await _wait_sent(self._outbox, self._host)  # the device's close frame may have crossed ours
             return "device-closed"
         if self._frames.state is ConnectionState.REMOTE_CLOSING:
             self._state = _State.CLOSED
@@ -189,11 +191,18 @@ async def accept_lean(stream: trio.abc.Stream, host: TransportHost, judge: Judge
         await _linger(outbox, host)
         return None
     outbox.write(accept_response(request, answer.subprotocol))
+    if outbox.waiting_bytes:
+        await _wait_sent(outbox, host)
     return LeanWebSocket(outbox, host, bytes(received[length:]))
 
 
 async def _send_last(outbox: Outbox, data: bytes, host: TransportHost) -> None:
     outbox.write_last(data)
+    with trio.move_on_after(host.close_timeout), suppress(*_BROKEN):
+        await outbox.wait_send_all_might_not_block()
+
+
+async def _wait_sent(outbox: Outbox, host: TransportHost) -> None:
     with trio.move_on_after(host.close_timeout), suppress(*_BROKEN):
         await outbox.wait_send_all_might_not_block()
 

@@ -4,7 +4,7 @@ trio-websocket reads frames in a task of its own and answers pings and closes by
 outbox as its stream. Our own frames are built once for all devices and go to the outbox directly.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -19,6 +19,7 @@ from localful_ws.server.transport.base import (
     HttpRefusal,
     Judge,
     RequestHead,
+    Sender,
     Transport,
     TransportClosedError,
     TransportHost,
@@ -102,7 +103,7 @@ class TrioWebSocket(Transport):
             raise TransportClosedError(CloseCode.MESSAGE_TOO_BIG.reason)
         return message
 
-    def sender(self) -> Callable[[bytes], None]:
+    def sender(self) -> Sender:
         """See `Transport.sender`."""
         return self._send
 
@@ -128,9 +129,9 @@ class TrioWebSocket(Transport):
         heard, self._outbox.heard = self._outbox.heard, False
         return heard
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, data: bytes, frames: Sequence[bytes]) -> None:
         if self._closed is None and self._connection.closed is None:
-            self._outbox.write(frame)
+            self._outbox.write_frames(data, frames)
 
     async def _close(self, code: CloseCode, closed: trio.Event, closing: trio.CancelScope) -> None:
         try:
@@ -160,12 +161,11 @@ class TrioWebSocket(Transport):
         # close frame.
         reader_ended = trio.Event()
         self._reader.at_end(reader_ended.set)
-        with trio.move_on_after(self._host.close_timeout):
+        broken = (trio.BrokenResourceError, trio.ClosedResourceError)
+        with trio.move_on_after(self._host.close_timeout), suppress(*broken):
+            await self._outbox.send_eof()
             await reader_ended.wait()
-            try:
-                while await self._outbox.receive_some(_RECEIVE_BYTES):
-                    pass
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self._outbox.receive_some(_RECEIVE_BYTES):
                 pass
 
 

@@ -1,0 +1,276 @@
+"""The daemon's main job on real sockets, with the library ``websockets`` as the devices."""
+
+import json
+import signal
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from raw_device import parse_frames
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+from world import TRANSPORTS
+
+from end_to_end.process import PUBLISHER_KEY, TIMEOUT, DaemonProcess, receive, receive_until
+from localful_ws.protocol import EventKind, EventName
+
+pytestmark = pytest.mark.sockets
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def daemon(request: pytest.FixtureRequest) -> Iterator[DaemonProcess]:
+    options = ("--transport", request.param, "--auth-timeout", "1", "--close-timeout", "0.5")
+    with DaemonProcess(*options) as daemon:
+        yield daemon
+
+
+def closed(device: ClientConnection) -> tuple[int, str] | None:
+    """Close code and reason, once the device has been closed."""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            device.recv(TIMEOUT)
+    received = closed.value.rcvd
+    return None if received is None else (received.code, received.reason)
+
+
+def test_events_reach_whom_they_concern_and_nobody_else(daemon: DaemonProcess) -> None:
+    with ExitStack() as stack:
+
+        def device(user: str, group: str, *vaults: str, way: str = "message") -> ClientConnection:
+            token = daemon.token(user, group)
+            options: dict[str, Any] = {}
+            if way == "header":
+                options["additional_headers"] = {"Authorization": f"Bearer {token}"}
+            if way == "subprotocol":
+                options["subprotocols"] = ["localful.v1", f"localful.bearer.{token}"]
+            connection = stack.enter_context(daemon.connect(**options))
+            if way == "message":
+                connection.send(json.dumps({"event": "authenticate", "token": token}))
+            answer = receive(connection)
+            assert (answer["event"], answer["user"], answer["group"]) == ("authenticated", user, group)
+            connection.send(json.dumps({"event": "subscribe", "vaults": vaults}))
+            assert receive(connection)["vaults"] == list(vaults)
+            return connection
+
+        phone = device("ada", "phone", "v1")
+        laptop = device("ada", "laptop", "v1", "v2", way="header")
+        tablet = device("ada", "tablet", way="subprotocol")
+        stranger = device("bob", "phone", "v1", "v2")
+        silent = stack.enter_context(daemon.connect())
+
+        sent = []
+        for name in EventName:
+            vault = {} if name.kind is EventKind.USER else {"vault": "v1"}
+            for group in ({"group": "phone"}, {}):
+                sent.append({"event": name.value, "user": "ada", **vault, **group, "data": len(sent)})
+        sent = [each for each in sent if each["event"] not in ("user-delete", "vault-delete")]
+        daemon.publish(*sent[:5])
+        for each in sent[5:]:
+            assert daemon.http.post("/v1/events", json=each).status_code == 202
+        for user in ("ada", "bob"):
+            daemon.publish({"event": "user-update", "user": user, "data": "the end"})
+
+        def got(device: ClientConnection) -> list[dict[str, Any]]:
+            messages = []
+            while (message := receive(device))["data"] != "the end":
+                messages.append(message)
+            return messages
+
+        def told(each: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in each.items() if key in ("event", "vault", "data")}
+
+        def is_data(each: dict[str, Any]) -> bool:
+            return EventName(each["event"]).kind is EventKind.DATA
+
+        assert got(laptop) == [told(each) for each in sent]
+        assert got(phone) == [told(each) for each in sent if "group" not in each]
+        assert got(tablet) == [told(each) for each in sent if not is_data(each)]
+        assert got(stranger) == []
+        assert closed(silent) == (4408, "authentication-timeout")
+
+        daemon.publish(
+            {"event": "vault-delete", "user": "ada", "vault": "v1"},
+            {"event": "item-create", "user": "ada", "vault": "v1"},
+            {"event": "item-create", "user": "ada", "vault": "v2"},
+            {"event": "user-delete", "user": "ada", "group": "phone"},
+        )
+        assert [message["event"] for message in receive_until(laptop, "user-delete")] == [
+            "vault-delete",
+            "item-create",
+        ]
+        assert [closed(device) for device in (laptop, phone)] == [(4403, "forbidden")] * 2
+        with pytest.raises(InvalidStatus) as refused:
+            token = daemon.tokens[0]
+            daemon.connect(additional_headers={"Authorization": f"Bearer {token}"})
+        assert refused.value.response.status_code == 403
+
+        answer = daemon.http.post("/v1/disconnect", json={"user": "bob"})
+        assert (answer.status_code, answer.json()) == (202, {"closed": 1})
+        assert closed(stranger) == (4403, "forbidden")
+
+
+def test_what_is_refused_says_why(daemon: DaemonProcess) -> None:
+    daemon.tokens.append("not.a.token.but.a.secret.all.the.same")
+    with pytest.raises(InvalidStatus) as refused:
+        daemon.connect(additional_headers={"Authorization": f"Bearer {daemon.tokens[-1]}"})
+    assert refused.value.response.status_code == 401
+    assert json.loads(refused.value.response.body or b"")["identifier"] == "unauthorized"
+    with daemon.connect() as device:
+        device.send(json.dumps({"event": "authenticate", "token": daemon.tokens[-1]}))
+        assert receive(device)["code"] == "unauthorized"
+        assert closed(device) == (4401, "unauthorized")
+    with daemon.connect() as device:
+        device.send("x" * 70_000)
+        answer = closed(device)
+        assert answer is not None
+        assert answer[0] == 1009
+    wrong_key = {"Authorization": f"Bearer {PUBLISHER_KEY}x"}
+    assert daemon.http.post("/v1/events", json={}, headers=wrong_key).status_code == 401
+
+
+def test_a_device_that_resets_while_it_is_sent_to(daemon: DaemonProcess) -> None:
+    with daemon.connect() as witness:
+        witness.send(json.dumps({"event": "authenticate", "token": daemon.token("carl", "g")}))
+        assert receive(witness)["event"] == "authenticated"
+        sock = daemon.socket("carl", "other", receive_buffer=4096)
+        for _ in range(20):
+            daemon.publish({"event": "user-update", "user": "carl", "data": "x" * 60_000})
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        for _ in range(5):
+            daemon.publish({"event": "user-update", "user": "carl", "data": "x" * 60_000})
+        daemon.publish({"event": "user-email-change", "user": "carl"})
+        assert len(receive_until(witness, "user-email-change")) == 25
+
+
+def test_devices_that_do_not_read_cost_little_and_nobody_else_anything(daemon: DaemonProcess) -> None:
+    with ExitStack() as stack, daemon.connect() as reader:
+        reader.send(json.dumps({"event": "authenticate", "token": daemon.token("dora", "g")}))
+        assert receive(reader)["event"] == "authenticated"
+        stuck = [stack.enter_context(daemon.socket("dora", f"g{number}", 4096)) for number in range(5)]
+        slow_before = daemon.metric("localful_ws_slow_consumers_total")
+        before = daemon.memory("VmRSS")
+        got: list[int] = []
+        reading = threading.Thread(
+            target=lambda: got.extend(
+                message["data"]["number"] for message in receive_until(reader, "user-email-change")
+            )
+        )
+        reading.start()
+        padding = "x" * 20_000
+        for first in range(0, 1200, 50):
+            daemon.publish(
+                *(
+                    {"event": "user-update", "user": "dora", "data": {"number": number, "padding": padding}}
+                    for number in range(first, first + 50)
+                )
+            )
+        daemon.publish({"event": "user-email-change", "user": "dora"})
+        reading.join(TIMEOUT)
+        assert got == list(range(1200))
+        assert daemon.memory("VmHWM") - before < 60 * 1024 * 1024
+        assert daemon.metric("localful_ws_slow_consumers_total") - slow_before == 5
+        for sock in stuck:
+            received = bytearray()
+            with suppress(ConnectionResetError):
+                while data := sock.recv(1 << 20):
+                    received += data
+            # Whoever reads on in time gets to know why; the others' connections are dropped.
+            frames, rest = parse_frames(bytes(received))
+            assert len(frames) < 600
+            assert rest or frames[-1].payload == b"\x11\x3cslow-consumer"
+
+
+def test_it_reports_health_and_metrics(daemon: DaemonProcess) -> None:
+    assert daemon.http.get("/healthz").status_code == 200
+    assert daemon.http.get("/readyz").status_code == 200
+    assert daemon.metric("localful_ws_connections_opened_total") > 0
+    assert daemon.metric('localful_ws_closes_total{reason="internal-error"}') == 0
+
+
+# --- daemons of their own ---
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_tls_and_drain(tmp_path: Path, transport: str) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    certificate.private_key_pem.write_to_path(key)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    options = ("--transport", transport, "--tls-cert", str(chain), "--tls-key", str(key))
+    with ExitStack() as stack:
+        daemon = stack.enter_context(DaemonProcess(*options, "--drain-seconds", "2", tls=trusting))
+        with socket.create_connection(("127.0.0.1", daemon.ports["websocket"])) as plain:
+            plain.sendall(b"GET /v1/sync HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            plain.settimeout(TIMEOUT)
+            while plain.recv(1000):  # an alert perhaps
+                pass
+        devices = [stack.enter_context(daemon.connect()) for _ in range(4)]
+        for number, device in enumerate(devices):
+            message = {"event": "authenticate", "token": daemon.token("ada", f"g{number}"), "vaults": ["v"]}
+            device.send(json.dumps(message))
+            assert receive(device)["event"] == "authenticated"
+        events = [
+            {"event": "item-create", "user": "ada", "vault": "v", "data": "x" * size}
+            for size in (0, 100, 60_000) * 5
+        ]
+        daemon.publish(*events, {"event": "user-update", "user": "ada"})
+        for device in devices:
+            sizes = [len(message["data"]) for message in receive_until(device, "user-update")]
+            assert sizes == [0, 100, 60_000] * 5
+        daemon.signal(signal.SIGTERM)
+        assert [closed(device) for device in devices] == [(1001, "server-shutdown")] * 4
+        assert daemon.wait() == 0
+        log = [json.loads(line) for line in daemon.output]
+        assert [entry["event"] for entry in log if entry["level"] == "info"][-2:] == ["draining", "stopped"]
+
+
+def test_draining_refuses_and_a_second_signal_ends_it(tmp_path: Path) -> None:
+    with DaemonProcess("--drain-seconds", "60", "--close-timeout", "60") as daemon:
+        with daemon.socket("ada", "phone") as silent:
+            daemon.signal(signal.SIGINT)
+            while (ready := daemon.http.get("/readyz")).status_code == 200:
+                time.sleep(0.01)
+            assert ready.status_code == 503
+            assert daemon.http.post("/v1/events", json={}).status_code == 503
+            with pytest.raises(ConnectionRefusedError):
+                daemon.connect()
+            assert silent.recv(100).endswith(b"server-shutdown")
+            assert daemon.process.poll() is None
+            daemon.signal(signal.SIGTERM)
+            assert daemon.wait() == 128 + signal.SIGTERM
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(str(daemon.http.base_url), trust_env=False)
+
+
+def test_a_port_that_is_taken_ends_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        daemon = DaemonProcess("--port", port)
+        assert daemon.wait() == 1
+        assert f"127.0.0.1:{port}" in "".join(daemon.output)
+        assert "--port" in "".join(daemon.output)
+        assert "Traceback" not in "".join(daemon.output)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [(("--jwt-secret", ""), "jwt-secret"), (("--publisher-key", "short"), "publisher-key")],
+)
+def test_an_impossible_setting_ends_the_start(options: tuple[str, ...], word: str) -> None:
+    daemon = DaemonProcess(*options)
+    assert daemon.wait() == 2
+    assert word in "".join(daemon.output)
+    assert "Traceback" not in "".join(daemon.output)
