@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -76,7 +77,7 @@ class ServerFrame:
 
 
 def parse_frames(data: bytes) -> tuple[list[ServerFrame], bytes]:
-    """Cut what a server sent into frames, which must be unmasked and final; returns also what is left over."""
+    """Cut what a server sent into frames, which must be unmasked and final; and what is left over."""
     frames = []
     while len(data) >= 2:
         assert data[0] & 0xF0 == 0x80, f"{data[0]:#x} does not begin a frame of ours"
@@ -119,10 +120,8 @@ class RawDevice:
 
     async def send(self, *data: bytes) -> None:
         """Send bytes. If the server has closed they are lost, as on a socket."""
-        try:
+        with suppress(trio.BrokenResourceError):
             await self.stream.send_all(b"".join(data))
-        except trio.BrokenResourceError:
-            pass
 
     async def say(self, *data: bytes) -> None:
         """Send bytes and let everything that follows from it happen."""

@@ -30,8 +30,8 @@ STARTED = 1_700_000_000.0
 TRANSPORTS = sorted(ACCEPTERS)
 
 StreamPair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
-"""Makes two ends. ``trio.testing.memory_stream_pair`` takes whatever is sent, ``lockstep_stream_pair`` nothing
-that the other end is not just receiving."""
+"""Makes two ends: ``trio.testing.memory_stream_pair`` takes whatever is sent,
+``lockstep_stream_pair`` nothing but what the other end is just receiving."""
 
 
 def make_settings(**changes: Any) -> Settings:
@@ -110,7 +110,7 @@ class World:
         connections: Where the node's connections are served.
         settings: The node's settings.
         began: When the world began, on Trio's clock.
-        log: What the node logged. At the end there may be no failures in it but those that `take_failures` took.
+        log: What the node logged. At the end there may be no failures in it; `take_failures` takes them out.
     """
 
     node: Node

@@ -5,7 +5,7 @@ from typing import cast
 
 import trio
 from attrs import frozen
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from localful_ws.client.endpoint import Endpoint
 from localful_ws.protocol import SUBPROTOCOL, CloseCode
@@ -32,6 +32,36 @@ class WebSocket:
         await trio.aclose_forcefully(self.stream)
 
 
+@frozen
+class _ReaderNursery:
+    """Stands in for the nursery in which trio-websocket starts a connection's reader.
+
+    The reader raises when what answers is no WebSocket server, and ends without a word to whoever waits for
+    the handshake when the server hangs up. Here either ends the wait.
+
+    Attributes:
+        nursery: Where the reader runs.
+        opening: What waits for the handshake.
+    """
+
+    nursery: trio.Nursery
+    opening: trio.CancelScope
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """Start the reader."""
+        self.nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except ConnectionRejected:
+            raise
+        except Exception:
+            # Errors of wsproto and of h11 below it; that there is no connection is all there is to say.
+            pass
+        self.opening.cancel()
+
+
 async def open_websocket(
     nursery: trio.Nursery,
     endpoint: Endpoint,
@@ -42,11 +72,15 @@ async def open_websocket(
     """Open a WebSocket; the nursery runs what reads from it.
 
     Raises:
-        ConnectionLostError: If there is no connection, or no answer in time.
+        ConnectionLostError: If there is no connection, or no WebSocket server answers in time.
     """
     try:
         with trio.move_on_after(connect_timeout):
-            return await _open(nursery, endpoint, await open_stream(), max_message_bytes)
+            stream = await open_stream()
+            with trio.CancelScope() as opening:
+                reader = _ReaderNursery(nursery, opening)
+                return await _open(reader, endpoint, stream, max_message_bytes)
+            raise ConnectionLostError("There is no connection: no WebSocket server answered.")
     except trio.BrokenResourceError as error:
         raise ConnectionLostError(f"There is no connection: {error.__cause__ or 'it broke'}.") from None
     except OSError as error:
@@ -55,11 +89,11 @@ async def open_websocket(
 
 
 async def _open(
-    nursery: trio.Nursery, endpoint: Endpoint, stream: trio.abc.Stream, max_message_bytes: int
+    reader: _ReaderNursery, endpoint: Endpoint, stream: trio.abc.Stream, max_message_bytes: int
 ) -> WebSocket:
     try:
         connection = await wrap_client_stream(
-            nursery,
+            cast("trio.Nursery", reader),
             # Any stream will do; the annotation names the two usual ones.
             cast("trio.SocketStream", stream),
             endpoint.host_header,

@@ -32,11 +32,12 @@ class Delivery:
     Args:
         router: Knows which devices to ask.
         metrics: Where deliveries and suppressed echoes are counted.
-        end_of_life: Called after a ``vault-delete`` or ``user-delete`` has been sent.
+        end_of_life: Called after a ``vault-delete`` or ``user-delete`` has been sent, with the devices that were
+            asked; more than once if they are many, and with none if there are none.
     """
 
     def __init__(
-        self, router: Router[Device], metrics: Metrics, end_of_life: Callable[[Event], None]
+        self, router: Router[Device], metrics: Metrics, end_of_life: Callable[[Event, Sequence[Device]], None]
     ) -> None:
         self._router = router
         self._metrics = metrics
@@ -49,6 +50,9 @@ class Delivery:
         for run in runs_of(events):
             devices = self._router.devices_of(run[0].user)
             frames = [text_frame(encode_event(event)) for event in run] if devices else []
+            ends_life = run[-1].name in LIFE_ENDING
+            if ends_life and not devices:
+                self._end_of_life(run[-1], ())
             at_a_time = max(1, _QUESTIONS_WITHOUT_A_BREAK // len(run))
             for start in range(0, len(devices), at_a_time):
                 some = devices[start : start + at_a_time]
@@ -56,15 +60,16 @@ class Delivery:
                     self._ask_about_one(run[0], frames, some, outgoing)
                 else:
                     self._ask_about_several(run, frames, some, outgoing)
+                if ends_life:
+                    # Before anybody else's turn: a device that subscribes after the event keeps what it is told.
+                    _send(outgoing)
+                    self._end_of_life(run[-1], some)
                 asked += len(some) * len(run)
                 if asked >= _QUESTIONS_WITHOUT_A_BREAK:
                     # What was decided is sent before anybody can change it.
                     _send(outgoing)
                     await trio.lowlevel.checkpoint()
                     asked = 0
-            if run[-1].name in LIFE_ENDING:
-                _send(outgoing)
-                self._end_of_life(run[-1])
         _send(outgoing)
 
     def _ask_about_one(

@@ -247,7 +247,12 @@ class Device:
 
     def _close_transport(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
         self._note_end(code.reason)
-        self._transport.close(code, drop_waiting=drop_waiting)
+        try:
+            self._transport.close(code, drop_waiting=drop_waiting)
+        except Exception:
+            # Whoever closes may be closing others as well: the router, the timekeeper, the drain.
+            _log.exception("a connection failed")
+            self._transport.abort()
         self._appoint(self._host.clock.now() + self._host.close_timeout)
 
     def fail(self) -> None:

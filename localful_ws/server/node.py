@@ -86,6 +86,8 @@ class Node:
         self._revocations = Revocations(settings.max_revocations)
         self._devices: set[Device] = set()
         self._streams = 0
+        # Handshakes that are let in and whose device is not there yet.
+        self._opening = 0
         self._all_gone = trio.Event()
         self._transport_host: TransportHost | None = None
 
@@ -160,34 +162,37 @@ class Node:
         if host is None:
             raise RuntimeError("Node.run must be running before a stream is served.")
         session: Session | None = None
+        let_in = 0
 
         async def judge(head: RequestHead) -> Upgrade | HttpRefusal:
-            nonlocal session
+            nonlocal session, let_in
             outcome = await self._judge(head)
             if isinstance(outcome, tuple):
                 upgrade, session = outcome
+                let_in = 1
+                self._opening += let_in
                 return upgrade
             return outcome
 
-        with trio.move_on_after(self._settings.handshake_timeout):
-            if isinstance(stream, trio.SSLStream):
-                try:
-                    await stream.do_handshake()
-                except trio.BrokenResourceError:
-                    return None, None
-            return await self._accept(stream, host, judge), session
-        return None, None
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout):
+                if isinstance(stream, trio.SSLStream):
+                    try:
+                        await stream.do_handshake()
+                    except trio.BrokenResourceError:
+                        return None, None
+                return await self._accept(stream, host, judge), session
+            return None, None
+        finally:
+            self._opening -= let_in
 
     async def _judge(self, head: RequestHead) -> tuple[Upgrade, Session | None] | HttpRefusal:
         answer = judge_handshake(self._rules, head.target, head.headers, head.subprotocols)
         if isinstance(answer, Refuse):
             return self._refuse(answer.status, answer.identifier, answer.message)
-        if self.draining:
-            return self._refuse(503, "draining", "The server is shutting down.")
-        if len(self._devices) >= self._settings.max_connections:
-            return self._refuse(
-                503, "too-many-connections", "The server has as many connections as it can hold."
-            )
+        refusal = self._refuse_all()
+        if refusal is not None:
+            return refusal
         if answer.token is None:
             return Upgrade(answer.subprotocol), None
         outcome = await self.verify(answer.token)
@@ -196,7 +201,18 @@ class Node:
         if isinstance(outcome, Rejection):
             self.metrics.authentication_failed(outcome.code.reason)
             return self._refuse(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
-        return Upgrade(answer.subprotocol), outcome
+        # Others may have taken the last place while the token was verified.
+        return self._refuse_all() or (Upgrade(answer.subprotocol), outcome)
+
+    def _refuse_all(self) -> HttpRefusal | None:
+        """Refuse whoever comes now, if nobody can be let in."""
+        if self.draining:
+            return self._refuse(503, "draining", "The server is shutting down.")
+        if len(self._devices) + self._opening >= self._settings.max_connections:
+            return self._refuse(
+                503, "too-many-connections", "The server has as many connections as it can hold."
+            )
+        return None
 
     def _refuse(self, status: int, identifier: str, message: str) -> HttpRefusal:
         self.metrics.handshake_refused(status)
@@ -263,7 +279,7 @@ class Node:
         await self._delivery.deliver(events)
         self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(events))
 
-    def _end_of_life(self, event: Event) -> None:
+    def _end_of_life(self, event: Event, devices: Sequence[Device]) -> None:
         if event.name is EventName.USER_DELETE:
             try:
                 self._revoke(Disconnect(user=event.user))
@@ -271,7 +287,7 @@ class Node:
                 _log.warning(
                     "a deleted user's tokens can't be remembered as revoked: max-revocations is reached"
                 )
-        for device in self._router.devices_of(event.user):
+        for device in devices:
             device.event_passed(event)
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:

@@ -16,8 +16,14 @@ _MOST_AT_A_TIME = 100
 _ROUND_SECONDS = 0.002
 _TRY_AGAIN_SECONDS = 0.1
 # The listening socket is fine; this one connection could not be had.
+# Linux hands over what the network did to it (accept(2), "Error handling").
 _LOST_BEFORE_ACCEPT = frozenset(
-    {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH}
+    getattr(errno, name)
+    for name in (
+        *("ECONNABORTED", "ECONNRESET", "EPERM", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN"),
+        *("ENONET", "EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
 )
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 

@@ -12,6 +12,8 @@ from localful_ws.server.clock import Clock
 _TICKS_WITHOUT_A_BREAK = 200
 # A deadline turned into Trio's time and back may come out a rounding error early.
 _ROUNDING = 1e-6
+# Below so many, forgotten appointments are not worth looking for.
+_FEW = 1024
 
 
 class Timed(Protocol):
@@ -50,8 +52,13 @@ class Timekeeper:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[Appointment] = []
+        self._sweep_at = _FEW
         self._order = count()
         self._earlier = trio.Event()
+
+    def __len__(self) -> int:
+        """How many appointments are kept, some of which may have been cancelled."""
+        return len(self._heap)
 
     def appoint(self, timed: Timed, due: float) -> Appointment:
         """Have ``timed`` called at ``due`` (Unix seconds), and then whenever it asks to be."""
@@ -59,6 +66,8 @@ class Timekeeper:
         if not self._heap or due < self._heap[0].due:
             self._earlier.set()
         heapq.heappush(self._heap, appointment)
+        if len(self._heap) >= self._sweep_at:
+            self._forget_cancelled()
         return appointment
 
     async def run(self) -> None:
@@ -66,6 +75,13 @@ class Timekeeper:
         while True:
             await self._wait()
             await self._call_all_due(self._clock.now() + _ROUNDING)
+
+    def _forget_cancelled(self) -> None:
+        # A device leaves its appointment behind, and one that renews its token an appointment each time. Most
+        # are due soon, but not with a long ping-interval.
+        self._heap[:] = [appointment for appointment in self._heap if appointment.timed is not None]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(_FEW, 2 * len(self._heap))
 
     async def _wait(self) -> None:
         self._earlier = trio.Event()

@@ -420,6 +420,40 @@ async def test_a_server_that_is_only_quiet_is_left_alone(
     assert server.attempts == [0]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"220 mail.test ESMTP\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x0a",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: another\r\n\r\n",
+    ],
+    ids=["hangs up", "mail", "tls", "wrong accept"],
+)
+async def test_what_is_no_websocket_server_is_tried_again(
+    autojump_clock: MockClock, nursery: trio.Nursery, answer: bytes
+) -> None:
+    server = ScriptedServer(nursery, [stay])
+    began = trio.current_time()
+
+    async def open_stream() -> trio.abc.Stream:
+        if server.statuses:
+            return await server.open_stream()
+        near, far = trio.testing.memory_stream_pair()
+        if answer:
+            await far.send_all(answer)
+        else:
+            await far.aclose()
+        return near
+
+    async with server.client(open_stream=open_stream) as client:
+        assert await client.wait_ready() == SESSION
+    no_server = "There is no connection: no WebSocket server answered."
+    assert server.statuses[0] == Disconnected(None, "", no_server, 1.0)
+    assert server.attempts == [began + 1]
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_a_refused_handshake_ends_it(
     autojump_clock: MockClock, nursery: trio.Nursery, status: int

@@ -117,7 +117,8 @@ class DaemonProcess:
         """Connect a device of the library ``websockets``."""
         scheme = "ws" if self.tls is None else "wss"
         address = f"{scheme}://localhost:{self.ports['websocket']}/v1/sync"
-        return connect(address, ssl=self.tls, proxy=None, open_timeout=TIMEOUT, **options)
+        device: ClientConnection = connect(address, ssl=self.tls, proxy=None, open_timeout=TIMEOUT, **options)
+        return device
 
     def socket(self, user: str, group: str, receive_buffer: int | None = None) -> socket.socket:
         """Connect a bare socket, upgraded and authenticated, from which nothing is read on."""
@@ -145,7 +146,7 @@ class DaemonProcess:
         raise AssertionError(f"there is no {name}")
 
     def memory(self, row: str) -> int:
-        """A row of the kernel's account of its memory, in bytes: VmRSS, or VmHWM for the most there ever was."""
+        """A row of the kernel's account of its memory, in bytes: VmRSS, or VmHWM for the most so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith(f"{row}:")]
         return int(line.split()[1]) * 1024

@@ -160,9 +160,8 @@ def test_tls(made: list[Daemon], tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_started() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(ListenError):
-            run(make_settings(port=taken.getsockname()[1], internal_port=0))
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ListenError):
+        run(make_settings(port=taken.getsockname()[1], internal_port=0))
     nowhere = Path("/no/such/file.pem")
     with pytest.raises(SettingsError):
         run(make_settings(port=0, internal_port=0, tls_cert=nowhere, tls_key=nowhere))

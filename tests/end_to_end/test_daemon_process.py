@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,66 +35,72 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[DaemonProcess]:
 
 def closed(device: ClientConnection) -> tuple[int, str] | None:
     """Close code and reason, once the device has been closed."""
-    with pytest.raises(ConnectionClosed) as closed:
+    try:
         while True:
             device.recv(TIMEOUT)
-    received = closed.value.rcvd
-    return None if received is None else (received.code, received.reason)
+    except ConnectionClosed as closed:
+        return None if closed.rcvd is None else (closed.rcvd.code, closed.rcvd.reason)
+
+
+@contextmanager
+def connect_device(
+    daemon: DaemonProcess, user: str, group: str, *vaults: str, way: str = "message"
+) -> Iterator[ClientConnection]:
+    """Connect a device that shows its token in one of the three ways, and subscribe it."""
+    token = daemon.token(user, group)
+    options: dict[str, Any] = {}
+    if way == "header":
+        options["additional_headers"] = {"Authorization": f"Bearer {token}"}
+    if way == "subprotocol":
+        options["subprotocols"] = ["localful.v1", f"localful.bearer.{token}"]
+    with daemon.connect(**options) as device:
+        if way == "message":
+            device.send(json.dumps({"event": "authenticate", "token": token}))
+        answer = receive(device)
+        assert (answer["event"], answer["user"], answer["group"]) == ("authenticated", user, group)
+        device.send(json.dumps({"event": "subscribe", "vaults": vaults}))
+        assert receive(device)["vaults"] == list(vaults)
+        yield device
+
+
+def lasting_events() -> list[dict[str, Any]]:
+    """Each event that ends nothing, once as ada's phone's own and once of nobody's."""
+    events: list[dict[str, Any]] = []
+    for name in EventName:
+        if name not in (EventName.USER_DELETE, EventName.VAULT_DELETE):
+            vault = {} if name.kind is EventKind.USER else {"vault": "v1"}
+            for group in ({"group": "phone"}, {}):
+                events.append({"event": name.value, "user": "ada", **vault, **group, "data": len(events)})
+    return events
+
+
+def received_until_the_end(device: ClientConnection) -> list[dict[str, Any]]:
+    messages = []
+    while (message := receive(device))["data"] != "the end":
+        messages.append(message)
+    return messages
 
 
 def test_events_reach_whom_they_concern_and_nobody_else(daemon: DaemonProcess) -> None:
-    with ExitStack() as stack:
-
-        def device(user: str, group: str, *vaults: str, way: str = "message") -> ClientConnection:
-            token = daemon.token(user, group)
-            options: dict[str, Any] = {}
-            if way == "header":
-                options["additional_headers"] = {"Authorization": f"Bearer {token}"}
-            if way == "subprotocol":
-                options["subprotocols"] = ["localful.v1", f"localful.bearer.{token}"]
-            connection = stack.enter_context(daemon.connect(**options))
-            if way == "message":
-                connection.send(json.dumps({"event": "authenticate", "token": token}))
-            answer = receive(connection)
-            assert (answer["event"], answer["user"], answer["group"]) == ("authenticated", user, group)
-            connection.send(json.dumps({"event": "subscribe", "vaults": vaults}))
-            assert receive(connection)["vaults"] == list(vaults)
-            return connection
-
-        phone = device("ada", "phone", "v1")
-        laptop = device("ada", "laptop", "v1", "v2", way="header")
-        tablet = device("ada", "tablet", way="subprotocol")
-        stranger = device("bob", "phone", "v1", "v2")
-        silent = stack.enter_context(daemon.connect())
-
-        sent = []
-        for name in EventName:
-            vault = {} if name.kind is EventKind.USER else {"vault": "v1"}
-            for group in ({"group": "phone"}, {}):
-                sent.append({"event": name.value, "user": "ada", **vault, **group, "data": len(sent)})
-        sent = [each for each in sent if each["event"] not in ("user-delete", "vault-delete")]
+    data_events = {name.value for name in EventName if name.kind is EventKind.DATA}
+    with (
+        connect_device(daemon, "ada", "phone", "v1") as phone,
+        connect_device(daemon, "ada", "laptop", "v1", "v2", way="header") as laptop,
+        connect_device(daemon, "ada", "tablet", way="subprotocol") as tablet,
+        connect_device(daemon, "bob", "phone", "v1", "v2") as stranger,
+        daemon.connect() as silent,
+    ):
+        sent = lasting_events()
         daemon.publish(*sent[:5])
         for each in sent[5:]:
             assert daemon.http.post("/v1/events", json=each).status_code == 202
         for user in ("ada", "bob"):
             daemon.publish({"event": "user-update", "user": user, "data": "the end"})
-
-        def got(device: ClientConnection) -> list[dict[str, Any]]:
-            messages = []
-            while (message := receive(device))["data"] != "the end":
-                messages.append(message)
-            return messages
-
-        def told(each: dict[str, Any]) -> dict[str, Any]:
-            return {key: value for key, value in each.items() if key in ("event", "vault", "data")}
-
-        def is_data(each: dict[str, Any]) -> bool:
-            return EventName(each["event"]).kind is EventKind.DATA
-
-        assert got(laptop) == [told(each) for each in sent]
-        assert got(phone) == [told(each) for each in sent if "group" not in each]
-        assert got(tablet) == [told(each) for each in sent if not is_data(each)]
-        assert got(stranger) == []
+        told = [{key: each[key] for key in ("event", "vault", "data") if key in each} for each in sent]
+        assert received_until_the_end(laptop) == told
+        assert received_until_the_end(phone) == told[1::2]
+        assert received_until_the_end(tablet) == [each for each in told if each["event"] not in data_events]
+        assert received_until_the_end(stranger) == []
         assert closed(silent) == (4408, "authentication-timeout")
 
         daemon.publish(
@@ -103,14 +109,11 @@ def test_events_reach_whom_they_concern_and_nobody_else(daemon: DaemonProcess) -
             {"event": "item-create", "user": "ada", "vault": "v2"},
             {"event": "user-delete", "user": "ada", "group": "phone"},
         )
-        assert [message["event"] for message in receive_until(laptop, "user-delete")] == [
-            "vault-delete",
-            "item-create",
-        ]
+        last = [(message["event"], message["vault"]) for message in receive_until(laptop, "user-delete")]
+        assert last == [("vault-delete", "v1"), ("item-create", "v2")]
         assert [closed(device) for device in (laptop, phone)] == [(4403, "forbidden")] * 2
         with pytest.raises(InvalidStatus) as refused:
-            token = daemon.tokens[0]
-            daemon.connect(additional_headers={"Authorization": f"Bearer {token}"})
+            daemon.connect(additional_headers={"Authorization": f"Bearer {daemon.tokens[0]}"})
         assert refused.value.response.status_code == 403
 
         answer = daemon.http.post("/v1/disconnect", json={"user": "bob"})
@@ -237,20 +240,20 @@ def test_tls_and_drain(tmp_path: Path, transport: str) -> None:
         assert [entry["event"] for entry in log if entry["level"] == "info"][-2:] == ["draining", "stopped"]
 
 
-def test_draining_refuses_and_a_second_signal_ends_it(tmp_path: Path) -> None:
-    with DaemonProcess("--drain-seconds", "60", "--close-timeout", "60") as daemon:
-        with daemon.socket("ada", "phone") as silent:
-            daemon.signal(signal.SIGINT)
-            while (ready := daemon.http.get("/readyz")).status_code == 200:
-                time.sleep(0.01)
-            assert ready.status_code == 503
-            assert daemon.http.post("/v1/events", json={}).status_code == 503
-            with pytest.raises(ConnectionRefusedError):
-                daemon.connect()
-            assert silent.recv(100).endswith(b"server-shutdown")
-            assert daemon.process.poll() is None
-            daemon.signal(signal.SIGTERM)
-            assert daemon.wait() == 128 + signal.SIGTERM
+def test_draining_refuses_and_a_second_signal_ends_it() -> None:
+    options = ("--drain-seconds", "60", "--close-timeout", "60")
+    with DaemonProcess(*options) as daemon, daemon.socket("ada", "phone") as silent:
+        daemon.signal(signal.SIGINT)
+        while (ready := daemon.http.get("/readyz")).status_code == 200:
+            time.sleep(0.01)
+        assert ready.status_code == 503
+        assert daemon.http.post("/v1/events", json={}).status_code == 503
+        with pytest.raises(ConnectionRefusedError):
+            daemon.connect()
+        assert silent.recv(100).endswith(b"server-shutdown")
+        assert daemon.process.poll() is None
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 128 + signal.SIGTERM
     with pytest.raises(httpx.HTTPError):
         httpx.get(str(daemon.http.base_url), trust_env=False)
 

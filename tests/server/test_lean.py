@@ -1,6 +1,7 @@
 """The lean transport by itself: the same bytes give the same result, however they arrive."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import trio
@@ -93,7 +94,7 @@ def pieces_of(message: bytes, opcode: int, cuts: list[int]) -> bytes:
     bounds = [0, *sorted(cut % (len(message) + 1) for cut in cuts), len(message)]
     frames = [
         frame(CONTINUATION if index else opcode, message[start:end], final=index == len(bounds) - 2)
-        for index, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for index, (start, end) in enumerate(pairwise(bounds))
     ]
     return b"".join(frames)
 
@@ -121,7 +122,7 @@ conversation = st.lists(
 async def test_any_split_of_the_same_bytes_gives_the_same(sent: bytes, where: list[int]) -> None:
     whole = await converse([handshake(), sent])
     bounds = [0, *sorted(cut % (len(sent) + 1) for cut in where), len(sent)]
-    chunks = [sent[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    chunks = [sent[start:end] for start, end in pairwise(bounds)]
     assert await converse([handshake(), *chunks]) == whole
     assert await converse([handshake() + sent]) == whole
 
@@ -183,6 +184,8 @@ async def test_a_pong_that_cannot_be_sent_ends_it(autojump_clock: MockClock) -> 
 
         nursery.start_soon(accept)
         await near.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
         (transport,) = transports
         assert transport is not None
         nursery.start_soon(near.send_all, frame(PING, b"hello"))

@@ -129,7 +129,7 @@ async def test_few_are_accepted_at_a_time_while_the_others_are_busy(
     assert max(listening.rounds) == 1
 
 
-@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO])
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.ENETUNREACH, errno.ETIMEDOUT])
 async def test_a_connection_that_is_lost_before_it_is_accepted(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket], number: int
 ) -> None:

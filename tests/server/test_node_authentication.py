@@ -115,7 +115,13 @@ async def test_what_is_no_good_first_message(
 async def test_a_token_that_does_not_hold(
     world: World, autojump_clock: MockClock, claims: dict[str, Any]
 ) -> None:
-    arguments = {"secret": SECRET, "user": "ada", "group": "laptop", "ttl": 3600.0, "now": STARTED}
+    arguments: dict[str, Any] = {
+        "secret": SECRET,
+        "user": "ada",
+        "group": "laptop",
+        "ttl": 3600.0,
+        "now": STARTED,
+    }
     token = mint_token(**(arguments | claims))
     device = await world.open()
     await device.say({"event": "authenticate", "token": token})
@@ -136,7 +142,7 @@ async def test_a_slow_verdict_counts_from_the_message(transport: str, autojump_c
 
 @pytest.mark.parametrize(("seconds", "ready"), [(0.5, False), (1000, True)])
 async def test_a_verifier_that_is_away_or_hangs(
-    transport: str, autojump_clock: MockClock, seconds: float, ready: bool
+    transport: str, autojump_clock: MockClock, seconds: float, *, ready: bool
 ) -> None:
     async with open_world(transport, verifier=slow_verifier(seconds, ready=ready)) as world:
         device = await world.open()

@@ -7,11 +7,12 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_device import TEXT, handshake, text
+from raw_device import handshake, text
 from trio.testing import MockClock
 from world import World, open_world, settle
 
-from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict
+from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict, text_frame
+from localful_ws.server import delivery
 
 
 def event(name: str, user: str = "ada", vault: str | None = None, **more: Any) -> dict[str, Any]:
@@ -208,7 +209,7 @@ async def test_what_is_accepted_goes_no_further_than_its_user(
     wants = Connection.wants
 
     def counting(self: Connection, published: Event) -> Verdict:
-        asked.append(self.session and self.session.user)
+        asked.append(None if self.session is None else self.session.user)
         return wants(self, published)
 
     monkeypatch.setattr(Connection, "wants", counting)
@@ -263,11 +264,13 @@ async def test_nobody_hears_of_another_users_vaults(script: list[tuple[str, tupl
 async def test_a_frame_is_built_once_for_all_devices(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from localful_ws.server import delivery
-
     built: list[bytes] = []
-    text_frame = delivery.text_frame
-    monkeypatch.setattr(delivery, "text_frame", lambda data: built.append(data) or text_frame(data))
+
+    def counting(payload: bytes) -> bytes:
+        built.append(payload)
+        return text_frame(payload)
+
+    monkeypatch.setattr(delivery, "text_frame", counting)
     async with open_world("lean") as world:
         devices = [await world.device("ada", f"g{number}") for number in range(5)]
         await world.publish(event("user-update"), event("user-update", "nobody"))
@@ -276,22 +279,26 @@ async def test_a_frame_is_built_once_for_all_devices(
 
 
 async def test_others_have_their_turn_while_many_are_told(world: World, autojump_clock: MockClock) -> None:
-    devices = [await world.device("ada", f"g{number}") for number in range(20)]
+    devices = [await world.device("ada", f"g{number}") for number in range(40)]
     turns = 0
 
     async def count_turns() -> None:
         nonlocal turns
-        while any(len(device.messages) < 100 for device in devices):
+        while True:
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count_turns)
-            await world.node.route(world.decode_events([event("user-update")] * 100), trio.current_time())
-            assert turns >= 2
-            await settle()
-    assert world.node.metrics.events_delivered == 2000
+    batch = world.decode_events([event("user-update")] * 200)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        await trio.lowlevel.checkpoint()
+        before = turns
+        await world.node.route(batch, trio.current_time())
+        assert turns - before >= 2
+        nursery.cancel_scope.cancel()
+    await settle()
+    assert world.node.metrics.events_delivered == 40 * len(batch)
+    assert {len(device.messages) for device in devices} == {len(batch)}
 
 
 async def test_no_event_of_a_dropped_vault_however_long_the_batch(

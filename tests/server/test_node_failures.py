@@ -163,6 +163,42 @@ async def test_a_transport_that_raises_and_raises(
     await check_others(world)
 
 
+@pytest.mark.parametrize("way", ["disconnect", "user-delete", "expiry", "drain"])
+async def test_a_close_that_raises(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Those who close a device close others as well, and do not end with it."""
+    device = await world.raw(handshake())
+    (victim,) = world.node.devices()
+    await device.say(text({"event": "authenticate", "token": world.token("ada", ttl=20)}))
+    transport_class = type(victim._transport)
+    close: Callable[..., None] = transport_class.close
+
+    def poisoned(self: object, *args: object, **options: object) -> None:
+        if self is victim._transport:
+            raise ZeroDivisionError
+        close(self, *args, **options)
+
+    monkeypatch.setattr(transport_class, "close", poisoned)
+    other = await world.device("zoe", "g", "v")
+    match way:
+        case "disconnect":
+            assert await world.disconnect(user="ada") == 1
+        case "user-delete":
+            await world.publish({"event": "user-delete", "user": "ada"})
+        case "expiry":
+            await trio.sleep(20)
+        case "drain":
+            await world.node.drain(10)
+            assert other.closed == (1001, "server-shutdown")
+    await device.ended.wait()
+    await settle()
+    assert world.take_failures() == FAILED
+    if way != "drain":
+        assert len(tuple(world.node.devices())) == 1
+        await check_others(world)
+
+
 async def test_the_end_of_the_node_ends_its_connections(transport: str, autojump_clock: MockClock) -> None:
     async with open_world(transport) as world:
         device = await world.raw(handshake())

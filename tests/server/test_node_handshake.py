@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from world import STARTED, World, open_world, settle
 
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
+from server.kernels import ENDLESS, Kernel, ScriptedStream
 from server.verifiers import slow_verifier
 
 
@@ -73,13 +74,25 @@ async def test_too_many_connections(transport: str, autojump_clock: MockClock) -
         assert (await world.open()).closed is None
 
 
+async def test_handshakes_that_wait_together_for_the_last_place(
+    transport: str, autojump_clock: MockClock
+) -> None:
+    async with open_world(transport, verifier=slow_verifier(1), max_connections=2) as world:
+        token = world.token()
+        devices = [await world.raw(handshake(bearer(token))) for _ in range(5)]
+        await trio.sleep(1)
+        await settle()
+        assert sorted(device.status or 0 for device in devices) == [101, 101, 503, 503, 503]
+        assert len(tuple(world.node.devices())) == 2
+
+
 async def test_more_than_can_be_refused_are_dropped_unheard(
     transport: str, autojump_clock: MockClock
 ) -> None:
     async with open_world(transport, max_connections=1) as world:
         waiting = [await world.raw() for _ in range(129)]
         dropped = await world.raw(handshake())
-        assert (dropped.received, dropped.ended_at) == (b"", 0.0)
+        assert (bytes(dropped.received), dropped.ended_at) == (b"", 0.0)
         assert [device.ended_at for device in waiting] == [None] * 129
 
 
@@ -110,7 +123,7 @@ async def test_too_many_connections_of_a_user(transport: str, autojump_clock: Mo
 
 @pytest.mark.parametrize(("seconds", "ready"), [(0, False), (1000, True)])
 async def test_tokens_that_cannot_be_verified(
-    transport: str, autojump_clock: MockClock, seconds: float, ready: bool
+    transport: str, autojump_clock: MockClock, seconds: float, *, ready: bool
 ) -> None:
     async with open_world(transport, verifier=slow_verifier(seconds, ready=ready)) as world:
         device = await world.raw(handshake(bearer(world.token())))
@@ -195,7 +208,7 @@ async def test_the_time_for_the_handshake_includes_the_verdict(
     async with open_world(transport, handshake_timeout=1, verifier=verifier) as world:
         device = await world.raw(handshake(bearer(world.token())))
         await device.ended.wait()
-        assert (device.ended_at, device.received, verifier.asked) == (1, b"", 1)
+        assert (device.ended_at, bytes(device.received), verifier.asked) == (1, b"", 1)
 
 
 async def test_a_peer_that_leaves_during_the_handshake(world: World, autojump_clock: MockClock) -> None:
@@ -243,7 +256,7 @@ async def test_what_is_no_handshake_is_answered_or_ended(
     assert device.status is None or 400 <= device.status < 500
     await world.publish({"event": "user-update", "user": "bob"})
     assert bystander.events == ["user-update"]
-    assert len(world.node.devices()) == 1
+    assert len(tuple(world.node.devices())) == 1
 
 
 @pytest.mark.parametrize("name", NO_HANDSHAKE | NO_HANDSHAKE_TO_LEAN)
@@ -258,6 +271,31 @@ async def test_lean_says_what_is_wrong_with_a_handshake(autojump_clock: MockCloc
         assert device.ended_at is None  # what it still sends is read away for a while
         await device.ended.wait()
         assert device.ended_at == world.settings.close_timeout
+
+
+class ResetStream(ScriptedStream):
+    """A stream whose peer resets the connection after so many bytes."""
+
+    def __init__(self, received: bytes) -> None:
+        super().__init__(Kernel(ENDLESS))
+        self.received = received
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self.received:
+            raise trio.BrokenResourceError
+        received, self.received = self.received, b""
+        return received
+
+
+@pytest.mark.parametrize("received", [b"", handshake()[:40], handshake()])
+async def test_a_peer_that_resets(world: World, autojump_clock: MockClock, received: bytes) -> None:
+    stream = ResetStream(received)
+    await world.node.serve_stream(stream)
+    assert world.now() == 0
+    assert stream.kernel.broken
+    assert world.node.devices() == ()
+    assert world.closes() == ({"connection-lost": 1} if received == handshake() else {})
 
 
 # --- TLS ---

@@ -190,14 +190,14 @@ async def test_hours_of_pings_and_pongs(world: World, autojump_clock: MockClock)
     assert (device.ended_at, device.messages[1:], world.closes()) == (None, [], {})
 
 
-@pytest.mark.parametrize(("interval", "timeout"), [(25, 20), (10, 3), (5, 12)])
+@pytest.mark.parametrize(("interval", "patience"), [(25, 20), (10, 3), (5, 12)])
 async def test_a_device_that_does_not_answer_a_ping_is_dropped(
-    transport: str, autojump_clock: MockClock, interval: float, timeout: float
+    transport: str, autojump_clock: MockClock, interval: float, patience: float
 ) -> None:
-    async with open_world(transport, ping_interval=interval, ping_timeout=timeout) as world:
+    async with open_world(transport, ping_interval=interval, ping_timeout=patience) as world:
         device = await raw_device(world)
         await device.ended.wait()
-        assert device.ended_at == pytest.approx(interval + timeout, abs=1e-3)
+        assert device.ended_at == pytest.approx(interval + patience, abs=1e-3)
         assert (pings(device), device.closed, len(device.frames)) == (1, None, 2)
         await settle()
         assert world.closes() == {"ping-timeout": 1}
@@ -310,7 +310,7 @@ async def test_what_comes_after_a_close_is_not_looked_at(
 
 
 async def test_nothing_follows_the_answer_to_a_close(world: World, autojump_clock: MockClock) -> None:
-    """Not even an event that is published at the same moment, on a connection where sending takes its time."""
+    """Not even an event that is published at the same moment, where sending takes its time."""
     device = await world.raw(handshake(), make_pair=trio.testing.lockstep_stream_pair)
     await device.say(text({"event": "authenticate", "token": world.token()}))
     await device.send(close())

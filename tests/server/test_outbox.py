@@ -99,6 +99,25 @@ async def test_the_outbox_is_full(autojump_clock: MockClock, kind: str, events: 
 
 
 @both_kinds
+async def test_frames_that_are_given_together(autojump_clock: MockClock, kind: str) -> None:
+    async with trio.open_nursery() as nursery:
+        kernel = Kernel(len(FIRST) + 10)
+        outbox, peaks = make_outbox(kind, nursery, kernel, events=3)
+        outbox.write_frames(FIRST + SECOND + THIRD, (FIRST, SECOND, THIRD))
+        await wait_all_tasks_blocked()
+        assert kernel.taken == (FIRST + SECOND)[: len(FIRST) + 10]
+        assert peaks.events == (2 if kind == "tcp" else 3)
+        with pytest.raises(OutboxFullError):
+            outbox.write_frames(FIRST * 4, (FIRST,) * 4)
+        kernel.make_room(ENDLESS)
+        await wait_all_tasks_blocked()
+        frames, rest = parse_frames(bytes(kernel.taken))
+        assert rest == b""
+        assert [each.payload[:1] for each in frames[:3]] == [b"1", b"2", b"3"]
+        assert {each.payload for each in frames[3:]} == {b"1" * 100}
+
+
+@both_kinds
 async def test_nothing_follows_the_last_frame(autojump_clock: MockClock, kind: str) -> None:
     async with trio.open_nursery() as nursery:
         kernel = Kernel(ENDLESS)
@@ -117,7 +136,7 @@ async def test_send_all_waits_its_turn(autojump_clock: MockClock, kind: str) -> 
         outbox, _ = make_outbox(kind, nursery, kernel, events=4, size=1000)
         done: list[str] = []
 
-        async def send(name: str, data: bytes) -> None:
+        async def send(name: str, data: bytes | bytearray) -> None:
             await outbox.send_all(data)
             done.append(name)
 
@@ -276,7 +295,7 @@ async def test_it_hears(autojump_clock: MockClock) -> None:
 sizes = st.one_of(st.integers(0, 10), st.integers(0, 200))
 acts = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["write", "write", "send", "room", "room"]), sizes),
+        st.tuples(st.sampled_from(["write", "write", "batch", "send", "room", "room"]), sizes),
         st.tuples(st.sampled_from(["settle", "discard"]), st.just(0)),
     ),
     max_size=40,
@@ -295,13 +314,20 @@ async def test_any_interleaving_gives_whole_frames_in_order(
         kernel = Kernel(0)
         outbox, _ = make_outbox(kind, nursery, kernel, events=6, size=400)
         frames: list[bytes] = []
-        discarded = False
+        incomplete = False
         for number, (act, size) in enumerate(acts):
             frame = text_frame(b"%d:" % number + b"x" * size)
             if act == "write":
                 with suppress(OutboxFullError):
                     outbox.write(frame)
                     frames.append(frame)
+            elif act == "batch":
+                batch = [text_frame(b"%d-%d:" % (number, part) + b"x" * (size // 4)) for part in range(5)]
+                frames += batch
+                try:
+                    outbox.write_frames(b"".join(batch), batch)
+                except OutboxFullError:
+                    incomplete = True
             elif act == "send":
                 nursery.start_soon(outbox.send_all, frame)
                 await wait_all_tasks_blocked()
@@ -310,7 +336,7 @@ async def test_any_interleaving_gives_whole_frames_in_order(
                 kernel.make_room(size)
             elif act == "discard":
                 outbox.discard_waiting()
-                discarded = True
+                incomplete = True
             else:
                 await wait_all_tasks_blocked()
         if last:
@@ -320,7 +346,7 @@ async def test_any_interleaving_gives_whole_frames_in_order(
         await wait_all_tasks_blocked()
         assert not nursery.child_tasks  # nobody waits any more
     assert outbox.waiting_bytes == 0
-    if not discarded:
+    if not incomplete:
         assert kernel.taken == b"".join(frames)
     got, rest = parse_frames(bytes(kernel.taken))
     assert rest == b""
