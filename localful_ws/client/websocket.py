@@ -57,9 +57,10 @@ class _ReaderNursery:
         except ConnectionRejected:
             raise
         except Exception:
-            # Errors of wsproto and of h11 below it; that there is no connection is all there is to say.
-            pass
-        self.opening.cancel()
+            # Of wsproto or of h11 below it. That there is no connection is all there is to say.
+            self.opening.cancel()
+        else:
+            self.opening.cancel()
 
 
 async def open_websocket(

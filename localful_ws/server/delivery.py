@@ -32,8 +32,8 @@ class Delivery:
     Args:
         router: Knows which devices to ask.
         metrics: Where deliveries and suppressed echoes are counted.
-        end_of_life: Called after a ``vault-delete`` or ``user-delete`` has been sent, with the devices that were
-            asked; more than once if they are many, and with none if there are none.
+        end_of_life: Called after a ``vault-delete`` or ``user-delete`` has been sent, with the devices that
+            were asked; more than once if they are many, and with none if there are none.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Delivery:
                 else:
                     self._ask_about_several(run, frames, some, outgoing)
                 if ends_life:
-                    # Before anybody else's turn: a device that subscribes after the event keeps what it is told.
+                    # Before anybody else's turn: who subscribes after the event keeps what it is told.
                     _send(outgoing)
                     self._end_of_life(run[-1], some)
                 asked += len(some) * len(run)

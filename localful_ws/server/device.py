@@ -212,7 +212,7 @@ class Device:
         self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
 
     def _keep_alive(self, now: float) -> None:
-        if self._core.state is State.CLOSED or not self._host.ping_interval:
+        if self._core.state is State.CLOSED:
             return
         if self._pong_due is not None:
             if now < self._pong_due:
@@ -235,10 +235,8 @@ class Device:
         if self._core.state is State.CLOSED:
             return None
         due = self._core.next_deadline()
-        if self._host.ping_interval:
-            ping = self._ping_due if self._pong_due is None else self._pong_due
-            due = ping if due is None else min(due, ping)
-        return due
+        ping = self._ping_due if self._pong_due is None else self._pong_due
+        return ping if due is None else min(due, ping)
 
     def _appoint(self, due: float | None) -> None:
         if self._appointment is not None:

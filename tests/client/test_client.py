@@ -426,8 +426,7 @@ async def test_a_server_that_is_only_quiet_is_left_alone(
         b"",
         b"220 mail.test ESMTP\r\n\r\n",
         b"\x15\x03\x01\x00\x02\x02\x0a",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: another\r\n\r\n",
+        b"HTTP/1.1 101 Hi\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
     ],
     ids=["hangs up", "mail", "tls", "wrong accept"],
 )

@@ -161,7 +161,9 @@ async def test_daemon_that_takes_no_connections() -> None:
 
 
 async def test_signal_ends_it_early(capsys: pytest.CaptureFixture[str]) -> None:
-    error = await failure_of(silent_daemon(then="sockets[0].accept(); os.kill(os.getppid(), signal.SIGTERM)"))
+    error = await failure_of(
+        silent_daemon(then="kept = sockets[0].accept(); os.kill(os.getppid(), signal.SIGTERM)")
+    )
     assert isinstance(error, click.Abort)
     assert not is_alive(daemon_pid(capsys.readouterr().out))
 
