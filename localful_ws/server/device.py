@@ -55,6 +55,10 @@ class DeviceHost(Protocol):
         """Ask this device about the events of its user from now on."""
         ...
 
+    def leave(self, device: "Device") -> None:
+        """Ask this device no more."""
+        ...
+
 
 class Device:
     """Drives one connection: tells the protocol object what happens and does what it asks for.
@@ -268,3 +272,4 @@ class Device:
         if self._end is None:
             self._end = reason
             self._host.metrics.closed(reason)
+            self._host.leave(self)

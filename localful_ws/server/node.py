@@ -151,8 +151,6 @@ class Node:
             await device.run(session)
         finally:
             self._devices.discard(device)
-            if device.session is not None:
-                self._router.remove(device.session.user, device)
             if not self._devices and self.draining:
                 self._all_gone.set()
 
@@ -241,6 +239,11 @@ class Node:
     def enter(self, device: Device, session: Session) -> None:
         """Ask this device about the events of its user from now on."""
         self._router.add(session.user, device)
+
+    def leave(self, device: Device) -> None:
+        """Ask this device no more; it has ended, or is about to."""
+        if device.session is not None:
+            self._router.remove(device.session.user, device)
 
     # --- events ---
 

@@ -106,3 +106,13 @@ async def test_when_no_more_can_be_remembered_nothing_is_done(
         assert await outcome(world, world.token("ada", "laptop")) == "authenticated"
         await trio.sleep(50)
         assert await world.disconnect(user="ada") == 2
+
+
+async def test_whoever_is_told_to_go_makes_room_at_once(autojump_clock: MockClock) -> None:
+    """A device that does not answer the close doesn't keep its user's new login out meanwhile."""
+    async with open_world("lean", max_connections_per_user=1) as world:
+        await world.raw(handshake(f"Authorization: Bearer {world.token('ada', 'old')}"))
+        assert await world.disconnect(group="old") == 1
+        again = await world.device("ada", "new")
+        await world.publish({"event": "user-update", "user": "ada"})
+        assert again.events == ["user-update"]

@@ -64,6 +64,8 @@ def test_the_answer_is_that_of_the_rfc() -> None:
         (b"Version: 13", b"Version: 12", 426),
         (b"Sec-WebSocket-Version: 13\r\n", b"", 426),
         (b"Host: localhost\r\n", b"", 400),
+        (b"Host: localhost\r\n", b"Host: localhost\r\nContent-Length: 5\r\n", 400),
+        (b"Host: localhost\r\n", b"Host: localhost\r\nTransfer-Encoding: chunked\r\n", 400),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"", 400),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZQ", 400),
         (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j", 400),

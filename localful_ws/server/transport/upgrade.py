@@ -98,6 +98,8 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
         raise UpgradeError(426, "upgrade-required", "Sec-WebSocket-Version must be 13.")
     if b"host" not in fields:
         raise UpgradeError(400, "bad-request", "The Host header is missing.")
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+        raise UpgradeError(400, "bad-request", "A WebSocket handshake has no body.")
     key = fields.get(b"sec-websocket-key", b"")
     if not _is_key(key):
         raise UpgradeError(400, "bad-request", "Sec-WebSocket-Key must be 16 bytes in base64.")
