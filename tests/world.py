@@ -1,8 +1,9 @@
 """A whole daemon without sockets: a node, and devices on memory streams under Trio's clock."""
 
 import json
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import trio
@@ -218,6 +219,26 @@ class World:
         return closed
 
 
+class _Handler(logging.Handler):
+    def __init__(self, log: list[MutableMapping[str, Any]]) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.append({"log_level": record.levelname.lower(), "event": record.getMessage()})
+
+
+@contextmanager
+def library_warnings(log: list[MutableMapping[str, Any]]) -> Iterator[None]:
+    """Add what libraries say with `logging`, from warnings up, to what structlog's loggers say."""
+    handler = _Handler(log)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
 @asynccontextmanager
 async def open_world(
     transport: str = "lean", *, verifier: TokenVerifier | None = None, **changes: Any
@@ -234,7 +255,7 @@ async def open_world(
     engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
-    with capture_logs() as log:
+    with capture_logs() as log, library_warnings(log):
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)
             world = World(node, nursery, connections, settings, trio.current_time(), log)

@@ -144,6 +144,20 @@ async def test_a_message_too_big_in_pieces(
     assert len(tuple(world.node.devices())) == 0
 
 
+@pytest.mark.parametrize("letter", ["x", "\u00e9"])
+async def test_a_message_too_big_and_no_answer_to_the_close(
+    world: World, autojump_clock: MockClock, letter: str
+) -> None:
+    device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
+    await device.say(text(padded(70_000, letter)))
+    assert device.closed is not None
+    assert device.closed[0] == 1009
+    await device.ended.wait()
+    await settle()
+    assert device.ended_at == world.settings.close_timeout
+    assert (world.closes(), world.node.devices()) == ({"message-too-big": 1}, ())
+
+
 async def test_a_huge_message_is_refused_before_it_has_come(world: World, autojump_clock: MockClock) -> None:
     bystander = await world.device("bob")
     device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))

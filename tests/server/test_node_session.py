@@ -275,6 +275,8 @@ async def test_a_device_vanishes(world: World, autojump_clock: MockClock) -> Non
     assert world.closes() == {"connection-lost": 1}
     assert world.node.devices() == ()
     await world.publish({"event": "user-update", "user": "ada"})
+    # Its appointment with the timekeeper does not keep it alive.
+    assert [kept for kept in world.node.timekeeper._heap if kept.timed is not None] == []
 
 
 async def test_a_device_that_does_not_answer_a_close_is_dropped(
