@@ -107,11 +107,6 @@ class Device:
         """The session in force, if the device authenticated."""
         return self._core.session
 
-    @property
-    def subscription(self) -> tuple[str, ...]:
-        """The vaults subscribed to."""
-        return self._core.subscription
-
     async def run(self, session: Session | None) -> None:
         """Live until the connection is over.
 
