@@ -19,7 +19,7 @@ def bind(host: str, port: int, *, setting: str, backlog: int) -> socket.socket:
     Args:
         host: An address or a name; its first address is taken.
         port: 0 for any free one.
-        setting: What the port's setting is called, for the error message.
+        setting: What the port's setting is called, for the error message; the host's is called alike.
         backlog: How many connections may wait to be accepted.
 
     Raises:
@@ -30,10 +30,7 @@ def bind(host: str, port: int, *, setting: str, backlog: int) -> socket.socket:
         family, _, _, _, address = found[0]
         listening = socket.create_server(address[:2], family=family, backlog=backlog)
     except OSError as error:
-        raise ListenError(
-            f"Can't listen on {host}:{port} ({_why(error)}). Set --{setting} to another one, "
-            "or stop what listens there."
-        ) from None
+        raise ListenError(f"Can't listen on {host}:{port} ({_why(error)}). {_cure(error, setting)}") from None
     # Inherited by every connection: a small frame must not wait for the answer to the one before it.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setblocking(False)
@@ -67,3 +64,11 @@ def _why(error: OSError) -> str:
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return error.strerror or str(error)
+
+
+def _cure(error: OSError, setting: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Set --{setting} to another one, or stop what listens there."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"Set --{setting} to one from 1024 on, or let the daemon bind it (CAP_NET_BIND_SERVICE)."
+    return f"Set --{setting.removesuffix('port')}host to an address of this machine."

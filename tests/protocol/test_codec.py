@@ -71,6 +71,7 @@ def test_decodes(text: str, message: DeviceMessage) -> None:
         ("\ufeff{}", "not JSON"),
         ("[" * 200_000, "nested too deeply"),
         ('{"x":' * 200_000, "nested too deeply"),
+        ('{"vaults":[],"x":' + "1" * 5000 + "}", "a number that can't be read"),
         ("[]", "must be a JSON object"),
         ("5", "must be a JSON object"),
         ("null", "must be a JSON object"),

@@ -46,6 +46,7 @@ def test_an_address_that_is_none_of_ours() -> None:
     with pytest.raises(ListenError) as refused:
         bind("203.0.113.7", 0, setting="port", backlog=5)
     assert "203.0.113.7" in str(refused.value)
+    assert "--host" in str(refused.value)
 
 
 def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +55,19 @@ def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(ListenError) as refused:
-        bind("no.such.host", 0, setting="port", backlog=5)
+        bind("no.such.host", 0, setting="internal-port", backlog=5)
     assert "no.such.host" in str(refused.value)
     assert "not known" in str(refused.value)
+    assert "--internal-host" in str(refused.value)
+
+
+def test_a_port_that_only_root_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_server(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    with pytest.raises(ListenError, match="--port to one from 1024 on"):
+        bind("127.0.0.1", 443, setting="port", backlog=5)
 
 
 def test_tls(tmp_path: Path) -> None:
