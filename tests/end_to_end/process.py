@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -34,8 +33,7 @@ class DaemonProcess:
         tls: What clients verify its certificate with.
     """
 
-    def __init__(self, *options: str, tls: ssl.SSLContext | None = None) -> None:
-        self.tls = tls
+    def __init__(self, *options: str) -> None:
         self.output: list[str] = []
         self.tokens: list[str] = []
         self.ports: dict[str, int] = {}
@@ -115,9 +113,8 @@ class DaemonProcess:
 
     def connect(self, **options: Any) -> ClientConnection:
         """Connect a device of the library ``websockets``."""
-        scheme = "ws" if self.tls is None else "wss"
-        address = f"{scheme}://localhost:{self.ports['websocket']}/v1/sync"
-        device: ClientConnection = connect(address, ssl=self.tls, proxy=None, open_timeout=TIMEOUT, **options)
+        address = f"ws://localhost:{self.ports['websocket']}/v1/sync"
+        device: ClientConnection = connect(address, proxy=None, open_timeout=TIMEOUT, **options)
         return device
 
     def socket(self, user: str, group: str, receive_buffer: int | None = None) -> socket.socket:
