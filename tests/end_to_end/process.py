@@ -30,7 +30,6 @@ class DaemonProcess:
 
     Args:
         options: More of the command line.
-        tls: What clients verify its certificate with.
     """
 
     def __init__(self, *options: str) -> None:
