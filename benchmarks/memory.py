@@ -53,7 +53,7 @@ async def measure(transport: str, connections: int) -> Counter[str]:
         transport=transport,
     )
     clock = Clock()
-    engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
+    engine = MemoryEngine(settings, clock)
     node = Node(settings, clock, build_verifier(settings, clock.now), engine, ACCEPTERS[transport])
     listening = bind("127.0.0.1", 0, setting="port", backlog=settings.backlog)
     target = Target(address(listening)[1], 0, Speaks.CONTRACT, Routes.CONTRACT, settings.path)

@@ -98,7 +98,9 @@ class Metrics:
         handshakes_refused: Handshakes refused, by HTTP status.
         authentications: Sessions accepted, renewals included.
         authentication_failures: Sessions refused, renewals included, by code word.
-        events_accepted: Events taken from publishers, by name.
+        events_accepted: Events taken from publishers, by name, duplicates included.
+        duplicates: Events that had been taken before, by their ``id``.
+        resumes: Devices that wanted to resume, by whether they could.
         events_delivered: Events sent, once for each device.
         echoes_suppressed: Events kept from a device because its own token group made the change.
         closes: Connections ended, by reason word.
@@ -114,6 +116,8 @@ class Metrics:
     # Words known beforehand are there from the start, as 0: else a rate() would not see the first increase.
     authentication_failures: Counter[str] = Factory(lambda: Counter({code.reason: 0 for code in _REFUSALS}))
     events_accepted: Counter[EventName] = Factory(lambda: Counter(dict.fromkeys(EventName, 0)))
+    duplicates: int = 0
+    resumes: Counter[bool] = Factory(lambda: Counter({True: 0, False: 0}))
     events_delivered: int = 0
     echoes_suppressed: int = 0
     closes: Counter[str] = Factory(lambda: Counter({code.reason: 0 for code in CloseCode}))
@@ -136,9 +140,10 @@ class Metrics:
         """Count a session that was refused, at first or in a renewal."""
         self.authentication_failures[code] += 1
 
-    def accepted(self, names: Iterable[EventName]) -> None:
-        """Count events taken from a publisher."""
+    def accepted(self, names: Iterable[EventName], duplicates: int = 0) -> None:
+        """Count events taken from a publisher, and those among them that had been taken before."""
         self.events_accepted.update(names)
+        self.duplicates += duplicates
 
     def closed(self, reason: str) -> None:
         """Count the end of a connection."""
@@ -221,9 +226,18 @@ def _connections(metrics: Metrics) -> Iterator[Metric]:
 def _events(metrics: Metrics) -> Iterator[Metric]:
     yield _counter(
         "events_accepted",
-        "Events accepted from publishers, by name.",
+        "Events accepted from publishers, by name, duplicates included.",
         {(name.value,): count for name, count in metrics.events_accepted.items()},
         "event",
+    )
+    yield _counter(
+        "duplicates", "Events that had been accepted before, by their id.", {(): metrics.duplicates}
+    )
+    yield _counter(
+        "resumes",
+        "Devices that wanted to resume after a gap, by whether they could.",
+        {(str(resumed).lower(),): count for resumed, count in metrics.resumes.items()},
+        "resumed",
     )
     yield _counter("events_delivered", "Events sent, once for each device.", {(): metrics.events_delivered})
     yield _counter(

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import UNSET, UnsetType
 
 from localful_ws.protocol import MAX_ID, Event, EventName
@@ -62,12 +62,16 @@ class Disconnect:
     Attributes:
         user: The user.
         group: The token group.
-        until: Until when to refuse, Unix seconds, if the publisher said so.
+        at: When it was asked for, Unix seconds: a user's tokens that were issued before are refused.
+        until: Until when to refuse, Unix seconds.
+        close: Whether to close their connections; if not, only new sessions are refused.
     """
 
     user: str | None = None
     group: str | None = None
-    until: float | None = None
+    at: float = field(kw_only=True)
+    until: float = field(kw_only=True)
+    close: bool = field(default=True, kw_only=True)
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
@@ -82,6 +86,7 @@ class _PublishedEvent:
     vault: _Id | UnsetType = UNSET
     group: _Id | UnsetType = UNSET
     data: msgspec.Raw = _ABSENT
+    id: _Id | UnsetType = UNSET
 
 
 @frozen
@@ -94,6 +99,7 @@ class _PublishBody:
     vault: _Id | UnsetType = UNSET
     group: _Id | UnsetType = UNSET
     data: msgspec.Raw = _ABSENT
+    id: _Id | UnsetType = UNSET
 
 
 @frozen
@@ -113,6 +119,7 @@ _REQUIREMENTS: Final = {
     "user": _AN_ID,
     "vault": _AN_ID,
     "group": _AN_ID,
+    "id": _AN_ID,
     "until": "must be a moment in Unix seconds",
 }
 # How msgspec ends a message about a value it can't accept, and how it begins one about a key that is missing.
@@ -153,12 +160,13 @@ def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
     return [_accept(event, index, limits) for index, event in enumerate(published.events)]
 
 
-def decode_disconnect_body(body: bytes, now: float) -> Disconnect:
+def decode_disconnect_body(body: bytes, now: float, seconds: float) -> Disconnect:
     """Read the body of a disconnect: ``{"user": ...}`` or ``{"group": ...}``, and perhaps ``until``.
 
     Args:
         body: The whole body.
         now: The present, in Unix seconds.
+        seconds: How long it lasts if the body does not say until when.
 
     Raises:
         PublishError: 400 if the body is not JSON in UTF-8; 422 if it names neither or both, or ``until`` is
@@ -172,7 +180,8 @@ def decode_disconnect_body(body: bytes, now: float) -> Disconnect:
     return Disconnect(
         None if wanted.user is UNSET else wanted.user,
         None if wanted.group is UNSET else wanted.group,
-        None if wanted.until is UNSET else wanted.until,
+        at=now,
+        until=now + seconds if wanted.until is UNSET else wanted.until,
     )
 
 
@@ -208,7 +217,9 @@ def _single(published: _PublishBody) -> _PublishedEvent:
         raise _invalid("event is missing; send one event, or a list of them as events.", None, "event")
     if published.user is UNSET:
         raise _invalid("user is missing.", None, "user")
-    return _PublishedEvent(published.event, published.user, published.vault, published.group, published.data)
+    return _PublishedEvent(
+        published.event, published.user, published.vault, published.group, published.data, published.id
+    )
 
 
 def _accept(published: _PublishedEvent, index: int | None, limits: PublishLimits) -> Event:
@@ -233,6 +244,7 @@ def _accept(published: _PublishedEvent, index: int | None, limits: PublishLimits
             None if group is UNSET else group,
             # A copy: msgspec's points into the body and would keep all of it.
             bytes(data) if size else b"null",
+            None if published.id is UNSET else published.id,
         )
     except ValueError as error:
         raise _invalid(str(error), index, "vault") from None

@@ -26,14 +26,15 @@ class Router(Generic[D]):
         else:
             devices.append(device)
 
-    def remove(self, user: str, device: D) -> None:
-        """Forget a device; one that is not there is not missed."""
+    def remove(self, user: str, device: D) -> bool:
+        """Forget a device; says whether it was there."""
         devices = self._devices.get(user)
         if devices is None or device not in devices:
-            return
+            return False
         devices.remove(device)
         if not devices:
             del self._devices[user]
+        return True
 
     def devices_of(self, user: str) -> Sequence[D]:
         """The devices of ``user`` as they are now; later changes do not show in it."""

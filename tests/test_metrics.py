@@ -38,6 +38,8 @@ def test_names_help_and_types() -> None:
         "closes": "counter",
         "slow_consumers": "counter",
         "events_accepted": "counter",
+        "duplicates": "counter",
+        "resumes": "counter",
         "events_delivered": "counter",
         "echoes_suppressed": "counter",
         "publish_to_write_seconds": "histogram",
@@ -73,7 +75,8 @@ def test_counts() -> None:
     metrics.handshake_refused(404)
     metrics.handshake_refused(404)
     metrics.authentication_failed("unauthorized")
-    metrics.accepted([EventName.ITEM_CREATE])
+    metrics.accepted([EventName.ITEM_CREATE], duplicates=7)
+    metrics.resumes[True] += 8
     metrics.closed("slow-consumer")
     metrics.closed("ping-timeout")
     after = scrape(metrics)
@@ -87,6 +90,8 @@ def test_counts() -> None:
         ("localful_ws_handshakes_refused_total", ("404",)): 2,
         ("localful_ws_authentication_failures_total", ("unauthorized",)): 1,
         ("localful_ws_events_accepted_total", ("item-create",)): 1,
+        ("localful_ws_duplicates_total", ()): 7,
+        ("localful_ws_resumes_total", ("true",)): 8,
         ("localful_ws_closes_total", ("slow-consumer",)): 1,
         ("localful_ws_closes_total", ("ping-timeout",)): 1,
     }

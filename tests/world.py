@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -13,6 +14,7 @@ from raw_device import RawDevice
 from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from localful_ws.engine import Entry
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
@@ -29,6 +31,8 @@ STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
 TRANSPORTS = sorted(ACCEPTERS)
+_WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
+_CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 StreamPair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
 """Makes two ends: ``trio.testing.memory_stream_pair`` takes whatever is sent,
@@ -46,7 +50,8 @@ class TestDevice:
     """A device's side of a connection, spoken by trio-websocket's client.
 
     Attributes:
-        messages: What arrived, parsed.
+        messages: What arrived, parsed, without the cursors.
+        cursors: The cursors of what has one, in the order of arrival.
         times: When each of them arrived, in seconds since the world began.
         closed: The close code and reason, once closed.
         closed_at: When that was, in seconds since the world began.
@@ -58,6 +63,7 @@ class TestDevice:
     stream: trio.abc.Stream
     began: float
     messages: list[dict[str, Any]] = Factory(list)
+    cursors: list[str] = Factory(list)
     times: list[float] = Factory(list)
     closed: tuple[int, str | None] | None = None
     closed_at: float | None = None
@@ -67,8 +73,12 @@ class TestDevice:
         """Collect what arrives until the connection is closed."""
         try:
             while True:
-                message = await self.socket.get_message()
-                self.messages.append(json.loads(message))
+                message = json.loads(await self.socket.get_message())
+                if message["event"] not in _WITHOUT_CURSOR:
+                    cursor = message.pop("cursor")
+                    assert _CURSOR.fullmatch(cursor)
+                    self.cursors.append(cursor)
+                self.messages.append(message)
                 self.times.append(round(trio.current_time() - self.began, 6))
         except ConnectionClosed as error:
             reason = error.reason
@@ -206,15 +216,23 @@ class World:
         """Read events as the internal port does."""
         return self.decode(json.dumps({"events": events}).encode())
 
+    def entries(self, events: Sequence[dict[str, Any]]) -> list[Entry]:
+        """Events as an engine hands them over."""
+        return [Entry(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
+
     async def publish(self, *events: dict[str, Any]) -> int:
         """Publish as the internal port does, and let everything that follows happen."""
-        accepted = await self.node.publish(self.decode_events(events))
+        receipt = await self.node.publish(self.decode_events(events))
         await settle()
-        return accepted
+        return receipt.accepted
 
     async def disconnect(self, **what: Any) -> int:
         """Disconnect a user or group."""
-        closed = await self.node.disconnect(Disconnect(**what))
+        now = self.node.clock.now()
+        times = {"at": now, "until": now + self.settings.revocation_seconds}
+        closed = await self.node.disconnect(
+            Disconnect(**times | {key: value for key, value in what.items() if value is not None})
+        )
         await settle()
         return closed
 
@@ -252,7 +270,7 @@ async def open_world(
     """
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
-    engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
+    engine = MemoryEngine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
     with capture_logs() as log, library_warnings(log):

@@ -59,8 +59,9 @@ class DemoDevice:
                         await client.wait_ready()
                     self._client = client
                     task_status.started()
-                    async for event in client:
-                        self.received.append(_as_on_the_wire(event))
+                    async for arrival in client:
+                        if isinstance(arrival, ReceivedEvent):  # there is nothing to fetch a snapshot of
+                            self.received.append(_as_on_the_wire(arrival))
         except ClosedByServerError as error:
             self._note_end(error.code, error.reason, str(error))
         except ClientError as error:

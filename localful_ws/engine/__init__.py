@@ -1,17 +1,20 @@
-"""Where events travel between publisher and node."""
+"""Where events travel between publisher and node, and where they are kept for devices that were away."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import trio
+from attrs import frozen
 
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 
 
 class EngineUnavailableError(Exception):
-    """The engine can't take anything just now; nothing was accepted.
+    """The engine can't do it just now; nothing was accepted.
 
     Attributes:
-        message: A sentence for the publisher.
+        message: A sentence for whoever asked.
         retry_after: Seconds after which trying again makes sense.
     """
 
@@ -21,19 +24,81 @@ class EngineUnavailableError(Exception):
         self.retry_after = retry_after
 
 
+@frozen
+class Entry:
+    """An event at its place in its user's stream.
+
+    Attributes:
+        event: The event.
+        cursor: Its position: opaque, 1 to 128 characters out of ``A-Z a-z 0-9 . _ -``.
+    """
+
+    event: Event
+    cursor: str
+
+
+@frozen
+class Receipt:
+    """What became of a batch that was accepted.
+
+    Attributes:
+        accepted: Events that are new, and are delivered.
+        duplicates: Events whose ``id`` was accepted before for the same user, and are not delivered again.
+    """
+
+    accepted: int
+    duplicates: int = 0
+
+
+@frozen
+class Position:
+    """Where in its user's stream a device begins.
+
+    Attributes:
+        cursor: The present end of the stream: what comes after it is routed from now on.
+        missed: What came after the cursor that the device resumes from, up to the present; None if it named
+            none, or if it can't be told what it missed.
+    """
+
+    cursor: str
+    missed: Sequence[Entry] | None = None
+
+
+@frozen
+class ReplayLimits:
+    """How much a device may be given at once that it missed; beyond, it can't resume.
+
+    Attributes:
+        max_events: Events.
+        max_bytes: Their data, in bytes.
+    """
+
+    max_events: int = 1024
+    max_bytes: int = 4 * 1024 * 1024
+
+
 class Subscriber(Protocol):
     """What an engine hands its events to: the node."""
 
-    async def route(self, events: Sequence[Event], accepted_at: float) -> None:
-        """Deliver ``events``, accepted at that moment (`trio.current_time`), in order."""
+    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
+        """Deliver ``entries``, accepted at that moment (`trio.current_time`), in order.
+
+        Whoever joins while this runs is told nothing of ``entries``.
+        """
         ...
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
         """Close whom the disconnect names and refuse them from now on; says how many were closed.
 
+        Applying one again changes nothing more.
+
         Raises:
             localful_ws.revocations.TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
+        ...
+
+    def lose(self, user: str) -> None:
+        """Close a user's devices: some of their events were missed and can't be had any more."""
         ...
 
 
@@ -44,11 +109,8 @@ class Engine(Protocol):
         """A sentence that says why nothing can be accepted now; None if all is well."""
         ...
 
-    async def publish(self, events: Sequence[Event]) -> int:
+    async def publish(self, events: Sequence[Event]) -> Receipt:
         """Accept a batch whole, or not at all.
-
-        Returns:
-            How many events were accepted.
 
         Raises:
             EngineUnavailableError: If it can't be accepted now.
@@ -67,7 +129,32 @@ class Engine(Protocol):
         """
         ...
 
-    async def run(self, subscriber: Subscriber) -> None:
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
+        """Follow a user's stream for one more device, until `leave`.
+
+        Args:
+            user: Whose stream.
+            since: The cursor after which the device wants to go on, if it resumes.
+            begin: Called once, with the position, at a moment between two calls of `Subscriber.route`, or
+                while one runs that does not concern the device any more: all up to that position has been
+                routed, all after it will be. What it raises is raised here.
+
+        Raises:
+            EngineUnavailableError: If the stream can't be followed now.
+        """
+        ...
+
+    def leave(self, user: str) -> None:
+        """Follow a user's stream for one device fewer, of those for which ``begin`` has returned."""
+        ...
+
+    def cursor(self, user: str) -> str:
+        """The end of a stream that is followed, as far as it has been routed."""
+        ...
+
+    async def run(
+        self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Hand over what arrives until the engine is closed."""
         ...
 

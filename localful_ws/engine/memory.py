@@ -1,14 +1,21 @@
-"""The engine of a single node: a bounded memory channel."""
+"""The engine of a single node: a bounded memory channel, and a history in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import structlog
 import trio
 from attrs import frozen
 
-from localful_ws.engine import EngineUnavailableError, Subscriber
-from localful_ws.protocol import Event
+from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber
+from localful_ws.engine.history import History, HistoryLimits
+from localful_ws.engine.idempotency import RecentIds
+from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
+from localful_ws.server.clock import Clock
+from localful_ws.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 
 @frozen
@@ -27,27 +34,44 @@ class MemoryEngine:
     """Carries events from publishers to this process's node, in the order in which they were accepted.
 
     Args:
-        queue: How many batches may wait to be routed.
-        timeout: Seconds that a publisher waits for a place in the queue, or for the answer to a disconnect.
+        settings: How many batches may wait and for how long, and what is remembered.
+        clock: The daemon's clock.
     """
 
-    def __init__(self, queue: int, timeout: float) -> None:
-        self._timeout = timeout
-        self._send, self._receive = trio.open_memory_channel[_Batch | _Disconnecting](queue)
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._timeout = settings.publish_timeout
+        self._revocation_seconds = settings.revocation_seconds
+        self._replay_limits = settings.replay_limits()
+        self._history = History(
+            HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes)
+        )
+        self._ids = RecentIds(settings.idempotency_seconds, settings.idempotency_events)
+        # A place is waited for before ids are looked at: two publishes of the same id must not both wait.
+        self._places = trio.Semaphore(settings.publish_queue)
+        self._send, self._receive = trio.open_memory_channel[_Batch | _Disconnecting](settings.publish_queue)
+        self._closed = False
 
     def unavailable(self) -> str | None:
         """None: this engine is always there."""
         return None
 
-    async def publish(self, events: Sequence[Event]) -> int:
+    async def publish(self, events: Sequence[Event]) -> Receipt:
         """See `Engine.publish`."""
-        await self._put(_Batch(events, trio.current_time()))
-        return len(events)
+        await self._take_place()
+        now = self._clock.now()
+        forgotten = self._ids.forgotten_early
+        new = [event for event in events if self._ids.is_new(event, now)]
+        if self._ids.forgotten_early and not forgotten:
+            _log.warning("more published ids than idempotency-events: the oldest are forgotten early")
+        self._send.send_nowait(_Batch(new, trio.current_time()))
+        return Receipt(len(new), len(events) - len(new))
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`."""
         send, receive = trio.open_memory_channel[int | TooManyRevocationsError](1)
-        await self._put(_Disconnecting(disconnect, send))
+        await self._take_place()
+        self._send.send_nowait(_Disconnecting(disconnect, send))
         with trio.move_on_after(self._timeout):
             outcome = await receive.receive()
             if isinstance(outcome, TooManyRevocationsError):
@@ -55,12 +79,30 @@ class MemoryEngine:
             return outcome
         raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
-    async def run(self, subscriber: Subscriber) -> None:
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
+        """See `Engine.join`. Begins at once."""
+        missed: Sequence[Entry] | None = None
+        if since is not None:
+            missed = self._history.since(user, since, self._replay_limits, self._clock.now())
+        begin(Position(self._history.cursor(user), missed))
+
+    def leave(self, user: str) -> None:
+        """See `Engine.leave`. There is nothing to be done."""
+
+    def cursor(self, user: str) -> str:
+        """See `Engine.cursor`."""
+        return self._history.cursor(user)
+
+    async def run(
+        self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """See `Engine.run`."""
+        task_status.started()
         async with self._receive:
             async for item in self._receive:
+                self._places.release()
                 if isinstance(item, _Batch):
-                    await subscriber.route(item.events, item.accepted_at)
+                    await self._route(item, subscriber)
                     continue
                 try:
                     item.outcome.send_nowait(subscriber.apply_disconnect(item.disconnect))
@@ -69,13 +111,35 @@ class MemoryEngine:
 
     async def aclose(self) -> None:
         """See `Engine.aclose`."""
+        self._closed = True
         await self._send.aclose()
 
-    async def _put(self, item: _Batch | _Disconnecting) -> None:
+    async def _route(self, batch: _Batch, subscriber: Subscriber) -> None:
+        now = self._clock.now()
+        for event in batch.events:
+            if event.name is EventName.USER_DELETE:
+                self._refuse_deleted(event.user, now, subscriber)
+        # Whoever joins from here on finds them in the history, and is not among those they are routed to.
+        entries = [self._history.append(event, now) for event in batch.events]
+        await subscriber.route(entries, batch.accepted_at)
+
+    def _refuse_deleted(self, user: str, now: float, subscriber: Subscriber) -> None:
+        deletion = Disconnect(user=user, at=now, until=now + self._revocation_seconds, close=False)
         try:
-            with trio.fail_after(self._timeout):
-                await self._send.send(item)
-        except trio.TooSlowError:
-            raise EngineUnavailableError("Too many events are waiting to be routed.", retry_after=1) from None
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            raise EngineUnavailableError("The server is shutting down.", retry_after=5) from None
+            subscriber.apply_disconnect(deletion)
+        except TooManyRevocationsError:
+            _log.warning("a deleted user's tokens can't be remembered as revoked: max-revocations is reached")
+
+    async def _take_place(self) -> None:
+        try:
+            # Without a checkpoint: who comes first is first.
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.move_on_after(self._timeout) as waiting:
+                await self._places.acquire()
+            if waiting.cancelled_caught:
+                raise EngineUnavailableError(
+                    "Too many events are waiting to be routed.", retry_after=1
+                ) from None
+        if self._closed:
+            raise EngineUnavailableError("The server is shutting down.", retry_after=5)

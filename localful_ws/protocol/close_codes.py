@@ -51,7 +51,7 @@ class CloseCode(IntEnum):
     """The server's own fault; its log says more."""
 
     TRY_AGAIN_LATER = 1013, "try-again-later", Reconnect.LATER
-    """Tokens cannot be verified just now."""
+    """Tokens cannot be verified, or the user's events not be followed, just now."""
 
     BAD_MESSAGE = 4400, "bad-message", Reconnect.NO
     """Not text, not JSON, not an object, an unknown event or a wrong type."""
@@ -70,6 +70,9 @@ class CloseCode(IntEnum):
 
     SLOW_CONSUMER = 4412, "slow-consumer", Reconnect.YES
     """More was waiting for this device than its outbox may hold."""
+
+    MISSED_EVENTS = 4413, "missed-events", Reconnect.YES
+    """The server itself missed events of this user and can't have them any more."""
 
     TOO_MANY = 4429, "too-many", Reconnect.LATER
     """Over the limit of messages, or of connections of one user."""

@@ -134,7 +134,9 @@ def _make_converter() -> Converter:
     expires_at = override(rename="expiresAt")
     converter.register_unstructure_hook(
         Authenticated,
-        make_dict_unstructure_fn(Authenticated, converter, expires_at=expires_at, id=optional),
+        make_dict_unstructure_fn(
+            Authenticated, converter, expires_at=expires_at, cursor=optional, resumed=optional, id=optional
+        ),
     )
     converter.register_unstructure_hook(
         Subscribed, make_dict_unstructure_fn(Subscribed, converter, id=optional)

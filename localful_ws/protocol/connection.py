@@ -50,9 +50,14 @@ class VerifyToken:
     """Do: verify this access token, then call `accept_session` or `reject_session`.
 
     Until then no further message may be pushed in.
+
+    Attributes:
+        token: The token.
+        since: The cursor that the device wants to resume from.
     """
 
     token: str
+    since: str | None = None
 
 
 @frozen
@@ -188,14 +193,24 @@ class Connection:
             return _NOTHING
         return self._refuse(CloseCode.BAD_MESSAGE, "Messages are text, not binary.")
 
-    def accept_session(self, session: Session, now: float) -> tuple[Action, ...]:
-        """Say that the token holds: the one `VerifyToken` asked about, or one from the handshake."""
+    def accept_session(
+        self, session: Session, now: float, cursor: str, *, resumed: bool = False
+    ) -> tuple[Action, ...]:
+        """Say that the token holds: the one `VerifyToken` asked about, or one from the handshake.
+
+        Args:
+            session: What the token says.
+            now: The present.
+            cursor: The present end of the user's stream.
+            resumed: Whether the device is now told what came after the cursor that `VerifyToken` named.
+        """
         if self._expects_no_session():
             return _NOTHING
         message, self._pending = self._pending, None
         message_id = message.id if message is not None else None
         if self._session is not None and session.user != self._session.user:
             return self._forbid("A renewal needs a token of the same user.", message_id)
+        resumes = self._session is None and message is not None and message.since is not None
         self.state = next_state(self.state, Happening.SESSION_ACCEPTED)
         self._session = session
         self._user, self._group = session.user, session.group
@@ -209,6 +224,8 @@ class Connection:
                     group=session.group,
                     expires_at=session.expires_at,
                     vaults=self.subscription,
+                    cursor=cursor,
+                    resumed=resumed if resumes else None,
                     id=message_id,
                 )
             ),
@@ -295,9 +312,10 @@ class Connection:
                 return self._refuse(CloseCode.BAD_MESSAGE, self._too_many_vaults(message.vaults), message.id)
             return self._decline("too-many-vaults", self._too_many_vaults(message.vaults), message.id)
         self._pending = message
-        if self.state is State.AWAITING_AUTH:
-            self._deadline = None
-        return (VerifyToken(message.token),)
+        if self.state is State.AUTHENTICATED:
+            return (VerifyToken(message.token),)
+        self._deadline = None
+        return (VerifyToken(message.token, message.since),)
 
     def _receive_subscribe(self, message: Subscribe) -> tuple[Action, ...]:
         if self.state is State.AWAITING_AUTH:

@@ -62,6 +62,7 @@ class Event:
         vault: The vault it happened in; present exactly for vault and data events.
         group: The origin group: the token group that made the change and is not told of it.
         data: What the publisher gave, as JSON text in UTF-8; it is passed on untouched.
+        id: The publisher's own name for it: the same user and id is delivered once.
         content_of: The vault that a device must subscribe to in order to get it; None if it need not.
     """
 
@@ -70,6 +71,7 @@ class Event:
     vault: str | None = None
     group: str | None = None
     data: bytes = field(default=b"null", repr=False)
+    id: str | None = None
     content_of: str | None = field(init=False, repr=False, eq=False)
 
     @content_of.default
@@ -89,15 +91,21 @@ class Event:
             raise ValueError(f"{self.name.value} needs the vault it is about.")
 
 
-def encode_event(event: Event) -> bytes:
+def encode_event(event: Event, cursor: str) -> bytes:
     """Write an event as the JSON text, in UTF-8, that every device receives.
 
     Args:
         event: The event; its ``data`` goes in byte for byte, its user and origin group do not go in at all.
+        cursor: Its position, in characters that JSON need not escape.
 
     Returns:
-        One JSON object: ``event``, ``vault`` where there is one, and ``data``.
+        One JSON object: ``event``, ``vault`` where there is one, ``data`` and ``cursor``.
     """
     if event.vault is None:
-        return b'%b,"data":%b}' % (event.name.opening, event.data)
-    return b'%b,"vault":%b,"data":%b}' % (event.name.opening, _encode_json(event.vault).encode(), event.data)
+        return b'%b,"data":%b,"cursor":"%b"}' % (event.name.opening, event.data, cursor.encode())
+    return b'%b,"vault":%b,"data":%b,"cursor":"%b"}' % (
+        event.name.opening,
+        _encode_json(event.vault).encode(),
+        event.data,
+        cursor.encode(),
+    )

@@ -12,7 +12,7 @@ class Authenticate:
     Attributes:
         token: The access token, a JWT.
         vaults: Where given, replaces the subscription, as ``subscribe`` does.
-        since: The cursor to resume from.
+        since: The cursor to resume from; without meaning in a renewal.
         id: Comes back with the answer.
     """
 
@@ -46,6 +46,8 @@ class Authenticated:
         group: The token group.
         expires_at: When the token expires, Unix seconds (``expiresAt`` on the wire).
         vaults: The subscription now in force.
+        cursor: The present end of the user's stream.
+        resumed: If the device wanted to resume: whether it does, and what it missed follows.
         id: The ``id`` of the message this answers.
     """
 
@@ -55,6 +57,8 @@ class Authenticated:
     group: str
     expires_at: float
     vaults: tuple[str, ...]
+    cursor: str | None = None
+    resumed: bool | None = None
     id: str | None = None
 
 

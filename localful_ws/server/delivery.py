@@ -5,21 +5,19 @@ much less than sends with decisions in between, and the frames that one device g
 piece.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 import trio
 
+from localful_ws.engine import Entry
 from localful_ws.metrics import Metrics
-from localful_ws.protocol import Event, EventName, Verdict, encode_event, text_frame
+from localful_ws.protocol import Event, EventName, Verdict
 from localful_ws.routing import Router
+from localful_ws.server.batching import LIFE_ENDING, frame_of, pieces_of, runs_of
 from localful_ws.server.device import Device
 from localful_ws.server.outbox import OutboxFullError
 
 _QUESTIONS_WITHOUT_A_BREAK = 400
-_PIECE = 65536  # bytes; what is longer gains nothing from going out in one piece
-LIFE_ENDING = frozenset({EventName.VAULT_DELETE, EventName.USER_DELETE})
-"""After these, what follows is decided anew."""
 _DELIVER, _ECHO = Verdict.DELIVER, Verdict.ECHO  # compared with for every device and event
 
 Outgoing = tuple[Device, bytes, Sequence[bytes]]
@@ -33,7 +31,7 @@ class Delivery:
         router: Knows which devices to ask.
         metrics: Where deliveries and suppressed echoes are counted.
         end_of_life: Called after a ``vault-delete`` or ``user-delete`` has been sent, with the devices that
-            were asked; more than once if they are many, and with none if there are none.
+            were asked; more than once if they are many.
     """
 
     def __init__(
@@ -43,33 +41,40 @@ class Delivery:
         self._metrics = metrics
         self._end_of_life = end_of_life
 
-    async def deliver(self, events: Sequence[Event]) -> None:
-        """Deliver a batch: for each user in the order given."""
+    async def deliver(self, entries: Sequence[Entry]) -> None:
+        """Deliver a batch: for each user in the order given.
+
+        Only to devices that are there when it begins. One that comes while it lasts has its place behind it.
+        """
         outgoing: list[Outgoing] = []
         asked = 0
-        for run in runs_of(events):
-            devices = self._router.devices_of(run[0].user)
-            frames = [text_frame(encode_event(event)) for event in run] if devices else []
-            ends_life = run[-1].name in LIFE_ENDING
-            if ends_life and not devices:
-                self._end_of_life(run[-1], ())
+        for run, devices in [(run, self._router.devices_of(run[0].event.user)) for run in runs_of(entries)]:
+            frames = [frame_of(entry) for entry in run] if devices else []
+            last = run[-1].event
+            ends_life = last.name in LIFE_ENDING
             at_a_time = max(1, _QUESTIONS_WITHOUT_A_BREAK // len(run))
             for start in range(0, len(devices), at_a_time):
                 some = devices[start : start + at_a_time]
                 if len(run) == 1:
-                    self._ask_about_one(run[0], frames, some, outgoing)
+                    self._ask_about_one(last, frames, some, outgoing)
                 else:
                     self._ask_about_several(run, frames, some, outgoing)
                 if ends_life:
                     # Before anybody else's turn: who subscribes after the event keeps what it is told.
                     _send(outgoing)
-                    self._end_of_life(run[-1], some)
+                    self._end_of_life(last, some)
                 asked += len(some) * len(run)
                 if asked >= _QUESTIONS_WITHOUT_A_BREAK:
                     # What was decided is sent before anybody can change it.
                     _send(outgoing)
                     await trio.lowlevel.checkpoint()
                     asked = 0
+            if last.name is EventName.USER_DELETE:
+                # Those that came meanwhile are behind the event, and yet end with the user.
+                _send(outgoing)
+                asked_before = set(devices)
+                now_there = self._router.devices_of(last.user)
+                self._end_of_life(last, [device for device in now_there if device not in asked_before])
         _send(outgoing)
 
     def _ask_about_one(
@@ -88,7 +93,7 @@ class Delivery:
 
     def _ask_about_several(
         self,
-        run: Sequence[Event],
+        run: Sequence[Entry],
         frames: Sequence[bytes],
         devices: Sequence[Device],
         outgoing: list[Outgoing],
@@ -99,8 +104,8 @@ class Delivery:
         pieces: list[tuple[bytes, Sequence[bytes]]] = []
         for device in devices:
             wanted = []
-            for event, frame in zip(run, frames, strict=True):
-                verdict = device.wants(event)
+            for entry, frame in zip(run, frames, strict=True):
+                verdict = device.wants(entry.event)
                 if verdict is _DELIVER:
                     wanted.append(frame)
                 elif verdict is _ECHO:
@@ -114,41 +119,6 @@ class Delivery:
     def _count(self, deliveries: int, echoes: int) -> None:
         self._metrics.events_delivered += deliveries
         self._metrics.echoes_suppressed += echoes
-
-
-def runs_of(events: Sequence[Event]) -> Iterable[Sequence[Event]]:
-    """Sort a batch by user, each user's events in the order given.
-
-    A run ends after an event that ends a vault or a user, since what follows is decided anew.
-    """
-    if len(events) == 1:
-        return (events,)
-    by_user: dict[str, list[list[Event]]] = {}
-    for event in events:
-        runs = by_user.get(event.user)
-        if runs is None:
-            by_user[event.user] = [[event]]
-        elif runs[-1][-1].name in LIFE_ENDING:
-            runs.append([event])
-        else:
-            runs[-1].append(event)
-    return chain.from_iterable(by_user.values())
-
-
-def pieces_of(frames: Sequence[bytes]) -> list[tuple[bytes, Sequence[bytes]]]:
-    """Join frames to pieces of some 64 KiB, given joined and one by one; a longer frame is its own piece."""
-    pieces: list[tuple[bytes, Sequence[bytes]]] = []
-    piece: list[bytes] = []
-    size = 0
-    for frame in frames:
-        if piece and size + len(frame) > _PIECE:
-            pieces.append((b"".join(piece), piece))
-            piece, size = [], 0
-        piece.append(frame)
-        size += len(frame)
-    if piece:
-        pieces.append((b"".join(piece), piece))
-    return pieces
 
 
 def _send(outgoing: list[Outgoing]) -> None:

@@ -1,11 +1,14 @@
 """One device: the protocol object, its WebSocket, and the life they share."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import structlog
 import trio
 
+from localful_ws.engine import Entry, Position
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import (
     Action,
@@ -13,16 +16,19 @@ from localful_ws.protocol import (
     CloseCode,
     Connection,
     Event,
+    EventName,
     Limits,
     Rejection,
     Send,
     Session,
     State,
+    Verdict,
     VerifyToken,
     encode_server_message,
     ping_frame,
     text_frame,
 )
+from localful_ws.server.batching import frame_of, pieces_of
 from localful_ws.server.clock import Clock
 from localful_ws.server.outbox import OutboxFullError
 from localful_ws.server.timekeeper import Appointment, Timekeeper
@@ -30,6 +36,10 @@ from localful_ws.server.transport.base import Transport, TransportClosedError
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
+
+
+class NotJoinedError(Exception):
+    """The device is not authenticated, and follows no stream."""
 
 
 class DeviceHost(Protocol):
@@ -49,6 +59,21 @@ class DeviceHost(Protocol):
 
     def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
         """Why a session whose token holds may not begin; None if it may."""
+        ...
+
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> Rejection | None:
+        """Follow the user's stream for one more device; see `localful_ws.engine.Engine.join`.
+
+        Returns:
+            None once ``begin`` has returned; else why the stream can't be followed.
+
+        Raises:
+            NotJoinedError: If ``begin`` raised it.
+        """
+        ...
+
+    def cursor(self, user: str) -> str:
+        """The present end of the stream of a user who has a device here."""
         ...
 
     def enter(self, device: "Device", session: Session) -> None:
@@ -115,7 +140,7 @@ class Device:
         """
         try:
             if session is not None:
-                self._conclude(session)
+                await self._conclude(session)
             else:
                 await self._receive_first()
             while True:
@@ -173,24 +198,74 @@ class Device:
             actions = self._core.receive_binary()
         for action in actions:
             if isinstance(action, VerifyToken):
-                self._conclude(await self._host.verify(action.token))
+                await self._conclude(await self._host.verify(action.token), action.since)
         self._act(actions)
 
-    def _conclude(self, outcome: Session | Rejection) -> None:
+    async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""
-        first = self._core.state is State.AWAITING_AUTH
-        if isinstance(outcome, Session):
-            outcome = self._host.refusal(outcome, renewal=not first) or outcome
         if isinstance(outcome, Rejection):
-            self._host.metrics.authentication_failed(outcome.code.reason)
-            self._act(self._core.reject_session(outcome))
-            return
-        self._act(self._core.accept_session(outcome, self._host.clock.now()))
-        if self._core.state is State.AUTHENTICATED:
-            self._host.metrics.authentications += 1
-            if first:
-                self._host.enter(self, outcome)
-            self._appoint(self._due())
+            self._reject(outcome)
+        elif self._core.state is State.AUTHENTICATED:
+            self._renew(outcome)
+        else:
+            with suppress(NotJoinedError):
+                rejection = await self._host.join(outcome.user, since, partial(self._begin, outcome, since))
+                if rejection is not None:
+                    self._reject(rejection)
+
+    def _begin(self, session: Session, since: str | None, position: Position) -> None:
+        """Authenticate, tell what was missed, and follow the user's events, all in one turn.
+
+        Raises:
+            NotJoinedError: If the device is not, or no longer, there for that.
+        """
+        missed = position.missed
+        if missed is not None and any(entry.event.name is EventName.USER_DELETE for entry in missed):
+            missed = None  # whose events these are now is somebody else
+        if self._accept(session, position.cursor, renewal=False, resumed=missed is not None):
+            self._replay(missed or ())
+        if self._core.state is not State.AUTHENTICATED:
+            raise NotJoinedError
+        if since is not None:
+            self._host.metrics.resumes[missed is not None] += 1
+        self._host.enter(self, session)
+
+    def _renew(self, session: Session) -> None:
+        self._accept(session, self._host.cursor(session.user), renewal=True)
+
+    def _accept(self, session: Session, cursor: str, *, renewal: bool, resumed: bool = False) -> bool:
+        """Begin or renew a session, unless it is refused."""
+        refusal = self._host.refusal(session, renewal=renewal)
+        if refusal is not None:
+            self._reject(refusal)
+            return False
+        self._act(self._core.accept_session(session, self._host.clock.now(), cursor, resumed=resumed))
+        if self._core.state is not State.AUTHENTICATED:
+            return False
+        self._host.metrics.authentications += 1
+        self._appoint(self._due())
+        return True
+
+    def _reject(self, rejection: Rejection) -> None:
+        self._host.metrics.authentication_failed(rejection.code.reason)
+        self._act(self._core.reject_session(rejection))
+
+    def _replay(self, missed: Sequence[Entry]) -> None:
+        """Tell what was missed, decided as if it happened now."""
+        frames = []
+        for entry in missed:
+            verdict = self.wants(entry.event)
+            if verdict is Verdict.DELIVER:
+                frames.append(frame_of(entry))
+            elif verdict is Verdict.ECHO:
+                self._host.metrics.echoes_suppressed += 1
+            self.event_passed(entry.event)
+        self._host.metrics.events_delivered += len(frames)
+        try:
+            for data, some in pieces_of(frames):
+                self.send_frames(data, some)
+        except OutboxFullError:
+            self.close_slow_consumer()
 
     def _act(self, actions: tuple[Action, ...]) -> None:
         for action in actions:

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from localful_ws.engine import EngineUnavailableError
+from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.metrics import CONTENT_TYPE, Metrics
 from localful_ws.protocol import Event
 from localful_ws.publishing import (
@@ -69,8 +69,8 @@ class NodeControl(Protocol):
         """A sentence that says why the node isn't ready; None if it is."""
         ...
 
-    async def publish(self, events: Sequence[Event]) -> int:
-        """Accept all of ``events`` or none, and say how many that were.
+    async def publish(self, events: Sequence[Event]) -> Receipt:
+        """Accept all of ``events`` or none, and say how many are new.
 
         Raises:
             EngineUnavailableError: If they can't be accepted now.
@@ -94,6 +94,7 @@ def build_app(
     limits: PublishLimits,
     metrics: Metrics,
     now: Callable[[], float],
+    revocation_seconds: float,
 ) -> Starlette:
     """Build the application of the internal port.
 
@@ -103,14 +104,16 @@ def build_app(
         limits: What a publisher may send.
         metrics: What ``/metrics`` shows.
         now: The present, in Unix seconds.
+        revocation_seconds: How long a disconnect lasts that does not say until when.
     """
 
     async def publish(body: bytes) -> Response:
-        accepted = await control.publish(decode_publish_body(body, limits))
-        return _json(202, {"accepted": accepted})
+        receipt = await control.publish(decode_publish_body(body, limits))
+        duplicates = {"duplicates": receipt.duplicates} if receipt.duplicates else {}
+        return _json(202, {"accepted": receipt.accepted, **duplicates})
 
     async def disconnect(body: bytes) -> Response:
-        closed = await control.disconnect(decode_disconnect_body(body, now()))
+        closed = await control.disconnect(decode_disconnect_body(body, now(), revocation_seconds))
         return _json(202, {"closed": closed})
 
     async def healthz(_: Request) -> Response:

@@ -2,17 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 import trio
 
-from localful_ws.engine import Engine
+from localful_ws.engine import Engine, EngineUnavailableError, Entry, Position, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import (
     CloseCode,
     Event,
-    EventName,
     Refuse,
     Rejection,
     Session,
@@ -20,7 +19,7 @@ from localful_ws.protocol import (
     judge_handshake,
 )
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import Revocations, TooManyRevocationsError
+from localful_ws.revocations import Revocations
 from localful_ws.routing import Router
 from localful_ws.server.boundary import Boundary
 from localful_ws.server.clock import Clock
@@ -106,7 +105,7 @@ class Node:
             )
             await nursery.start(self._verifier.run)
             nursery.start_soon(self.timekeeper.run)
-            nursery.start_soon(self._engine.run, self)
+            await nursery.start(self._engine.run, self)
             task_status.started(nursery)
 
     # --- devices ---
@@ -195,7 +194,7 @@ class Node:
             return Upgrade(answer.subprotocol), None
         outcome = await self.verify(answer.token)
         if isinstance(outcome, Session):
-            outcome = self.refusal(outcome, renewal=False) or outcome
+            outcome = self.refusal(outcome, renewal=False) or self._no_engine() or outcome
         if isinstance(outcome, Rejection):
             self.metrics.authentication_failed(outcome.code.reason)
             return self._refuse(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
@@ -211,6 +210,10 @@ class Node:
                 503, "too-many-connections", "The server has as many connections as it can hold."
             )
         return None
+
+    def _no_engine(self) -> Rejection | None:
+        reason = self._engine.unavailable()
+        return None if reason is None else Rejection(CloseCode.TRY_AGAIN_LATER, reason)
 
     def _refuse(self, status: int, identifier: str, message: str) -> HttpRefusal:
         self.metrics.handshake_refused(status)
@@ -236,14 +239,27 @@ class Node:
             return Rejection(CloseCode.TOO_MANY, f"A user may have at most {limit} connections.")
         return None
 
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> Rejection | None:
+        """Follow the user's stream for one more device; see `DeviceHost.join`."""
+        try:
+            await self._engine.join(user, since, begin)
+        except EngineUnavailableError as error:
+            return Rejection(CloseCode.TRY_AGAIN_LATER, error.message)
+        return None
+
+    def cursor(self, user: str) -> str:
+        """The present end of the stream of a user who has a device here."""
+        return self._engine.cursor(user)
+
     def enter(self, device: Device, session: Session) -> None:
         """Ask this device about the events of its user from now on."""
         self._router.add(session.user, device)
 
     def leave(self, device: Device) -> None:
         """Ask this device no more; it has ended, or is about to."""
-        if device.session is not None:
-            self._router.remove(device.session.user, device)
+        session = device.session
+        if session is not None and self._router.remove(session.user, device):
+            self._engine.leave(session.user)
 
     # --- events ---
 
@@ -255,15 +271,15 @@ class Node:
             return "The keys that access tokens are verified with have not been fetched yet."
         return self._engine.unavailable()
 
-    async def publish(self, events: Sequence[Event]) -> int:
+    async def publish(self, events: Sequence[Event]) -> Receipt:
         """Accept events from a publisher.
 
         Raises:
             EngineUnavailableError: If they can't be accepted now.
         """
-        accepted = await self._engine.publish(events)
-        self.metrics.accepted(event.name for event in events)
-        return accepted
+        receipt = await self._engine.publish(events)
+        self.metrics.accepted((event.name for event in events), receipt.duplicates)
+        return receipt
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """Close the connections of a user or group and refuse their tokens.
@@ -277,25 +293,25 @@ class Node:
         """
         return await self._engine.disconnect(disconnect)
 
-    async def route(self, events: Sequence[Event], accepted_at: float) -> None:
+    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
-        await self._delivery.deliver(events)
-        self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(events))
+        await self._delivery.deliver(entries)
+        self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(entries))
+
+    def lose(self, user: str) -> None:
+        """Close a user's devices, which missed something; see `localful_ws.engine.Subscriber`."""
+        for device in self._router.devices_of(user):
+            device.close(CloseCode.MISSED_EVENTS)
 
     def _end_of_life(self, event: Event, devices: Sequence[Device]) -> None:
-        if event.name is EventName.USER_DELETE:
-            try:
-                self._revoke(Disconnect(user=event.user))
-            except TooManyRevocationsError:
-                _log.warning(
-                    "a deleted user's tokens can't be remembered as revoked: max-revocations is reached"
-                )
         for device in devices:
             device.event_passed(event)
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
         """Close and refuse; see `localful_ws.engine.Subscriber`."""
         self._revoke(disconnect)
+        if not disconnect.close:
+            return 0
         closed = 0
         for device in self._named(disconnect):
             if device.state is State.AUTHENTICATED:
@@ -313,10 +329,9 @@ class Node:
         ]
 
     def _revoke(self, disconnect: Disconnect) -> None:
-        now = self.clock.now()
-        until = now + self._settings.revocation_seconds if disconnect.until is None else disconnect.until
+        now, until = self.clock.now(), disconnect.until
         if disconnect.user is not None:
-            self._revocations.revoke_user(disconnect.user, issued_before=now, until=until, now=now)
+            self._revocations.revoke_user(disconnect.user, issued_before=disconnect.at, until=until, now=now)
         elif disconnect.group is not None:
             self._revocations.revoke_group(disconnect.group, until=until, now=now)
 

@@ -27,7 +27,16 @@ _SIZES = {
 }
 _SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)", re.ASCII)
 _RATE = re.compile(r"(\d{1,9})/(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,63}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#A-Z]+", re.ASCII)
+
+REDIS_SCHEMES = frozenset(
+    {
+        *("redis", "rediss", "unix"),
+        *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+    }
+)
+"""How the URL of an engine in Redis or Valkey may begin."""
 
 
 @frozen
@@ -143,6 +152,27 @@ def _read_url(raw: object) -> str:
     return url
 
 
+def _read_engine(raw: object) -> str:
+    engine = _read_text(raw)
+    if engine != "memory":
+        parts = urlsplit(engine)
+        if parts.scheme not in REDIS_SCHEMES or " " in engine:
+            raise ValueError
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ValueError
+        elif not parts.netloc.rpartition("@")[2]:
+            raise ValueError
+    return engine
+
+
+def _read_prefix(raw: object) -> str:
+    prefix = _read_text(raw)
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError
+    return prefix
+
+
 def _read_publisher_key(raw: object) -> str:
     key = raw.decode("latin-1") if isinstance(raw, bytes) else _read_text(raw)
     if len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key:
@@ -178,6 +208,13 @@ ORIGINS = Kind(
 PATH = Kind("a path that begins with /", _read_path, metavar="PATH")
 FILE = Kind("the path of a file that is there", _read_file, metavar="FILE")
 URL = Kind("a URL that begins with https:// or http://", _read_url, metavar="URL")
+ENGINE = Kind(
+    "memory, or a URL such as redis://127.0.0.1:6379/0, rediss://…, unix:///run/redis.sock, "
+    "redis+sentinel://host:26379,host:26379/name or redis+cluster://host:6379,host:6379",
+    _read_engine,
+    metavar="ENGINE",
+)
+PREFIX = Kind("1 to 64 letters, digits, and : . _ -, beginning with a letter or digit", _read_prefix)
 PUBLISHER_KEY = Kind(
     "at least 16 printable ASCII characters without spaces; `openssl rand -hex 32` makes one",
     _read_publisher_key,

@@ -6,10 +6,10 @@ in the documentation are all made from its fields; see `localful_ws.settings.opt
 # ruff: noqa: RUF009 - setting() makes attrs fields; no default is shared that could change.
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from attrs import NOTHING, frozen
 
+from localful_ws.engine import ReplayLimits
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import kinds
@@ -21,7 +21,6 @@ _KIB = 1024
 _ENVELOPE = 4 * _KIB
 _MOST_BYTES = 1024**3
 _MOST_THINGS = 1_000_000_000
-_REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"})
 
 
 @frozen(kw_only=True)
@@ -191,7 +190,66 @@ class Settings:
         86400.0, kinds.SECONDS, "how long, unless the disconnect says until when", at_least=1
     )
 
-    engine: str = setting("memory", kinds.TEXT, "where events travel from publishers to devices", secret=True)
+    engine: str = setting(
+        "memory",
+        kinds.ENGINE,
+        "where events travel from publishers to devices: memory, or the URL of Redis or Valkey",
+        secret=True,
+    )
+    history_events: int = setting(
+        1000,
+        kinds.WHOLE,
+        "events of a user kept for devices that were away; 0 keeps none",
+        at_least=0,
+        at_most=_MOST_THINGS,
+    )
+    history_seconds: float = setting(300.0, kinds.SECONDS, "how long they are kept; 0 keeps none", at_least=0)
+    history_bytes: int = setting(
+        64 * _KIB * _KIB,
+        kinds.SIZE,
+        "memory for the events of all users kept by the memory engine; 0 keeps none",
+        at_least=0,
+        at_most=64 * _MOST_BYTES,
+    )
+    cursor_seconds: float = setting(
+        604_800.0,
+        kinds.SECONDS,
+        "how long Redis remembers where a user's stream ended, after the last event or connection",
+        at_least=60,
+    )
+    idempotency_seconds: float = setting(
+        300.0, kinds.SECONDS, "how long the `id` of a published event is remembered; 0 ignores it", at_least=0
+    )
+    idempotency_events: int = setting(
+        1_000_000,
+        kinds.WHOLE,
+        "such ids that the memory engine remembers; over it the oldest are forgotten",
+        at_least=1,
+        at_most=_MOST_THINGS,
+    )
+    redis_prefix: str = setting("localful", kinds.PREFIX, "what the names of all keys in Redis begin with")
+    redis_timeout: float = setting(
+        5.0, kinds.SECONDS, "Redis has this long to accept a connection or answer a command", at_least=0.1
+    )
+    redis_retry: float = setting(
+        5.0, kinds.SECONDS, "longest pause between two attempts to reach Redis", at_least=0.1
+    )
+    redis_queue_bytes: int = setting(
+        32 * _KIB * _KIB,
+        kinds.SIZE,
+        "events from Redis that may wait to be routed; over it they are read from history later",
+        at_least=_KIB,
+        at_most=_MOST_BYTES,
+    )
+    intake: str = setting(
+        "on",
+        kinds.TEXT,
+        "whether events are taken from the stream `localful:intake` in Redis",
+        choices=("on", "off"),
+    )
+    workers: int = setting(
+        1, kinds.WHOLE, "processes that share the port; more than one needs Redis", at_least=1, at_most=1024
+    )
     log_format: str = setting(
         "auto",
         kinds.TEXT,
@@ -223,10 +281,12 @@ class Settings:
                     f"{name} is {size} and must be at least {room}, 4KiB more than max-event-bytes, "
                     "or the largest event would not fit."
                 )
-        if self.engine != "memory":
-            if urlsplit(self.engine).scheme in _REDIS_SCHEMES:
-                raise SettingsError("engine: Redis is not in this version; leave engine out or say memory.")
-            raise SettingsError("engine must be memory.")
+        if self.workers > 1 and self.engine == "memory":
+            raise SettingsError(
+                f"workers is {self.workers} and engine is memory, which is one process's own: its "
+                "events would not reach the devices of the others. Set engine to the URL of Redis, or "
+                "workers to 1."
+            )
 
     def limits(self) -> Limits:
         """What a device's connection may do, for the protocol."""
@@ -248,6 +308,14 @@ class Settings:
             max_event_bytes=self.max_event_bytes,
             max_events=self.max_batch,
             body_timeout=self.publish_body_timeout,
+        )
+
+    def replay_limits(self) -> ReplayLimits:
+        """How much a device may be given at once that it missed: what its outbox holds."""
+        # Something must be left for the answer that goes before it, which names the subscription.
+        return ReplayLimits(
+            max_events=self.outbox_events - 1,
+            max_bytes=max(0, self.outbox_bytes - self.max_message_bytes - _ENVELOPE),
         )
 
     def _check_keys(self) -> None:

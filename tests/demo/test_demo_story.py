@@ -31,7 +31,7 @@ def test_fates_are_those_that_the_core_decides() -> None:
     connections = []
     for actor in ACTORS:
         connection = Connection(Limits(3.0, 60.0, 1000, Rate(30, 10.0)), 0.0)
-        connection.accept_session(Session(actor.user, actor.group, 1000.0), 0.0)
+        connection.accept_session(Session(actor.user, actor.group, 1000.0), 0.0, "c.0")
         vaults = ",".join(f'"{vault}"' for vault in actor.vaults)
         connection.receive_text(f'{{"vaults":[{vaults}]}}', 0.0)
         connections.append(connection)
@@ -64,7 +64,7 @@ def test_changes_can_be_told_apart_where_they_arrive() -> None:
 
 @pytest.mark.parametrize("change", changes(), ids=lambda change: change.event.value)
 def test_what_is_delivered_has_the_keys_that_the_core_writes(change: Change) -> None:
-    written = encode_event(event_of(change)).decode()
+    written = encode_event(event_of(change), "c.1").decode()
     assert all(f'"{key}":' in written for key in change.delivered())
     assert '"group":' not in written
     assert ("vault" in change.delivered()) == ('"vault":' in written)

@@ -1,17 +1,20 @@
 """The engine of a single node."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import trio
 from attrs import Factory, define
 from trio.testing import MockClock, wait_all_tasks_blocked
+from world import STARTED, make_settings
 
-from localful_ws.engine import EngineUnavailableError
+from localful_ws.engine import EngineUnavailableError, Entry, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
+from localful_ws.server.clock import Clock
 
 
 def update(number: int) -> Event:
@@ -27,9 +30,9 @@ class FakeNode:
     handed: list[object] = Factory(list)
     accepted_at: list[float] = Factory(list)
 
-    async def route(self, events: Sequence[Event], accepted_at: float) -> None:
+    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         await trio.sleep(self.seconds)
-        self.handed += [event.user for event in events]
+        self.handed += [entry.event.user for entry in entries]
         self.accepted_at.append(accepted_at)
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
@@ -38,41 +41,53 @@ class FakeNode:
             raise TooManyRevocationsError
         return 7
 
+    def lose(self, user: str) -> None:
+        raise AssertionError("nothing is ever lost in memory")
+
+
+def make_engine(queue: int = 10, timeout: float = 5, **changes: Any) -> MemoryEngine:
+    settings = make_settings(publish_queue=queue, publish_timeout=timeout, **changes)
+    return MemoryEngine(settings, Clock(lambda: STARTED))
+
+
+def disconnect(user: str | None = None, group: str | None = None) -> Disconnect:
+    return Disconnect(user, group, at=STARTED, until=STARTED + 60)
+
 
 async def test_everything_is_handed_over_in_order(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    engine, node = MemoryEngine(queue=10, timeout=5), FakeNode()
+    engine, node = make_engine(), FakeNode()
     nursery.start_soon(engine.run, node)
     began = trio.current_time()
     assert engine.unavailable() is None
-    assert await engine.publish([update(1), update(2)]) == 2
-    assert await engine.publish([]) == 0
+    assert await engine.publish([update(1), update(2)]) == Receipt(2)
+    assert await engine.publish([]) == Receipt(0)
     await trio.sleep(1)
-    assert await engine.publish([update(3)]) == 1
-    assert await engine.disconnect(Disconnect(user="u1")) == 7
+    assert await engine.publish([update(3)]) == Receipt(1)
+    assert await engine.disconnect(disconnect(user="u1")) == 7
     await wait_all_tasks_blocked()
-    assert node.handed == ["u1", "u2", "u3", Disconnect(user="u1")]
+    assert node.handed == ["u1", "u2", "u3", disconnect(user="u1")]
     assert node.accepted_at == [began, began, began + 1]
 
 
 async def test_a_disconnect_comes_after_what_was_accepted_before(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    engine, node = MemoryEngine(queue=10, timeout=5), FakeNode(seconds=1)
+    engine, node = make_engine(), FakeNode(seconds=1)
     nursery.start_soon(engine.run, node)
     for number in range(3):
         await engine.publish([update(number)])
-    assert await engine.disconnect(Disconnect(group="g")) == 7
-    assert node.handed == ["u0", "u1", "u2", Disconnect(group="g")]
+    assert await engine.disconnect(disconnect(group="g")) == 7
+    assert node.handed == ["u0", "u1", "u2", disconnect(group="g")]
 
 
 async def test_a_disconnect_that_cannot_be_remembered(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    engine, node = MemoryEngine(queue=10, timeout=5), FakeNode(full=True)
+    engine, node = make_engine(), FakeNode(full=True)
     nursery.start_soon(engine.run, node)
     with pytest.raises(TooManyRevocationsError):
-        await engine.disconnect(Disconnect(user="u1"))
-    assert await engine.publish([update(1)]) == 1
+        await engine.disconnect(disconnect(user="u1"))
+    assert await engine.publish([update(1)]) == Receipt(1)
     await wait_all_tasks_blocked()
     assert node.handed[-1] == "u1"
 
@@ -80,7 +95,7 @@ async def test_a_disconnect_that_cannot_be_remembered(
 async def test_a_full_queue_is_waited_for_and_then_refused(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    engine, node = MemoryEngine(queue=1, timeout=5), FakeNode(seconds=6)
+    engine, node = make_engine(queue=1), FakeNode(seconds=6)
     nursery.start_soon(engine.run, node)
     began = trio.current_time()
     await engine.publish([update(1)])
@@ -94,30 +109,30 @@ async def test_a_full_queue_is_waited_for_and_then_refused(
     await engine.publish([update(4)])  # waits a second for its place
     assert trio.current_time() == began + 6
     with pytest.raises(EngineUnavailableError):
-        await engine.disconnect(Disconnect(user="u1"))
+        await engine.disconnect(disconnect(user="u1"))
     await trio.sleep(100)
     assert node.handed == ["u1", "u2", "u4"]
 
 
 async def test_a_node_too_busy_for_a_disconnect(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    engine, node = MemoryEngine(queue=10, timeout=5), FakeNode(seconds=60)
+    engine, node = make_engine(), FakeNode(seconds=60)
     nursery.start_soon(engine.run, node)
     await engine.publish([update(1)])
     with pytest.raises(EngineUnavailableError) as refused:
-        await engine.disconnect(Disconnect(user="u1"))
+        await engine.disconnect(disconnect(user="u1"))
     assert "busy" in refused.value.message
     await trio.sleep(100)
-    assert node.handed == ["u1", Disconnect(user="u1")]  # late, but nothing is lost
+    assert node.handed == ["u1", disconnect(user="u1")]  # late, but nothing is lost
 
 
 async def test_what_was_accepted_is_handed_over_before_the_end(autojump_clock: MockClock) -> None:
-    engine, node = MemoryEngine(queue=10, timeout=5), FakeNode(seconds=1)
+    engine, node = make_engine(), FakeNode(seconds=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run, node)
         for number in range(3):
             await engine.publish([update(number)])
         await engine.aclose()
-        for refused in (engine.publish([update(9)]), engine.disconnect(Disconnect(user="u"))):
+        for refused in (engine.publish([update(9)]), engine.disconnect(disconnect(user="u"))):
             with pytest.raises(EngineUnavailableError) as error:
                 await refused
             assert "shutting down" in error.value.message
@@ -127,13 +142,54 @@ async def test_what_was_accepted_is_handed_over_before_the_end(autojump_clock: M
 
 
 async def test_publishers_that_wait_when_it_closes(autojump_clock: MockClock) -> None:
-    engine = MemoryEngine(queue=0, timeout=5)
+    engine, node = make_engine(queue=1), FakeNode()
     async with trio.open_nursery() as nursery:
 
         async def publish() -> None:
-            with pytest.raises(EngineUnavailableError):
-                await engine.publish([update(1)])
+            with pytest.raises(EngineUnavailableError, match="shutting down"):
+                await engine.publish([update(2)])
 
+        await engine.publish([update(1)])
         nursery.start_soon(publish)
         await wait_all_tasks_blocked()
         await engine.aclose()
+        await engine.run(node)
+    assert node.handed == ["u1"]
+
+
+async def test_an_id_is_accepted_once(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    engine, node = make_engine(idempotency_seconds=300), FakeNode()
+    nursery.start_soon(engine.run, node)
+
+    def event(user: str, name: str) -> Event:
+        return Event(EventName.USER_UPDATE, user, id=name)
+
+    assert await engine.publish([event("ada", "1"), event("bob", "1"), event("ada", "1")]) == Receipt(2, 1)
+    assert await engine.publish([event("ada", "1"), event("ada", "2")]) == Receipt(1, 1)
+    await trio.sleep(299)
+    assert await engine.publish([event("ada", "1")]) == Receipt(0, 1)
+    await trio.sleep(1)
+    assert await engine.publish([event("ada", "1")]) == Receipt(1)
+    await wait_all_tasks_blocked()
+    assert node.handed == ["ada", "bob", "ada", "ada"]
+
+
+async def test_an_id_that_was_refused_is_new(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """Of two publishes of the same id that both wait, none is told that the other was accepted."""
+    engine, node = make_engine(queue=1, timeout=5), FakeNode()
+    await engine.publish([update(1)])
+    outcomes: list[Receipt | str] = []
+
+    async def publish() -> None:
+        try:
+            outcomes.append(await engine.publish([Event(EventName.USER_UPDATE, "ada", id="1")]))
+        except EngineUnavailableError as error:
+            outcomes.append(error.message)
+
+    nursery.start_soon(publish)
+    nursery.start_soon(publish)
+    await trio.sleep(6)
+    assert len(outcomes) == 2
+    assert all(isinstance(outcome, str) for outcome in outcomes)
+    nursery.start_soon(engine.run, node)
+    assert await engine.publish([Event(EventName.USER_UPDATE, "ada", id="1")]) == Receipt(1)

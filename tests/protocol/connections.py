@@ -16,6 +16,7 @@ from localful_ws.protocol import (
 )
 
 NOW = 1000.0
+CURSOR = "a.1"
 ALICE = Session("alice", "phone", NOW + 3600)
 LIMITS = Limits(max_vaults=10)
 BAD_TOKEN = Rejection(CloseCode.UNAUTHORIZED, "The token does not hold.")
@@ -48,7 +49,7 @@ def verifying() -> Connection:
 
 def authenticated(*vaults: str, session: Session = ALICE) -> Connection:
     connection = new()
-    connection.accept_session(session, NOW)
+    connection.accept_session(session, NOW, CURSOR)
     connection.receive_text(subscribe(*vaults), NOW)
     return connection
 
@@ -65,8 +66,12 @@ def closed() -> Connection:
     return connection
 
 
-def greeting(session: Session, *vaults: str, message_id: str | None = None) -> Send:
-    return Send(Authenticated(session.user, session.group, session.expires_at, vaults, message_id))
+def greeting(
+    session: Session, *vaults: str, message_id: str | None = None, resumed: bool | None = None
+) -> Send:
+    return Send(
+        Authenticated(session.user, session.group, session.expires_at, vaults, CURSOR, resumed, message_id)
+    )
 
 
 def refusal(code: CloseCode, message: str, message_id: str | None = None) -> tuple[Action, ...]:

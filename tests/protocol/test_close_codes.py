@@ -18,6 +18,7 @@ CODES = {
     4408: ("authentication-timeout", Reconnect.YES),
     4410: ("token-expired", Reconnect.WITH_NEW_TOKEN),
     4412: ("slow-consumer", Reconnect.YES),
+    4413: ("missed-events", Reconnect.YES),
     4429: ("too-many", Reconnect.LATER),
 }
 

@@ -29,6 +29,7 @@ from .connections import (
     ALICE,
     BAD_TOKEN,
     CROWDED,
+    CURSOR,
     LATER,
     NOW,
     REVOKED,
@@ -64,14 +65,14 @@ def test_authenticates_in_two_steps() -> None:
     connection = new()
     assert connection.receive_text(authenticate(vaults=["b", "a", "b"], id="1"), NOW) == (VerifyToken("t"),)
     assert (connection.state, connection.session) == (State.AWAITING_AUTH, None)
-    assert connection.accept_session(ALICE, NOW) == (greeting(ALICE, "b", "a", message_id="1"),)
+    assert connection.accept_session(ALICE, NOW, CURSOR) == (greeting(ALICE, "b", "a", message_id="1"),)
     assert (connection.state, connection.session) == (State.AUTHENTICATED, ALICE)
     assert connection.subscription == ("b", "a")
 
 
 def test_authenticates_with_a_token_of_the_handshake() -> None:
     connection = new()
-    assert connection.accept_session(ALICE, NOW) == (greeting(ALICE),)
+    assert connection.accept_session(ALICE, NOW, CURSOR) == (greeting(ALICE),)
     assert connection.state is State.AUTHENTICATED
 
 
@@ -94,7 +95,7 @@ def test_an_authenticate_in_time_is_judged_however_long_that_takes() -> None:
     connection = verifying()
     assert connection.next_deadline() is None
     assert connection.time_passed(NOW + 99.0) == ()
-    assert connection.accept_session(ALICE, NOW + 99.0) == (greeting(ALICE, message_id="a"),)
+    assert connection.accept_session(ALICE, NOW + 99.0, CURSOR) == (greeting(ALICE, message_id="a"),)
 
 
 @pytest.mark.parametrize("rejection", [BAD_TOKEN, REVOKED, LATER, CROWDED])
@@ -176,7 +177,7 @@ def test_a_binary_message_closes(make: Callable[[], Connection]) -> None:
 def test_messages_over_the_rate_close() -> None:
     connection = Connection(Limits(message_rate=Rate(2, 10.0)), NOW)
     connection.receive_text(authenticate(), NOW)
-    connection.accept_session(ALICE, NOW)
+    connection.accept_session(ALICE, NOW, CURSOR)
     assert connection.receive_text(subscribe("v"), NOW) == (Send(Subscribed(("v",))),)
     assert connection.receive_text(subscribe("w"), NOW + 5) == (Send(Subscribed(("w",))),)
     # It is refused unread: neither what it says nor its id is looked at.
@@ -192,7 +193,7 @@ def test_a_renewal_takes_over_group_and_expiry_and_keeps_the_subscription() -> N
     connection = renewing("v")
     assert connection.wants(Event(EventName.ITEM_CREATE, "alice", "v")) is Verdict.DELIVER
     renewed = Session("alice", "laptop", NOW + 7200)
-    assert connection.accept_session(renewed, NOW) == (greeting(renewed, "v", message_id="r"),)
+    assert connection.accept_session(renewed, NOW, CURSOR) == (greeting(renewed, "v", message_id="r"),)
     assert connection.session == renewed
     assert connection.next_deadline() == NOW + 7200 - 60
     assert connection.wants(Event(EventName.ITEM_CREATE, "alice", "v", "phone")) is Verdict.DELIVER
@@ -204,7 +205,7 @@ def test_a_renewal_with_vaults_replaces_the_subscription(vaults: tuple[str, ...]
     connection = authenticated("v")
     connection.receive_text(authenticate(vaults=vaults), NOW)
     assert connection.subscription == ("v",)
-    assert connection.accept_session(ALICE, NOW) == (greeting(ALICE, *vaults),)
+    assert connection.accept_session(ALICE, NOW, CURSOR) == (greeting(ALICE, *vaults),)
     assert connection.subscription == vaults
 
 
@@ -228,7 +229,7 @@ def test_a_renewal_of_a_revoked_session_closes() -> None:
 
 def test_a_renewal_with_another_users_token_closes() -> None:
     connection = renewing("v")
-    actions = connection.accept_session(Session("bob", "phone", NOW + 3600), NOW)
+    actions = connection.accept_session(Session("bob", "phone", NOW + 3600), NOW, CURSOR)
     assert actions == refusal(CloseCode.FORBIDDEN, "A renewal needs a token of the same user.", "r")
     assert (connection.state, connection.session) == (State.CLOSED, ALICE)
 
@@ -257,7 +258,7 @@ def test_expires_without_being_asked_if_time_jumped(left: float) -> None:
 def test_a_renewal_in_the_window_is_asked_for_again_in_its_turn() -> None:
     connection = renewing()
     assert connection.time_passed(NOW + 3540) == (Send(Reauthenticate(NOW + 3600)),)
-    connection.accept_session(Session("alice", "phone", NOW + 3700), NOW + 3550)
+    connection.accept_session(Session("alice", "phone", NOW + 3700), NOW + 3550, CURSOR)
     assert connection.next_deadline() == NOW + 3640
     assert connection.time_passed(NOW + 3640) == (Send(Reauthenticate(NOW + 3700)),)
 
@@ -265,7 +266,7 @@ def test_a_renewal_in_the_window_is_asked_for_again_in_its_turn() -> None:
 def test_a_token_still_being_verified_does_not_put_off_the_expiry() -> None:
     connection = renewing("v")
     assert connection.time_passed(NOW + 3600) == (Close(CloseCode.TOKEN_EXPIRED),)
-    assert connection.accept_session(Session("alice", "phone", NOW + 7200), NOW + 3601) == ()
+    assert connection.accept_session(Session("alice", "phone", NOW + 7200), NOW + 3601, CURSOR) == ()
 
 
 # --- the end ---
@@ -293,8 +294,8 @@ def test_a_lost_connection_is_closed_and_may_be_lost_again(make: Callable[[], Co
         lambda connection: connection.receive_text(authenticate(), NOW),
         lambda connection: connection.receive_text("{", NOW),
         lambda connection: connection.receive_binary(),
-        lambda connection: connection.accept_session(ALICE, NOW),
-        lambda connection: connection.accept_session(Session("bob", "g", NOW + 9), NOW),
+        lambda connection: connection.accept_session(ALICE, NOW, CURSOR),
+        lambda connection: connection.accept_session(Session("bob", "g", NOW + 9), NOW, CURSOR),
         lambda connection: connection.reject_session(BAD_TOKEN),
         lambda connection: connection.reject_session(REVOKED),
         lambda connection: connection.time_passed(NOW + 99_999),
@@ -315,3 +316,17 @@ def test_nothing_comes_after_the_close(
 def test_a_message_while_a_token_is_verified_is_our_own_mistake(make: Callable[[], Connection]) -> None:
     with pytest.raises(LocalProtocolError, match="being verified"):
         make().receive_text(subscribe("v"), NOW)
+
+
+def test_a_device_that_wants_to_resume_is_told_whether_it_does() -> None:
+    for resumed in (True, False):
+        connection = new()
+        assert connection.receive_text(authenticate(since="a.0"), NOW) == (VerifyToken("t", "a.0"),)
+        actions = connection.accept_session(ALICE, NOW, CURSOR, resumed=resumed)
+        assert actions == (greeting(ALICE, resumed=resumed),)
+
+
+def test_a_renewal_does_not_resume() -> None:
+    connection = authenticated()
+    assert connection.receive_text(authenticate(since="a.0"), NOW) == (VerifyToken("t"),)
+    assert connection.accept_session(ALICE, NOW, CURSOR, resumed=True) == (greeting(ALICE),)

@@ -62,7 +62,7 @@ def test_names_a_vault_exactly_if_its_kind_has_one(name: EventName, vault: str |
     ],
 )
 def test_encodes_with_data_byte_for_byte(event: Event, text: str) -> None:
-    assert encode_event(event) == text.encode()
+    assert encode_event(event, "a.1") == (text[:-1] + ',"cursor":"a.1"}').encode()
 
 
 @given(
@@ -70,9 +70,14 @@ def test_encodes_with_data_byte_for_byte(event: Event, text: str) -> None:
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=3),
 )
-def test_what_is_written_is_json_with_three_keys(name: EventName, vault: str, data: object) -> None:
+def test_what_is_written_is_json_with_four_keys(name: EventName, vault: str, data: object) -> None:
     event = Event(name, "the-user", vault, "the-group", json.dumps(data).encode())
-    assert json.loads(encode_event(event)) == {"event": name.value, "vault": vault, "data": data}
+    assert json.loads(encode_event(event, "a.1")) == {
+        "event": name.value,
+        "vault": vault,
+        "data": data,
+        "cursor": "a.1",
+    }
 
 
 def test_an_event_does_not_show_its_data() -> None:

@@ -63,11 +63,11 @@ from localful_ws.protocol import *
 
 connection = Connection(Limits(), 0.0)
 [verify] = connection.receive_text('{"event":"authenticate","token":"t","vaults":["v"]}', 0.0)
-[send] = connection.accept_session(Session("u", "g", 9.0), 0.0)
+[send] = connection.accept_session(Session("u", "g", 9.0), 0.0, "c")
 event = Event(EventName.ITEM_CREATE, "u", "v")
 assert connection.wants(event) is Verdict.DELIVER
 assert connection.receive_text("{", 0.0)[-1] == Close(CloseCode.BAD_MESSAGE)
-print(encode_server_message(send.message), text_frame(encode_event(event)), state_diagram())
+print(encode_server_message(send.message), text_frame(encode_event(event, "c")), state_diagram())
 """
 
 

@@ -181,7 +181,7 @@ class Devices(RuleBasedStateMachine):
             return
         asked, device.asked = device.asked, None
         session = Session(asked.user, asked.group, asked.expires_at)
-        done = self.do(device, device.connection.accept_session(session, self.now))
+        done = self.do(device, device.connection.accept_session(session, self.now, "c"))
         if device.closed:
             assert done == []
         elif device.is_open() and asked.user != device.user:
@@ -259,7 +259,7 @@ class Devices(RuleBasedStateMachine):
             delivered = device.connection.wants(event) is Verdict.DELIVER
             assert delivered == device.gets(event)
             if delivered:
-                device.said.append({**json.loads(encode_event(event)), "user": user, "group": group})
+                device.said.append({**json.loads(encode_event(event, "c")), "user": user, "group": group})
         for device in self.everybody:
             done = self.do(device, device.connection.event_passed(event))
             if name is EventName.USER_DELETE and device.is_open() and device.user == user:
@@ -343,7 +343,7 @@ def test_another_users_vault_yields_nothing_in_any_order() -> None:
     steps: list[str | Event] = [*BOB_DOES, *ALICE_HAS]
     for order in itertools.permutations(steps):
         connection = Connection(LIMITS, 0.0)
-        connection.accept_session(BOB, 0.0)
+        connection.accept_session(BOB, 0.0, "c")
         for step in order:
             if isinstance(step, Event):
                 assert connection.wants(step) is Verdict.OTHER_USER
@@ -351,7 +351,7 @@ def test_another_users_vault_yields_nothing_in_any_order() -> None:
                 continue
             [action] = connection.receive_text(json.dumps(BOB_DOES[step]), 0.0)
             if action == VerifyToken("good"):
-                connection.accept_session(BOB, 0.0)
+                connection.accept_session(BOB, 0.0, "c")
             elif action == VerifyToken("bad"):
                 connection.reject_session(REJECTIONS["unauthorized"])
         assert (connection.state, connection.subscription) == (State.AUTHENTICATED, (ALICES,))

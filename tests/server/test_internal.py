@@ -16,7 +16,7 @@ from attrs import Factory, define
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from localful_ws.engine import EngineUnavailableError
+from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishLimits
@@ -44,12 +44,13 @@ class FakeNode:
     def unavailable(self) -> str | None:
         return self.reason
 
-    async def publish(self, events: Sequence[Event]) -> int:
+    async def publish(self, events: Sequence[Event]) -> Receipt:
         await self.publishing()
         if self.failure is not None:
             raise self.failure
-        self.published.extend(events)
-        return len(events)
+        new = [event for event in events if event.id is None or event not in self.published]
+        self.published.extend(new)
+        return Receipt(len(new), len(events) - len(new))
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         if self.failure is not None:
@@ -65,6 +66,7 @@ def make_app(node: FakeNode, *, metrics: Metrics | None = None, **limits: Any) -
         limits=PublishLimits(**limits),
         metrics=metrics or Metrics(),
         now=lambda: NOW,
+        revocation_seconds=86400.0,
     )
 
 
@@ -159,12 +161,12 @@ class TestDisconnect:
         node = FakeNode()
         answer = await post(make_app(node), "/v1/disconnect", json={"user": "u1"})
         assert (answer.status_code, answer.json()) == (202, {"closed": 3})
-        assert node.disconnected == [Disconnect(user="u1")]
+        assert node.disconnected == [Disconnect(user="u1", at=NOW, until=NOW + 86400)]
 
     async def test_a_group_until_a_moment(self) -> None:
         node = FakeNode()
         await post(make_app(node), "/v1/disconnect", json={"group": "g1", "until": NOW + 1})
-        assert node.disconnected == [Disconnect(group="g1", until=NOW + 1)]
+        assert node.disconnected == [Disconnect(group="g1", at=NOW, until=NOW + 1)]
 
     async def test_until_a_moment_that_is_over(self) -> None:
         answer = await post(make_app(FakeNode()), "/v1/disconnect", json={"group": "g1", "until": NOW})
