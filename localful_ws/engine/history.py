@@ -16,7 +16,9 @@ from localful_ws.protocol import Event
 
 # What Python takes to keep an event, without its data, and to remember a user whose events are all forgotten.
 _EVENT_BYTES = 1024
-_USER_BYTES = 512
+_USER_BYTES = 1024
+# Users may take so much of the memory. Beyond it one is forgotten rather than an event.
+_USERS_SHARE = 0.25
 
 
 @frozen
@@ -63,7 +65,8 @@ class History:
     another user or of an earlier process is known for what it is.
 
     Users are remembered when none of their events is kept any more, so that a quiet user's old cursor is
-    still good. They count against ``HistoryLimits.bytes`` too; those quiet for longest are forgotten first.
+    still good. They take up to a quarter of ``HistoryLimits.bytes``; those quiet for longest are forgotten
+    first.
     """
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -103,7 +106,7 @@ class History:
             self._forget(stream.numbers[0])
         self._forget_old(now)
         while self._bytes > self._limits.bytes:
-            if self._kept:
+            if self._kept and len(self._streams) * _USER_BYTES <= self._limits.bytes * _USERS_SHARE:
                 self._forget(next(iter(self._kept)))
             else:
                 self._forget_user()
@@ -165,8 +168,11 @@ class History:
                 stream.numbers = None
 
     def _forget_user(self) -> None:
-        """Forget the user that has been quiet for longest; none of the events is kept."""
-        _, stream = self._streams.popitem(last=False)
+        """Forget the user that has been quiet for longest."""
+        user, stream = next(iter(self._streams.items()))
+        while stream.numbers:
+            self._forget(stream.numbers[0])
+        del self._streams[user]
         self._bytes -= _USER_BYTES
         self._forgotten = max(self._forgotten, stream.forgotten)
 

@@ -94,7 +94,7 @@ def test_switched_off(off: HistoryLimits) -> None:
     cursor = history.append(update(), 0.0).cursor
     assert history.since("ada", start, ANY, 0.0) is None
     assert history.since("ada", cursor, ANY, 0.0) == []
-    assert history.bytes <= 512
+    assert history.bytes <= 1024
 
 
 @pytest.mark.parametrize("limits", [ReplayLimits(1, 1024**3), ReplayLimits(10, 3000), ReplayLimits(0, 0)])
