@@ -70,6 +70,23 @@ class Histogram:
 
 
 @frozen
+class Figure:
+    """A figure of the engine's own.
+
+    Attributes:
+        name: As Prometheus is told, without what every name begins and ends with.
+        text: What it says, as a sentence.
+        value: Its value now.
+        total: Whether it only grows: a counter; a gauge otherwise.
+    """
+
+    name: str
+    text: str
+    value: float
+    total: bool = False
+
+
+@frozen
 class Gauges:
     """What a node is like at one moment.
 
@@ -79,6 +96,7 @@ class Gauges:
         outbox_peak_bytes: The most bytes that one outbox has held since the start.
         engine_up: Whether the engine can be reached.
         draining: Whether the node is about to stop.
+        engine: The engine's own figures.
     """
 
     connections: Mapping[str, int] = Factory(dict)
@@ -86,6 +104,7 @@ class Gauges:
     outbox_peak_bytes: int = 0
     engine_up: bool = True
     draining: bool = False
+    engine: Sequence[Figure] = ()
 
 
 @define(eq=False)
@@ -195,6 +214,9 @@ def _state(gauges: Gauges) -> Iterator[Metric]:
     )
     yield _gauge("engine_up", "Whether the engine can be reached, 1 or 0.", {(): gauges.engine_up})
     yield _gauge("draining", "Whether the node is about to stop, 1 or 0.", {(): gauges.draining})
+    for figure in gauges.engine:
+        family = _counter if figure.total else _gauge
+        yield family(figure.name, figure.text, {(): figure.value})
 
 
 def _connections(metrics: Metrics) -> Iterator[Metric]:
@@ -253,14 +275,14 @@ def _events(metrics: Metrics) -> Iterator[Metric]:
 
 
 # Values go by those of the labels; a family without labels has one, under ().
-def _counter(name: str, text: str, values: Mapping[tuple[str, ...], int], *labels: str) -> Metric:
+def _counter(name: str, text: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
     family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
     for label_values, value in values.items():
         family.add_metric(label_values, value)
     return family
 
 
-def _gauge(name: str, text: str, values: Mapping[tuple[str, ...], int], *labels: str) -> Metric:
+def _gauge(name: str, text: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
     family = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
     for label_values, value in values.items():
         family.add_metric(label_values, value)

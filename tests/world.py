@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -12,10 +13,11 @@ import trio.testing
 from attrs import Factory, define, field
 from raw_device import RawDevice
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from localful_ws.engine import Entry
-from localful_ws.engine.memory import MemoryEngine
+from localful_ws.engine.build import build_engine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.clock import Clock
@@ -31,6 +33,15 @@ STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
 TRANSPORTS = sorted(ACCEPTERS)
+REDIS = "lean on redis"
+WORLDS = [*TRANSPORTS, REDIS]
+"""What a node may be made of: a transport, and an engine where it is not the one in memory."""
+
+_redis_url: list[str] = []
+# Everything up to the kernel's sockets happens without time passing. What comes back from Redis does not: only
+# when nobody has had anything to do for so many real seconds, all has happened.
+_QUIET = 0.02
+_quiet = trio.lowlevel.RunVar("quiet", default=0.0)
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
 _CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -108,7 +119,12 @@ class TestDevice:
 
 async def settle() -> None:
     """Wait until nobody can do anything before time passes."""
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.testing.wait_all_tasks_blocked(_quiet.get())
+
+
+def use_redis(url: str) -> None:
+    """Say where the Redis is that worlds with one use."""
+    _redis_url[:] = [url]
 
 
 @define(eq=False)
@@ -259,18 +275,25 @@ def library_warnings(log: list[MutableMapping[str, Any]]) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_world(
-    transport: str = "lean", *, verifier: TokenVerifier | None = None, **changes: Any
+    kind: str = "lean", *, verifier: TokenVerifier | None = None, **changes: Any
 ) -> AsyncIterator[World]:
     """Run a node for the length of the block.
 
     Args:
-        transport: The setting of this name.
+        kind: One of `WORLDS`: its transport and engine.
         verifier: In place of the one that the settings describe.
         changes: Settings.
     """
+    transport, _, engine_name = kind.partition(" on ")
+    if engine_name:
+        changes = {"engine": _redis_url[0], "redis_prefix": f"test-{secrets.token_hex(6)}"} | changes
+        _quiet.set(_QUIET)
+        mock_clock = trio.lowlevel.current_clock()
+        if isinstance(mock_clock, MockClock):
+            mock_clock.autojump_threshold = 2 * _QUIET
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
-    engine = MemoryEngine(settings, clock)
+    engine = build_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
     with capture_logs() as log, library_warnings(log):

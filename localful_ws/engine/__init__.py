@@ -6,6 +6,7 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
+from localful_ws.metrics import Figure
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 
@@ -107,6 +108,10 @@ class Engine(Protocol):
 
     def unavailable(self) -> str | None:
         """A sentence that says why nothing can be accepted now; None if all is well."""
+        ...
+
+    def figures(self) -> Sequence[Figure]:
+        """What an operator may want to know of this engine; the same names each time."""
         ...
 
     async def publish(self, events: Sequence[Event]) -> Receipt:

@@ -81,6 +81,10 @@ class History:
         # The highest number of an event of a user who is not remembered.
         self._forgotten = 0
 
+    def __len__(self) -> int:
+        """How many events are kept."""
+        return len(self._kept)
+
     @property
     def bytes(self) -> int:
         """About how much memory is in use."""

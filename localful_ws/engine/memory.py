@@ -9,6 +9,7 @@ from attrs import frozen
 from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
+from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
@@ -55,6 +56,16 @@ class MemoryEngine:
     def unavailable(self) -> str | None:
         """None: this engine is always there."""
         return None
+
+    def figures(self) -> Sequence[Figure]:
+        """See `Engine.figures`."""
+        ids = self._ids
+        return (
+            Figure("history_events", "Events kept for devices that are away.", len(self._history)),
+            Figure("history_bytes", "About how much memory they take.", self._history.bytes),
+            Figure("publish_ids", "Ids of published events that are remembered.", len(ids)),
+            Figure("publish_ids_forgotten", "Such ids forgotten early.", ids.forgotten_early, total=True),
+        )
 
     async def publish(self, events: Sequence[Event]) -> Receipt:
         """See `Engine.publish`."""

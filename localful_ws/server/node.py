@@ -123,6 +123,7 @@ class Node:
             outbox_peak_bytes=self._peaks.bytes,
             engine_up=self._engine.unavailable() is None,
             draining=self.draining,
+            engine=self._engine.figures(),
         )
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:

@@ -1,0 +1,23 @@
+"""What tests of any part may need."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis server for all tests; whoever kills or fills one starts a `RedisServer` of its own.
+
+    Each test uses keys that begin with its own `redis_prefix`, and so none has to empty it.
+    """
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """What the names of this test's keys begin with: the setting ``redis-prefix``."""
+    return f"test-{secrets.token_hex(6)}"

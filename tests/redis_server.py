@@ -1,0 +1,199 @@
+"""A real Redis or Valkey server for tests: a process of its own on a free loopback port."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn, Self
+
+import pytest
+
+TIMEOUT = 20.0
+# Below the ports that the kernel gives to connections that go out: the port of a server that was killed stays
+# free for its next life.
+_PORTS = range(20000, 32000)
+_REQUIRED = bool(os.environ.get("CI") or os.environ.get("LOCALFUL_WS_REQUIRE_REDIS"))
+_ANSWERS = (b"+PONG", b"-NOAUTH", b"-DENIED")
+# What it writes when it has its port and has read its file, as a server and as a sentinel. An answer alone
+# might be another server's, started on the same port at the same moment.
+_READY = ("Ready to accept connections", "Sentinel ID is")
+
+
+def find_program() -> str:
+    """Find the server's program.
+
+    Without one the test that asks is skipped; if the environment says CI or LOCALFUL_WS_REQUIRE_REDIS, it
+    fails.
+    """
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    return program or _missing("there is no redis-server on the PATH (.ci/services installs it)")
+
+
+def _missing(sentence: str) -> NoReturn:
+    if _REQUIRED:
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+def free_port(*, also: int = 0) -> int:
+    """Find a loopback port that nobody listens on now, nor on the one that is ``also`` higher."""
+    while True:
+        port = random.choice(_PORTS)
+        if all(_is_free(each) for each in {port, port + also}):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class RedisServer:
+    """A server in a directory of its own, for the length of a block.
+
+    Everything blocks, for some 20 ms at the start and the end, and so works with and without Trio.
+
+    Args:
+        options: More of its command line, such as ``"--requirepass", "secret"``.
+        appendonly: Whether it keeps what was written in a file, and so over `kill` and `start`.
+        appendfsync: How often that file is synced: always, everysec or no.
+        port: Its port; a free one if left out.
+
+    Attributes:
+        port: Its port on 127.0.0.1; the same in all its lives.
+        directory: Its working directory; the same in all its lives, and removed at the end of the block.
+    """
+
+    def __init__(
+        self,
+        *options: str,
+        appendonly: bool = False,
+        appendfsync: str = "everysec",
+        port: int | None = None,
+    ) -> None:
+        self._program = find_program()
+        self._options = [
+            *("--bind", "127.0.0.1", "--save", "", "--daemonize", "no"),
+            *("--appendonly", "yes" if appendonly else "no", "--appendfsync", appendfsync),
+            *options,
+        ]
+        self._any_port = port is None
+        self.port = free_port() if port is None else port
+        self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, as the setting ``engine`` names it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        process = self._launch()
+        while not self._answers():
+            if process.poll() is not None:
+                if not (self._any_port and "in use" in self._log()):
+                    raise AssertionError(f"redis-server ended:\n{self._log()}")
+                # Somebody was faster. Nobody knows of this port yet: another one will do.
+                self.port = free_port()
+                process = self._launch()
+        self._any_port = False
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), if it runs: nothing is saved, no connection is closed properly."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in good order (SIGTERM), if it runs: what it keeps in a file is all there."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Keep it from doing anything (SIGSTOP) until `resume`; connections stay open, and silent."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cli(self, *arguments: str) -> str:
+        """Run ``redis-cli`` against it; returns what it prints, without the line's end."""
+        program = shutil.which("redis-cli") or shutil.which("valkey-cli")
+        if program is None:
+            _missing("there is no redis-cli on the PATH (.ci/services installs it)")
+        command = [program, "-h", "127.0.0.1", "-p", str(self.port), *arguments]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=TIMEOUT)
+        return done.stdout.decode().removesuffix("\n")
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        with (self.directory / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [self._program, "--port", str(self.port), "--dir", str(self.directory), *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._process = process
+        self._deadline = time.monotonic() + TIMEOUT
+        return process
+
+    def _log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def _answers(self) -> bool:
+        """Whether it answers; waits a moment if not."""
+        if any(sign in self._log() for sign in _READY):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as sock:
+                    sock.sendall(b"PING\r\n")
+                    if sock.recv(100).startswith(_ANSWERS):
+                        return True
+            except OSError:
+                pass
+        if time.monotonic() > self._deadline:
+            raise AssertionError(f"redis-server does not answer:\n{self._log()}")
+        time.sleep(0.005)
+        return False
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        if number != signal.SIGKILL:
+            # One that was paused hears nothing else.
+            process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(TIMEOUT)
