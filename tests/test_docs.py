@@ -1,20 +1,28 @@
 """The pages in docs/ say what is so: names of metrics and settings, links, and commands, which are run."""
 
+import importlib.util
 import re
 import shutil
 import sys
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
+from attrs import Factory, define
 from printed import clean_environment, output_of, with_ports
+from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
 
-from localful_ws.demo.daemon import PUBLISHER_KEY, running_daemon
+from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
+from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
 from localful_ws.metrics import Metrics
+from localful_ws.server.workers.scrape import Scrapes
 from localful_ws.settings import OPTIONS
+from localful_ws.tokens import mint_token
 
 PAGES = sorted(
     [
@@ -52,15 +60,40 @@ def test_toml_names_settings(page: Path) -> None:
             assert set(tomllib.loads(block.text)) <= set(OPTIONS)
 
 
-def test_metrics_are_those_that_are_exposed() -> None:
+@define(eq=False)
+class OnlyWorker:
+    """A worker that tells what it counted, and keeps what all of them counted."""
+
+    scrapes: Scrapes
+    text: bytes = b""
+    answered: trio.Event = Factory(trio.Event)
+
+    def tell_metrics(self, number: int) -> None:
+        self.scrapes.told(self, number, Metrics().expose())
+
+    def all_metrics(self, number: int, text: bytes) -> None:
+        assert number == 1
+        self.text = text
+        self.answered.set()
+
+
+async def test_metrics_are_those_that_are_exposed(nursery: trio.Nursery) -> None:
     table = text_of("operating.md").partition("<!-- metrics")[2].partition("<!-- end of metrics")[0]
     listed = set(re.findall(r"`(localful_ws_\w+)", table))
-    exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", Metrics().expose(), re.MULTILINE)
+    scrapes = Scrapes(workers=1)
+    worker = OnlyWorker(scrapes)
+    scrapes.join(worker)
+    scrapes.want(worker, 1)
+    nursery.start_soon(scrapes.run)
+    with trio.fail_after(PATIENCE):
+        await worker.answered.wait()
+    exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", worker.text, re.MULTILINE)
     assert listed == {name.decode() for name in exposed}
 
 
-def publishing_blocks(language: str) -> list[str]:
-    return [block.text for block in blocks(text_of("publishing.md")) if block.language == language]
+def publishing_blocks(language: str, label: str = "") -> list[str]:
+    found = blocks(text_of("publishing.md"))
+    return [block.text for block in found if (block.language, block.label) == (language, label)]
 
 
 async def run_against_daemon(commands: Iterable[tuple[list[str], str]]) -> list[str]:
@@ -100,3 +133,52 @@ async def test_publishing_with_node_as_it_is_printed() -> None:
     accepted = text + "\nconsole.log(await response.text());"
     node = ["node", "--input-type=module", "-e"]
     assert await run_against_daemon([(node, accepted)]) == ['{"accepted":1}\n']
+
+
+def get_token() -> str:
+    return mint_token(JWT_SECRET.encode(), "ada", "tablet", 600, int(time.time()))
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
+    if language == "python" and importlib.util.find_spec("redis") is None:
+        pytest.skip("redis-py is not installed")
+    (text,) = publishing_blocks(language, "intake")
+    with RedisServer() as redis, trio.fail_after(PATIENCE):
+        here = text.replace("redis://127.0.0.1:6379/0", redis.url)
+        assert here != text
+        program = [sys.executable, "-c"] if language == "python" else ["sh", "-e", "-c"]
+        async with running_daemon([*SERVE, "--engine", redis.url]) as daemon:
+            url = f"ws://127.0.0.1:{daemon.websocket_port}/v1/sync"
+            async with open_client(url, get_token, vaults=["v1"]) as device:
+                assert isinstance(await anext(device), SnapshotNeeded)
+                await output_of([*program, here], clean_environment())
+                event = await anext(device)
+                assert isinstance(event, ReceivedEvent)
+                assert (event.event, event.vault, event.data) == ("item-create", "v1", {"id": "i1"})
+
+
+async def test_permissions_as_they_are_printed() -> None:
+    permissions = text_of("operating.md").partition("### Permissions")[2]
+    server, publisher = re.findall(r"^user .*$", permissions, re.MULTILINE)
+    with RedisServer() as redis, trio.fail_after(PATIENCE):
+        for line in (server, publisher, "user default off"):
+            redis.cli("ACL", "SETUSER", *line.removeprefix("user ").split())
+        url = redis.url.replace("//", "//localful:PASSWORD@")
+        async with running_daemon([*SERVE, "--engine", url]) as daemon:
+            base = f"http://127.0.0.1:{daemon.internal_port}"
+            async with (
+                open_client(f"ws://127.0.0.1:{daemon.websocket_port}/v1/sync", get_token) as device,
+                httpx.AsyncClient(
+                    base_url=base, headers={"Authorization": f"Bearer {PUBLISHER_KEY}"}, trust_env=False
+                ) as api,
+            ):
+                assert isinstance(await anext(device), SnapshotNeeded)
+                event = {"event": "user-update", "user": "ada", "id": "1"}
+                assert (await api.post("/v1/events", json=event)).json() == {"accepted": 1}
+                await anext(device)
+                publish = ["XADD", "localful:intake", "*", "event", "user-update", "user", "ada"]
+                redis.cli("--user", "api", "--pass", "PASSWORD", "--no-auth-warning", *publish)
+                await anext(device)
+                assert (await api.post("/v1/disconnect", json={"group": "other"})).json() == {"closed": 0}
+                assert (await api.get("/readyz")).status_code == 200

@@ -15,7 +15,7 @@ import trustme
 from printed import with_ports
 from spec_document import ROOT, blocks
 
-from localful_ws.client import open_client
+from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, DaemonProcess, running_daemon
 from localful_ws.tokens import mint_token
 
@@ -105,7 +105,7 @@ async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
             async with open_client(
                 f"wss://{HOST}/v1/sync", get_token, vaults=["v1"], open_stream=open_stream
             ) as device:
-                await device.wait_ready()
+                assert isinstance(await anext(device), SnapshotNeeded)
                 async with httpx.AsyncClient(trust_env=False) as api:
                     answer = await api.post(
                         f"http://127.0.0.1:{daemon.internal_port}/v1/events",
@@ -113,5 +113,7 @@ async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
                         json={"event": "item-create", "user": "ada", "vault": "v1"},
                     )
                 assert answer.status_code == 202
-                assert (await anext(device)).event == "item-create"
+                event = await anext(device)
+                assert isinstance(event, ReceivedEvent)
+                assert event.event == "item-create"
             nursery.cancel_scope.cancel()

@@ -2,11 +2,13 @@
 
 import re
 import shutil
+import sys
 
 import httpx
 import pytest
 import trio
 from printed import LongRunning, clean_environment, for_python, for_shell, output_of, with_ports
+from redis_server import RedisServer
 from spec_document import ROOT, blocks
 
 from localful_ws.cli import main
@@ -52,8 +54,8 @@ async def wait_authenticated(daemon: DaemonProcess, devices: int) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_the_tour_as_it_is_printed() -> None:
     printed = [block for block in blocks(section("Five minutes")) if block.language in ("sh", "python")]
-    assert [block.language for block in printed] == ["sh", "sh", "python", "python", "sh"]
-    serve, mint, device_of_websockets, device_of_ours, publish = [block.text for block in printed]
+    assert [block.language for block in printed] == ["sh", "sh", "python", "python", "sh", "sh"]
+    serve, mint, device_of_websockets, device_of_ours, publish, _ = [block.text for block in printed]
     with trio.fail_after(PATIENCE):
         async with running_daemon(for_shell(serve)) as daemon, trio.open_nursery() as nursery:
             token = (await output_of(for_shell(mint), clean_environment())).strip()
@@ -71,10 +73,42 @@ async def test_the_tour_as_it_is_printed() -> None:
             assert len({publish, own_change, elsewhere}) == 3
             for commands in (own_change, elsewhere, publish):
                 assert await output_of(for_shell(commands), clean_environment()) == '{"accepted":1}'
+            with_id = publish.replace('"vault"', '"id": "c1", "vault"')
+            for answer in ('{"accepted":1}', '{"accepted":0,"duplicates":1}'):
+                assert await output_of(for_shell(with_id), clean_environment()) == answer
 
             assert "'event': 'authenticated'" in await devices[0].next_line()
-            # The last one only, at both.
-            event = "{'event': 'item-create', 'vault': 'v1', 'data': {'id': 'i1'}}"
-            assert await devices[0].next_line() == event
-            assert await devices[1].next_line() == "item-create v1 {'id': 'i1'}"
+            assert await devices[1].next_line() == "fetch all of v1"
+            # The last one only, and the one with an id once, at both.
+            for _ in range(2):
+                event = "{'event': 'item-create', 'vault': 'v1', 'data': {'id': 'i1'}, 'cursor': '"
+                assert (await devices[0].next_line()).startswith(event)
+                assert await devices[1].next_line() == "item-create v1 {'id': 'i1'}"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_more_processes_as_they_are_printed(redis_server: RedisServer, redis_prefix: str) -> None:
+    printed = [block.text for block in blocks(section("Five minutes")) if block.language == "sh"]
+    mint, publish, serve = printed[1], *printed[2:]
+    here = serve.replace("redis://127.0.0.1:6379/0", redis_server.url)
+    assert here != serve
+    here = here.rstrip() + f" --redis-prefix {redis_prefix}\n"
+    with trio.fail_after(PATIENCE):
+        async with running_daemon(for_shell(here)) as daemon, trio.open_nursery() as nursery:
+            token = (await output_of(for_shell(mint), clean_environment())).strip()
+            listen = [sys.executable, "-m", "localful_ws", "listen", "--vault", "v1"]
+            url = f"ws://127.0.0.1:{daemon.websocket_port}/v1/sync"
+            devices = [
+                LongRunning([*listen, "--url", url], clean_environment(LOCALFUL_WS_TOKEN=token))
+                for _ in range(4)
+            ]
+            for device in devices:
+                await nursery.start(device.run)
+            await wait_authenticated(daemon, len(devices))
+            said = await output_of(for_shell(with_ports(publish, daemon)), clean_environment())
+            assert said == '{"accepted":1}'
+            for device in devices:
+                while '"item-create"' not in await device.next_line():
+                    pass
             nursery.cancel_scope.cancel()

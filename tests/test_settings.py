@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attrs import fields
 
+from localful_ws.engine import ReplayLimits
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import (
@@ -62,6 +63,9 @@ def test_the_protocol_is_told_what_is_set() -> None:
         max_event_bytes=1_000,
         max_batch=10,
         publish_body_timeout=2.0,
+        outbox_events=9,
+        outbox_bytes=200_000,
+        max_message_bytes=100_000,
     )
     assert settings.limits() == Limits(4.0, 30.0, 7, Rate(5, 1.0))
     assert settings.handshake_rules() == HandshakeRules(
@@ -70,6 +74,7 @@ def test_the_protocol_is_told_what_is_set() -> None:
     assert settings.publish_limits() == PublishLimits(
         max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10, body_timeout=2.0
     )
+    assert settings.replay_limits() == ReplayLimits(max_events=8, max_bytes=100_000 - 4096)
 
 
 def test_the_defaults_are_those_of_the_parts_they_are_for() -> None:
@@ -163,6 +168,22 @@ def test_a_public_key_comes_in_a_file(tmp_path: Path) -> None:
         ("allow-origin", ["https://a.example"], ("https://a.example",)),
         ("log-level", "debug", "debug"),
         ("jwks-url", "http://api:8000/jwks", "http://api:8000/jwks"),
+        *(
+            ("engine", url, url)
+            for url in (
+                "memory",
+                "redis://127.0.0.1:6379/0",
+                "rediss://user:password@cache.example:6380/3",
+                "unix:///run/redis.sock",
+                "redis+sentinel://user:password@a:26379,b:26379/main",
+                "rediss+sentinel://a:26379/main",
+                "redis+cluster://a:7000,b:7000",
+                "rediss+cluster://user:password@a:7000",
+            )
+        ),
+        ("redis-prefix", "localful:eu-1", "localful:eu-1"),
+        ("history-bytes", "1GiB", 1024**3),
+        ("history-seconds", "0", 0.0),
     ],
 )
 def test_values_are_read_as_they_are_written(option: str, written: object, value: object) -> None:
@@ -243,7 +264,10 @@ def test_an_impossible_value_is_refused_in_a_sentence(option: str, written: obje
         ("jwks-url", "https://user:password@api.example:port/jwks"),
         ("jwks-url", "https://user:password@[api.example/jwks"),
         ("engine", "postgres://user:password@db"),
-        ("engine", "redis://user:password@cache:6379"),
+        ("engine", "valkey://user:password@cache:6379"),
+        ("engine", "redis://user:password@"),
+        ("engine", "redis://user:password@cache :6379"),
+        ("engine", "unix://user:password@"),
     ],
 )
 def test_a_secret_is_refused_without_being_shown(option: str, written: object) -> None:
@@ -259,6 +283,7 @@ def test_no_secret_is_in_the_representation() -> None:
     assert KEY not in shown
     assert SECRET not in shown
     assert "password" not in repr(make(jwt_secret=None, jwks_url="https://user:password@api.example/"))
+    assert "password" not in repr(make(engine="redis://user:password@cache:6379"))
 
 
 @pytest.mark.parametrize(
@@ -273,9 +298,18 @@ def test_no_secret_is_in_the_representation() -> None:
         ({"tls_cert": Path(__file__)}, "tls-cert is set and tls-key is not; set both for TLS, or neither."),
         ({"tls_key": Path(__file__)}, "tls-key is set and tls-cert is not; set both for TLS, or neither."),
         ({"internal_port": 42102}, "port and internal-port are both 42102; each listener needs its own."),
-        ({"engine": "redis://cache"}, "Redis is not in this version; leave engine out or say memory."),
-        ({"engine": "valkeys://cache"}, "Redis is not in this version"),
-        ({"engine": "kafka"}, "engine must be memory."),
+        ({"engine": "valkeys://cache"}, "engine must be memory, or a URL such as redis://127.0.0.1:6379/0,"),
+        ({"engine": "redis:"}, "engine must be memory, or a URL such as"),
+        ({"engine": "kafka"}, "engine must be memory, or a URL such as"),
+        ({"redis_prefix": "local ful"}, "redis-prefix must be 1 to 64 letters, digits, and : . _ -,"),
+        (
+            {"workers": 2},
+            (
+                "workers is 2 and engine is memory, which is one process's own: its events would not reach "
+                "the devices of the others. Set engine to the URL of Redis, or workers to 1."
+            ),
+        ),
+        ({"workers": 0}, "workers must be a whole number from 1 to 1024, not 0."),
         ({"jwt_secret": None}, "Say how access tokens are checked, with one of jwt-secret, jwt-secret-file,"),
         ({"jwks_url": "https://a.example/"}, "Say how access tokens are checked, with one of"),
         ({"jwt_algorithm": "RS256"}, "jwt-algorithm RS256 does not go with the key"),
@@ -290,6 +324,10 @@ def test_no_secret_is_in_the_representation() -> None:
 )
 def test_settings_that_cannot_be_are_never_made(values: dict[str, Any], sentence: str) -> None:
     assert sentence in complaint(lambda: make(**values))
+
+
+def test_several_workers_with_redis() -> None:
+    assert make(workers=3, engine="redis://cache").workers == 3
 
 
 def test_listeners_may_share_a_free_port_or_have_different_addresses() -> None:

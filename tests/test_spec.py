@@ -1,6 +1,7 @@
 """The schemas and examples of spec/ against the code."""
 
 import json
+import shlex
 from typing import Any
 
 import attrs
@@ -32,18 +33,28 @@ from localful_ws.protocol import (
     encode_event,
     encode_server_message,
 )
-from localful_ws.publishing import PublishError, PublishLimits, decode_disconnect_body, decode_publish_body
+from localful_ws.publishing import (
+    Disconnect,
+    PublishError,
+    PublishLimits,
+    decode_disconnect_body,
+    decode_publish_body,
+)
 
 BLOCKS = blocks(page("protocol.md"))
 DEVICE_MESSAGES: tuple[type[DeviceMessage], ...] = (Authenticate, Subscribe)
 SERVER_MESSAGES: tuple[type[ServerMessage], ...] = (Authenticated, Subscribed, Reauthenticate, Error)
 EVENT_NAMES = {name.value: name for name in EventName}
 WIRE_NAMES = {"expires_at": "expiresAt"}
-HTTP_SCHEMAS = {
+# A server without history leaves it out, and our client takes that; this one never does.
+ALWAYS_WRITTEN = {(Authenticated, "cursor")}
+PUBLISHER_SCHEMAS = {
     "publish:request",
     "publish:answer",
     "disconnect:request",
     "disconnect:answer",
+    "intake:entry",
+    "intake:rejected",
     "http:error",
 }
 
@@ -68,7 +79,9 @@ def by_name(block: object) -> str:
 def wire_keys(message: type[DeviceMessage | ServerMessage]) -> dict[str, bool]:
     """The keys of a message on the wire, and whether each is required."""
     keys = {
-        WIRE_NAMES.get(field.name, field.name): field.default is attrs.NOTHING
+        WIRE_NAMES.get(field.name, field.name): (
+            field.default is attrs.NOTHING or (message, field.name) in ALWAYS_WRITTEN
+        )
         for field in attrs.fields(message)
     }
     return {"event": message is not Subscribe, **keys}
@@ -89,7 +102,7 @@ def test_there_is_a_schema_for_everything_and_no_other() -> None:
         {f"device:{message.event}" for message in DEVICE_MESSAGES}
         | {f"server:{message.event}" for message in SERVER_MESSAGES}
         | {f"event:{name}" for name in EVENT_NAMES}
-        | HTTP_SCHEMAS
+        | PUBLISHER_SCHEMAS
     )
 
 
@@ -144,6 +157,7 @@ published = st.fixed_dictionaries(
         "vault": st.one_of(st.just("v"), values),
         "group": values,
         "data": values,
+        "id": values,
         "extra": values,
     },
 )
@@ -170,7 +184,7 @@ def test_publish_schema_says_what_the_publish_port_takes(body: Any) -> None:
 
 
 def test_every_block_is_of_a_known_sort() -> None:
-    known = {"json", "jsonl", "sequence", "http", "mermaid"}
+    known = {"json", "jsonl", "sequence", "http", "mermaid", "redis"}
     assert {block.language for block in BLOCKS} == known
     assert {block.label for block in BLOCKS if block.language == "json"} == set(schema_names())
     assert {block.label for block in BLOCKS if block.language == "jsonl"} == {
@@ -202,30 +216,68 @@ def test_server_example_is_what_the_core_writes(block: Block) -> None:
     example = json.loads(block.text)
     [message_type] = [message for message in SERVER_MESSAGES if block.label == f"server:{message.event}"]
     fields = {name: example.get(WIRE_NAMES.get(name, name)) for name in attrs.fields_dict(message_type)}
-    assert json.loads(encode_server_message(message_type(**fields))) == example
+    written = json.loads(encode_server_message(message_type(**fields)))
+    assert written == example
+    assert list(written) == list(example)
 
 
 @pytest.mark.parametrize("block", examples("event:"), ids=by_name)
 def test_event_example_is_what_the_core_writes(block: Block) -> None:
     example = json.loads(block.text)
     name = EVENT_NAMES[block.label.removeprefix("event:")]
-    event = Event(name, "u", example.get("vault"), "g", json.dumps(example["data"]).encode())
-    assert json.loads(encode_event(event)) == example
+    event = Event(name, "u", example.get("vault"), "g", json.dumps(example["data"]).encode(), "id")
+    text = encode_event(event, example["cursor"])
+    assert json.loads(text) == example
+    assert list(json.loads(text)) == list(example)
 
 
 @pytest.mark.parametrize("block", examples("publish:request"), ids=by_name)
 def test_publish_example_is_taken(block: Block) -> None:
     body = json.loads(block.text)
     events = decode_publish_body(block.text.encode(), PublishLimits())
-    assert [event.name.value for event in events] == [one["event"] for one in body.get("events", [body])]
+    published = body.get("events", [body])
+    assert [(event.name.value, event.user, event.id) for event in events] == [
+        (one["event"], one["user"], one.get("id")) for one in published
+    ]
 
 
 @pytest.mark.parametrize("block", examples("disconnect:request"), ids=by_name)
 def test_disconnect_example_is_taken(block: Block) -> None:
-    disconnect = decode_disconnect_body(block.text.encode(), now=0.0)
-    assert {key: value for key, value in attrs.asdict(disconnect).items() if value is not None} == json.loads(
-        block.text
+    body = json.loads(block.text)
+    disconnect = decode_disconnect_body(block.text.encode(), now=5.0, seconds=60.0)
+    assert disconnect == Disconnect(
+        body.get("user"), body.get("group"), at=5.0, until=body.get("until", 65.0)
     )
+
+
+def as_published(entry: dict[str, str]) -> Any:
+    """The body that an entry of the intake stands for."""
+    if "body" in entry:
+        return json.loads(entry["body"])
+    return {key: json.loads(value) if key == "data" else value for key, value in entry.items()}
+
+
+@pytest.mark.parametrize("block", examples("intake:entry"), ids=by_name)
+def test_intake_example_can_be_published(block: Block) -> None:
+    validator("publish:request").validate(as_published(json.loads(block.text)))
+
+
+def test_rejected_intake_example_cannot_be_published() -> None:
+    [block] = examples("intake:rejected")
+    rejected = json.loads(block.text)
+    entry = {key: value for key, value in rejected.items() if key not in ("reason", "entry")}
+    with pytest.raises(PublishError) as refusal:
+        decode_publish_body(json.dumps(as_published(entry)).encode(), PublishLimits())
+    assert refusal.value.message == rejected["reason"]
+
+
+def test_redis_command_appends_an_entry() -> None:
+    [block] = [block for block in BLOCKS if block.language == "redis"]
+    command, stream, entry_id, *words = shlex.split(block.text)
+    assert (command, stream, entry_id) == ("XADD", "localful:intake", "*")
+    entry = dict(zip(words[::2], words[1::2], strict=True))
+    validator("intake:entry").validate(entry)
+    validator("publish:request").validate(as_published(entry))
 
 
 @pytest.mark.parametrize(("text", "block"), refused("device:refused"), ids=by_name)
@@ -233,7 +285,7 @@ def test_disconnect_example_is_taken(block: Block) -> None:
 def test_refused_device_example_gets_its_close_code(text: str, block: Block, state: str) -> None:
     connection = Connection(Limits(), now=0.0)
     if state == "authenticated":
-        connection.accept_session(Session("u", "g", 3600.0), now=0.0)
+        connection.accept_session(Session("u", "g", 3600.0), now=0.0, cursor="c")
     actions = connection.receive_text(text, now=1.0)
     [code] = [code for code in CloseCode if str(code.value) == block.options["close"]]
     if block.options["state"] not in ("any", state):
@@ -258,6 +310,6 @@ def test_refused_publish_example_gets_its_status(text: str, block: Block) -> Non
 @pytest.mark.parametrize(("text", "block"), refused("disconnect:refused"), ids=by_name)
 def test_refused_disconnect_example_gets_its_status(text: str, block: Block) -> None:
     with pytest.raises(PublishError) as refusal:
-        decode_disconnect_body(text.encode(), now=0.0)
+        decode_disconnect_body(text.encode(), now=0.0, seconds=60.0)
     assert refusal.value.status == int(block.options["status"])
     assert not validator("disconnect:request").is_valid(json.loads(text))

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -11,6 +11,9 @@ import pytest
 from attrs import define, field, frozen
 from spec_document import Block, blocks, page, validator
 
+from localful_ws.engine import Entry, ReplayLimits
+from localful_ws.engine.history import History, HistoryLimits
+from localful_ws.engine.idempotency import RecentIds
 from localful_ws.protocol import (
     BEARER_SUBPROTOCOL,
     SUBPROTOCOL,
@@ -35,12 +38,16 @@ from localful_ws.protocol import (
     judge_handshake,
 )
 from localful_ws.publishing import PublishError, PublishLimits, decode_disconnect_body, decode_publish_body
+from localful_ws.revocations import Revocations
 
 SCENES = [block for block in blocks(page("protocol.md")) if block.language == "sequence"]
 REFUSED_STATUS = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}
 LINE = re.compile(
-    r"(?P<at>\d+\.\d)\s+(?P<who>[\w-]+) (?P<what>opens|→|←|✕|refused|stops reading|drains)(?: (?P<rest>.*))?"
+    r"(?P<at>\d+\.\d)\s+(?P<who>[\w-]+) "
+    r"(?P<what>opens|→|←|✕|refused|stops reading|is lost|drains)(?: (?P<rest>.*))?"
 )
+CURSOR_NAME = re.compile(r"<[\w-]+>")
+DAY = 86400.0
 
 
 @frozen
@@ -69,11 +76,14 @@ class World:
     limits: Limits = field(factory=Limits)
     max_connections_per_user: int = 50
     outbox_events: int = 1024
+    history_limits: HistoryLimits = field(factory=HistoryLimits)
+    history: History = field(factory=lambda: History(HistoryLimits()))
+    ids: RecentIds = field(factory=lambda: RecentIds(300.0, 1000))
     now: float = 0.0
     draining: bool = False
     connections: dict[str, Connection] = field(factory=dict)
     waiting: dict[str, list[object]] = field(factory=dict)
-    revoked: set[tuple[str, str]] = field(factory=set)
+    revocations: Revocations = field(factory=lambda: Revocations(1000))
     seen: dict[str, deque[Seen]] = field(factory=dict)
 
     def given(self, setting: str, value: str) -> None:
@@ -84,9 +94,14 @@ class World:
             self.limits = attrs.evolve(self.limits, max_vaults=int(value))
         elif setting == "max-connections-per-user":
             self.max_connections_per_user = int(value)
-        else:
-            assert setting == "outbox-events"
+        elif setting == "outbox-events":
             self.outbox_events = int(value)
+        elif setting == "idempotency-seconds":
+            self.ids = RecentIds(float(value), 1000)
+        else:
+            name = {"history-events": "events", "history-seconds": "seconds"}[setting]
+            self.history_limits = attrs.evolve(self.history_limits, **{name: int(value)})
+            self.history = History(self.history_limits)
 
     def run_until(self, moment: float) -> None:
         while due := [
@@ -125,22 +140,41 @@ class World:
         connection = self.connections[who]
         outcome = self.verify(action.token, renewal=connection.state is State.AUTHENTICATED)
         if isinstance(outcome, Session):
-            self.act(who, connection.accept_session(outcome, self.now))
+            self.begin(who, outcome, action.since)
         else:
             self.act(who, connection.reject_session(outcome))
+
+    def begin(self, who: str, session: Session, since: str | None) -> None:
+        """Accept a session at the present end of its user's stream, and replay what the device missed."""
+        connection = self.connections[who]
+        missed = None if since is None else self.missed(session.user, since)
+        cursor = self.history.cursor(session.user)
+        self.act(who, connection.accept_session(session, self.now, cursor, resumed=missed is not None))
+        for entry in missed or ():
+            if connection.wants(entry.event) is Verdict.DELIVER:
+                self.tell(who, told(entry))
+            self.act(who, connection.event_passed(entry.event))
+
+    def missed(self, user: str, since: str) -> Sequence[Entry] | None:
+        limits = ReplayLimits(max_events=self.outbox_events - 1)
+        missed = self.history.since(user, since, limits, self.now)
+        if missed is None or any(entry.event.name is EventName.USER_DELETE for entry in missed):
+            return None
+        return missed
 
     def verify(self, token: str, *, renewal: bool) -> Session | Rejection:
         if token == "forged":
             return Rejection(CloseCode.UNAUTHORIZED, "The token's signature does not match.")
         if token == "expired":
             return Rejection(CloseCode.UNAUTHORIZED, "The token has expired.")
-        user, group, expiry = token.split("/")
-        if {("user", user), ("group", group)} & self.revoked:
+        user, group, expiry, *issued = token.split("/")
+        session = Session(user, group, int(expiry), int(*issued))
+        if self.revocations.is_revoked(session, self.now):
             return Rejection(CloseCode.FORBIDDEN, "This session was revoked.")
         if not renewal and len(self.open_connections("user", user)) >= self.max_connections_per_user:
             most = self.max_connections_per_user
             return Rejection(CloseCode.TOO_MANY, f"A user may have at most {most} connections.")
-        return Session(user, group, int(expiry))
+        return session
 
     def open_connections(self, key: str, value: str | None) -> list[str]:
         return [
@@ -167,10 +201,13 @@ class World:
             return
         self.connections[who] = Connection(self.limits, self.now)
         if session is not None:
-            self.act(who, self.connections[who].accept_session(session, self.now))
+            self.begin(who, session, since=None)
 
-    def send(self, who: str, text: str) -> None:
+    def send(self, who: str, text: str, cursors: dict[str, str]) -> None:
         message = json.loads(text)
+        if CURSOR_NAME.fullmatch(message.get("since", "")):
+            message["since"] = cursors[message["since"]]
+            text = json.dumps(message)
         described = validator(f"device:{message.get('event', 'subscribe')}")
         actions = self.connections[who].receive_text(text, self.now)
         refused = Close(CloseCode.BAD_MESSAGE) in actions
@@ -197,35 +234,50 @@ class World:
     def publish(self, body: str) -> dict[str, int]:
         events = decode_publish_body(body.encode(), PublishLimits())
         validator("publish:request").validate(json.loads(body))
-        for event in events:
+        new = [event for event in events if self.ids.is_new(event, self.now)]
+        for event in new:
             self.route(event)
-        return {"accepted": len(events)}
+        duplicates = len(events) - len(new)
+        answer = {"accepted": len(new)} | ({"duplicates": duplicates} if duplicates else {})
+        validator("publish:answer").validate(answer)
+        return answer
 
     def route(self, event: Event) -> None:
-        message = json.loads(encode_event(event))
-        validator(f"event:{event.name.value}").validate(message)
+        entry = self.history.append(event, self.now)
         for who, connection in self.connections.items():
             if connection.wants(event) is Verdict.DELIVER:
-                self.tell(who, message)
+                self.tell(who, told(entry))
         if event.name is EventName.USER_DELETE:
-            self.revoked.add(("user", event.user))
+            self.revocations.revoke_user(event.user, self.now, until=self.now + DAY, now=self.now)
         for who, connection in self.connections.items():
             self.act(who, connection.event_passed(event))
 
     def disconnect(self, body: str) -> dict[str, int]:
-        wanted = decode_disconnect_body(body.encode(), self.now)
+        wanted = decode_disconnect_body(body.encode(), self.now, DAY)
         validator("disconnect:request").validate(json.loads(body))
-        key, value = ("group", wanted.group) if wanted.user is None else ("user", wanted.user)
-        self.revoked.add((key, str(value)))
-        closed = self.open_connections(key, value)
+        if wanted.user is not None:
+            self.revocations.revoke_user(wanted.user, wanted.at, until=wanted.until, now=self.now)
+            closed = self.open_connections("user", wanted.user)
+        else:
+            self.revocations.revoke_group(str(wanted.group), until=wanted.until, now=self.now)
+            closed = self.open_connections("group", wanted.group)
         for who in closed:
             self.act(who, self.connections[who].close(CloseCode.FORBIDDEN))
-        return {"closed": len(closed)}
+        answer = {"closed": len(closed)}
+        validator("disconnect:answer").validate(answer)
+        return answer
 
     def drain(self) -> None:
         self.draining = True
         for who, connection in self.connections.items():
             self.act(who, connection.close(CloseCode.SERVER_SHUTDOWN))
+
+
+def told(entry: Entry) -> dict[str, Any]:
+    """What a device gets of an event."""
+    message: dict[str, Any] = json.loads(encode_event(entry.event, entry.cursor))
+    validator(f"event:{entry.event.name.value}").validate(message)
+    return message
 
 
 def steps(scene: Block, world: World) -> Iterator[Step]:
@@ -250,9 +302,27 @@ def expected(step: Step) -> Seen:
     return Seen(step.at, step.what, value)
 
 
+def with_names(seen: Seen, written: Seen, cursors: dict[str, str]) -> Seen:
+    """What was seen, in the terms of the line about it.
+
+    A cursor that the line gives a name has that name from its first mention on; one that the line does not
+    mention is left out. That there is one where there must be, the schemas have said before.
+    """
+    if not isinstance(seen.value, dict) or "cursor" not in seen.value or not isinstance(written.value, dict):
+        return seen
+    value = dict(seen.value)
+    cursor = value.pop("cursor")
+    name = written.value.get("cursor")
+    if name is not None:
+        assert CURSOR_NAME.fullmatch(name), f"{name} is not the name of a cursor"
+        value["cursor"] = name if cursors.setdefault(name, cursor) == cursor else cursor
+    return attrs.evolve(seen, value=value)
+
+
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.label)
 def test_sequence_happens_as_written(scene: Block) -> None:
     world = World()
+    cursors: dict[str, str] = {}
     for step in steps(scene, world):
         world.run_until(step.at)
         if step.what == "opens":
@@ -260,14 +330,17 @@ def test_sequence_happens_as_written(scene: Block) -> None:
         elif step.what == "→" and step.who == "api":
             world.post(step.rest)
         elif step.what == "→":
-            world.send(step.who, step.rest)
+            world.send(step.who, step.rest, cursors)
         elif step.what == "stops reading":
             world.waiting[step.who] = []
+        elif step.what == "is lost":
+            world.connections[step.who].connection_lost()
         elif step.what == "drains":
             world.drain()
         else:
             assert world.seen.get(step.who), f"{step.who} saw nothing by {step.at}"
-            assert world.seen[step.who].popleft() == expected(step)
+            written = expected(step)
+            assert with_names(world.seen[step.who].popleft(), written, cursors) == written
     # That a publisher was answered with 202 need not be said each time; anything else must be.
     answered = world.seen.pop("api", deque())
     assert [seen for seen in answered if seen.value[0] != "202"] == []  # type: ignore[index]

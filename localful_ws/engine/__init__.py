@@ -154,7 +154,10 @@ class Engine(Protocol):
         ...
 
     def cursor(self, user: str) -> str:
-        """The end of a stream that is followed, as far as it has been routed."""
+        """How far a stream that is followed has been routed: all up to there was told to whoever follows it.
+
+        While `Subscriber.route` runs, that is what came before.
+        """
         ...
 
     async def run(

@@ -52,6 +52,8 @@ class MemoryEngine:
         self._places = trio.Semaphore(settings.publish_queue)
         self._send, self._receive = trio.open_memory_channel[_Batch | _Disconnecting](settings.publish_queue)
         self._closed = False
+        # The number of the last event that is routed to the end.
+        self._routed = 0
 
     def unavailable(self) -> str | None:
         """None: this engine is always there."""
@@ -102,7 +104,7 @@ class MemoryEngine:
 
     def cursor(self, user: str) -> str:
         """See `Engine.cursor`."""
-        return self._history.cursor(user)
+        return self._history.cursor(user, self._routed)
 
     async def run(
         self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -133,6 +135,7 @@ class MemoryEngine:
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
         entries = [self._history.append(event, now) for event in batch.events]
         await subscriber.route(entries, batch.accepted_at)
+        self._routed = self._history.number
 
     def _refuse_deleted(self, user: str, now: float, subscriber: Subscriber) -> None:
         deletion = Disconnect(user=user, at=now, until=now + self._revocation_seconds, close=False)

@@ -220,6 +220,23 @@ async def test_a_device_that_comes_in_the_middle_of_its_users_deletion_is_closed
         assert ready.closed == (4403, "forbidden")
 
 
+async def test_a_renewal_is_not_told_a_cursor_ahead_of_what_was_sent(autojump_clock: MockClock) -> None:
+    async with open_world("lean") as world:
+        devices = [await world.device("ada", f"g{number}") for number in range(8)]
+        events = world.decode_events([update(number) for number in range(400)])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.node.publish, events)
+            for number, device in enumerate(devices):
+                renewal = {"event": "authenticate", "token": world.token("ada", f"g{number}")}
+                nursery.start_soon(device.send, renewal)
+        await settle()
+        places = [device.events.index("authenticated") for device in devices]
+        assert any(place < 400 for place in places), places
+        for device, place in zip(devices, places, strict=True):
+            numbers = [int(cursor.partition(".")[2]) for cursor in device.cursors[1:]]
+            assert all(number > numbers[place] for number in numbers[place + 1 :])
+
+
 async def test_a_revoked_device_cannot_resume(world: World, autojump_clock: MockClock) -> None:
     start = await cursor_of(world)
     await world.disconnect(group="laptop")
