@@ -98,6 +98,10 @@ class Subscriber(Protocol):
         """
         ...
 
+    def recall(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse from now on whom disconnects of the past name, and close those who are refused."""
+        ...
+
     def lose(self, user: str) -> None:
         """Close a user's devices: some of their events were missed and can't be had any more."""
         ...

@@ -19,7 +19,7 @@ from localful_ws.protocol import (
     judge_handshake,
 )
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import Revocations
+from localful_ws.revocations import Revocations, TooManyRevocationsError
 from localful_ws.routing import Router
 from localful_ws.server.boundary import Boundary
 from localful_ws.server.clock import Clock
@@ -319,6 +319,19 @@ class Node:
                 device.close(CloseCode.FORBIDDEN)
                 closed += 1
         return closed
+
+    def recall(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
+        for disconnect in disconnects:
+            try:
+                self._revoke(disconnect)
+            except TooManyRevocationsError:
+                _log.warning("not all revocations can be remembered: max-revocations is reached")
+                break
+        now = self.clock.now()
+        for device in self._router:
+            if device.session is not None and self._revocations.is_revoked(device.session, now):
+                device.close(CloseCode.FORBIDDEN)
 
     def _named(self, disconnect: Disconnect) -> Iterable[Device]:
         if disconnect.user is not None:

@@ -4,14 +4,15 @@ No sentence in here repeats any part of the URL: a password with a mark in it th
 up in the strangest places.
 """
 
+import re
 import ssl
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 
 class Deployment(Enum):
@@ -111,7 +112,7 @@ class Address:
         return ", ".join(map(str, self.hosts))
 
 
-_SCHEMES: Final = {
+_DEPLOYMENTS: Final = {
     "redis": Deployment.SINGLE,
     "rediss": Deployment.SINGLE,
     "unix": Deployment.SINGLE,
@@ -123,6 +124,11 @@ _SCHEMES: Final = {
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_REQUIRED_OR_NONE: Final = {"required": True, "none": False}
+_REDIS_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+_PLACES: Final = re.compile(r"(?P<places>[^/?]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
+_PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 def parse_url(url: str) -> Address:
@@ -140,17 +146,112 @@ def parse_url(url: str) -> Address:
     Raises:
         ValueError: With a sentence that says what is wrong and repeats nothing of the URL.
     """
+    scheme, separator, rest = url.partition("://")
+    deployment = _DEPLOYMENTS.get(scheme)
+    if deployment is None or not separator:
+        raise ValueError(
+            f"engine: the URL must begin with {', '.join(f'{known}://' for known in _DEPLOYMENTS)}."
+        )
+    # In this order: whatever an unescaped mark in a password does, its rest is taken for a host or path.
+    written = _PLACES.fullmatch(rest)
+    if written is None or "#" in rest:
+        raise _wrong("a # in it must be written %23")
+    userinfo, _, places = written["places"].rpartition("@")
+    username, _, password = userinfo.partition(":")
+    path = _unquote(written["path"])
+    with_tls = scheme.startswith("rediss")
+    options = _read_options(written["query"], deployment, with_tls=with_tls)
+    address = Address(
+        deployment,
+        username=_unquote(username) or None,
+        password=_unquote(password) or None,
+        db=_read_db(options.get("db", "0")),
+        tls=_read_tls(options) if with_tls else None,
+        sentinel_username=options.get("sentinel_username"),
+        sentinel_password=options.get("sentinel_password"),
+    )
+    if scheme == "unix":
+        if places or len(path) < 2:
+            raise _wrong("unix:// takes the path of a socket, as in unix:///run/redis.sock")
+        return evolve(address, path=path)
+    address = evolve(address, hosts=_read_hosts(places, deployment))
+    path = path.removeprefix("/")
+    if deployment is Deployment.SENTINEL:
+        if not path or "/" in path:
+            raise _wrong("after the sentinels comes the name of the service, as in host:26379/name")
+        return evolve(address, service=path)
+    if deployment is Deployment.CLUSTER:
+        if path not in ("", "0"):
+            raise _wrong("a cluster has no databases to choose from")
+        return address
+    if len(address.hosts) > 1:
+        raise _wrong("of several hosts, say whether they are redis+sentinel:// or redis+cluster://")
+    return evolve(address, db=_read_db(path)) if path else address
+
+
+def _wrong(what: str) -> ValueError:
+    return ValueError(f"engine: the URL can't be used: {what}.")
+
+
+def _unquote(text: str) -> str:
     try:
-        parts = urlsplit(url)
-        userinfo, _, places = parts.netloc.rpartition("@")
-        username, _, password = (unquote(part, errors="strict") or None for part in userinfo.partition(":"))
-        path = unquote(parts.path, errors="strict")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="strict"))
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _wrong("what is written as %XX must be UTF-8") from None
+
+
+def _read_hosts(places: str, deployment: Deployment) -> tuple[Host, ...]:
+    default = _SENTINEL_PORT if deployment is Deployment.SENTINEL else _REDIS_PORT
+    hosts = []
+    for place in places.split(","):
+        written = _PLACE.fullmatch(place)
+        port = default if written is None or written["port"] is None else int(written["port"])
+        if written is None or not 0 < port < 65536:
+            raise _wrong(
+                "it needs a host, or host:port; marks such as / : @ # ? in a password must be written as %XX"
+            )
+        hosts.append(Host(written["v6"] or written["name"], port))
+    return tuple(dict.fromkeys(hosts))
+
+
+def _read_options(query: str | None, deployment: Deployment, *, with_tls: bool) -> dict[str, str]:
+    known = [
+        *(("db",) if deployment is not Deployment.CLUSTER else ()),
+        *(_SENTINEL_OPTIONS if deployment is Deployment.SENTINEL else ()),
+        *(_TLS_OPTIONS if with_tls else ()),
+    ]
+    try:
+        options = parse_qsl(query or "", keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     except ValueError:
-        if "?" not in url or url.endswith("?"):
-            options = {}
-        raise ValueError("engine: the URL can't be read; is every mark in its password written as %XX?") from None
-    deployment = _SCHEMES.get(parts.scheme)
-    if deployment is None:
-        raise ValueError(f"engine: the URL must begin with one of {', '.join(f'{s}://' for s in _SCHEMES)}.")
-    raise NotImplementedError(deployment, username, password, path, options, places)
+        raise _wrong("after the ? come options, name=value and & between them") from None
+    if not {name for name, _ in options} <= set(known):
+        there_are = f"there are {', '.join(known)}" if known else "there are none"
+        raise _wrong(f"it has an option that is not known; of this kind of URL {there_are}")
+    return dict(options)
+
+
+def _read_db(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise _wrong("the database must be a number")
+    return int(text)
+
+
+def _read_tls(options: Mapping[str, str]) -> TlsOptions:
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise _wrong("ssl_keyfile is set and ssl_certfile is not")
+    return TlsOptions(
+        options.get("ssl_ca_certs"),
+        options.get("ssl_certfile"),
+        options.get("ssl_keyfile"),
+        verify=_choose(options, "ssl_cert_reqs", _REQUIRED_OR_NONE),
+        check_hostname=_choose(options, "ssl_check_hostname", _YES_OR_NO),
+    )
+
+
+def _choose(options: Mapping[str, str], name: str, choices: Mapping[str, bool]) -> bool:
+    if name not in options:
+        return True
+    choice = choices.get(options[name].lower())
+    if choice is None:
+        raise _wrong(f"{name} must be one of {', '.join(choices)}")
+    return choice

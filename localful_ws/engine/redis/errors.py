@@ -1,0 +1,40 @@
+"""What can go wrong with Redis."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from coredis.exceptions import RedisError
+
+
+class RedisUnavailableError(Exception):
+    """Redis can't be reached, or doesn't answer as it should; the text is a sentence without secrets."""
+
+
+class RedisUnsuitableError(RedisUnavailableError):
+    """Redis is there, and is not one that can be worked with: too old, or not what its URL says."""
+
+
+REDIS_ERRORS: Final = (RedisUnavailableError, RedisError, TimeoutError)
+"""All that using a client or a `PubSub` may raise: coredis raises its own, and TimeoutError."""
+
+
+def raise_single(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise what is in a group that a nursery has made, if it is one thing.
+
+    Several errors of Redis count as one: when a connection is lost, more than one task hears of it.
+    """
+    leaves = list(_leaves(group))
+    if all(isinstance(leaf, REDIS_ERRORS) for leaf in leaves):
+        first = min(leaves, key=lambda leaf: not isinstance(leaf, RedisUnavailableError))
+        raise first from first.__cause__
+    if len(group.exceptions) == 1:
+        only = group.exceptions[0]
+        raise only from only.__cause__
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

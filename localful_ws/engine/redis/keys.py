@@ -1,0 +1,61 @@
+"""What things are called in Redis, and how a cursor is written."""
+
+import re
+from typing import Final
+
+from attrs import field, frozen
+
+from localful_ws.engine.redis.feeds import Id
+
+_CURSOR: Final = re.compile(r"([a-z0-9]{1,32})\.(\d{1,16})-(\d{1,16})", re.ASCII)
+
+
+@frozen
+class Keys:
+    """The names of keys and channels.
+
+    Attributes:
+        prefix: What all begin with.
+    """
+
+    prefix: str
+    revoked: str = field(init=False)
+    lapses: str = field(init=False)
+    control: str = field(init=False)
+    intake: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Write those that don't depend on a user."""
+        for name, value in (
+            ("revoked", f"{self.prefix}:{{control}}:revoked"),
+            ("lapses", f"{self.prefix}:{{control}}:lapses"),
+            ("control", f"{self.prefix}:{{control}}:live"),
+            ("intake", f"{self.prefix}:intake"),
+        ):
+            object.__setattr__(self, name, value)
+
+    def of_user(self, user: str, what: str) -> str:
+        """A key of a user: ``events``, ``head``, ``live`` or ``id:…``. All of them are in one hash slot."""
+        safe = user.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+        return f"{self.prefix}:{{{safe}}}:{what}"
+
+    def of_node(self, node: str) -> str:
+        """The channel on which a node hears answers."""
+        return f"{self.prefix}:{{control}}:node:{node}"
+
+
+def write_cursor(epoch: str, id: Id) -> str:
+    """The cursor of a position."""
+    return f"{epoch}.{id[0]}-{id[1]}"
+
+
+def read_cursor(cursor: str) -> tuple[str, Id] | None:
+    """The epoch and id of a cursor; None if it is none of ours."""
+    match = _CURSOR.fullmatch(cursor)
+    return None if match is None else (match[1], (int(match[2]), int(match[3])))
+
+
+def read_id(text: str) -> Id:
+    """The id that Redis writes like this."""
+    ms, _, sequence = text.partition("-")
+    return int(ms), int(sequence)

@@ -1,0 +1,13 @@
+"""The scripts that Redis runs, each in one go."""
+
+from importlib.resources import files
+from typing import Final
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+PUBLISH: Final = _read("publish")
+READ: Final = _read("read")
+REVOKE: Final = _read("revoke")

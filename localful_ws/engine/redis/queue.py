@@ -1,0 +1,135 @@
+"""What has been taken in and waits to be routed, in order."""
+
+from collections.abc import Callable, Sequence
+
+from contextlib import suppress
+
+import trio
+from attrs import define, frozen
+
+from localful_ws.engine import Entry, Subscriber
+from localful_ws.engine.redis.feeds import Feed
+
+# What an event takes besides its data.
+_EVENT_BYTES = 512
+# Routed at once: more would keep those who join waiting.
+_MOST_AT_ONCE = 256
+
+
+@define(eq=False)
+class Followed:
+    """A user's stream as it is followed here.
+
+    Attributes:
+        user: Whose it is.
+        feed: What has been taken in.
+        followers: For how many devices it is followed, those included that are joining.
+        routed: The cursor of the end of what has been routed or just is.
+        told: The cursor of the end of what has been routed.
+        reading: Whether its stream is being read.
+        changed: Set, and replaced, when the feed has changed and somebody waits for it.
+    """
+
+    user: str
+    feed: Feed
+    followers: int = 0
+    routed: str = ""
+    told: str = ""
+    reading: bool = False
+    changed: trio.Event | None = None
+
+    def tell_change(self) -> None:
+        """Wake whoever waits for a change."""
+        changed, self.changed = self.changed, None
+        if changed is not None:
+            changed.set()
+
+    async def wait_change(self) -> None:
+        """Wait until something has changed."""
+        if self.changed is None:
+            self.changed = trio.Event()
+        await self.changed.wait()
+
+
+@frozen
+class Taken:
+    """Events of one user."""
+
+    followed: Followed
+    entries: Sequence[Entry]
+    size: int
+    at: float
+
+
+class RouteQueue:
+    """Events on their way to the subscriber, and what must happen between them.
+
+    Args:
+        max_bytes: The size of the events that may wait.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._send, self._receive = trio.open_memory_channel[Taken | Callable[[Subscriber], None]](
+            float("inf")
+        )
+        self._room = trio.Event()
+        self.bytes = 0
+
+    def is_full(self) -> bool:
+        """Whether no more events should be put in."""
+        return self.bytes >= self._max_bytes
+
+    async def wait_room(self) -> None:
+        """Wait until it isn't full."""
+        while self.is_full():
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def put(self, followed: Followed, entries: Sequence[Entry]) -> None:
+        """Have events routed. What is put in is bounded by whoever looks whether it is full."""
+        size = sum(len(entry.event.data) + _EVENT_BYTES for entry in entries)
+        self.bytes += size
+        with suppress(trio.ClosedResourceError):  # the engine is closing, and the node gone
+            self._send.send_nowait(Taken(followed, entries, size, trio.current_time()))
+
+    def put_call(self, call: Callable[[Subscriber], None]) -> None:
+        """Have this called when all that was put in before has been routed."""
+        self._send.send_nowait(call)
+
+    def close(self) -> None:
+        """Take no more; `run` returns when all is routed."""
+        self._send.close()
+
+    async def run(self, subscriber: Subscriber) -> None:
+        """Route, until closed."""
+        async for item in self._receive:
+            current: Taken | Callable[[Subscriber], None] | None = item
+            while current is not None:
+                if isinstance(current, Taken):
+                    current = await self._route(current, subscriber)
+                else:
+                    current(subscriber)
+                    current = None
+
+    async def _route(self, first: Taken, subscriber: Subscriber) -> Callable[[Subscriber], None] | None:
+        """Route what waits up to the next call; returns that."""
+        batch, call = [first], None
+        while len(batch) < _MOST_AT_ONCE and call is None:
+            try:
+                item = self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            if isinstance(item, Taken):
+                batch.append(item)
+            else:
+                call = item
+        for taken in batch:
+            self.bytes -= taken.size
+            taken.followed.routed = taken.entries[-1].cursor
+        self._room.set()
+        entries = first.entries if len(batch) == 1 else [entry for taken in batch for entry in taken.entries]
+        await subscriber.route(entries, first.at)
+        for taken in batch:
+            taken.followed.told = taken.followed.routed
+        return call

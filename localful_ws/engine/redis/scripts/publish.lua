@@ -1,0 +1,50 @@
+-- Appends events to the streams of their users, each id once, and tells the nodes that follow them.
+--
+-- KEYS: for each user: its stream, its head, then a key for each event that has an id.
+-- ARGV: events and milliseconds of history, milliseconds a head and an id last, the command that publishes,
+--       then for each user: an epoch for a new head, its channel, how many events, then for each event
+--       whether it has an id, and its JSON.
+-- Returns how many events are new.
+local history_events, history_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local head_ms, id_ms, publish = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local key, arg, accepted = 1, 6, 0
+while arg <= #ARGV do
+  local stream, head = KEYS[key], KEYS[key + 1]
+  local epoch, channel, count = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2])
+  key, arg = key + 2, arg + 3
+  local known = redis.call('HMGET', head, 'epoch', 'last')
+  epoch = known[1] or epoch
+  local last = known[2] or '0-0'
+  local before, told = last, {}
+  local ms, seq = string.match(last, '^(%d+)-(%d+)$')
+  ms, seq = tonumber(ms), tonumber(seq)
+  for _ = 1, count do
+    local new = true
+    if ARGV[arg] == '1' then
+      new = id_ms == 0 or redis.call('SET', KEYS[key], '', 'NX', 'PX', id_ms)
+      key = key + 1
+    end
+    if new then
+      if now > ms then ms, seq = now, 0 else seq = seq + 1 end
+      local id = string.format('%.0f-%.0f', ms, seq)
+      if history_events > 0 and history_ms > 0 then
+        redis.call('XADD', stream, id, 'p', last, 'e', ARGV[arg + 1])
+      end
+      told[#told + 1] = '["' .. id .. '",' .. ARGV[arg + 1] .. ']'
+      last, accepted = id, accepted + 1
+    end
+    arg = arg + 2
+  end
+  if #told > 0 then
+    redis.call('XTRIM', stream, 'MAXLEN', history_events)
+    redis.call('XTRIM', stream, 'MINID', string.format('%.0f', math.max(0, now - history_ms)))
+    redis.call('PEXPIRE', stream, history_ms)
+    redis.call('HSET', head, 'epoch', epoch, 'last', last)
+    redis.call('PEXPIRE', head, head_ms)
+    redis.call(publish, channel,
+      '{"epoch":"' .. epoch .. '","prev":"' .. before .. '","events":[' .. table.concat(told, ',') .. ']}')
+  end
+end
+return accepted

@@ -1,0 +1,72 @@
+"""Events as they are kept in Redis and told to nodes: JSON, with ``data`` byte for byte."""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from attrs import frozen
+
+from localful_ws.engine import Entry
+from localful_ws.engine.redis.feeds import BEGINNING, Id, Live, Reading
+from localful_ws.engine.redis.keys import read_id, write_cursor
+from localful_ws.protocol import Event, EventName
+
+_NAMES: Final = {name.value: name for name in EventName}
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class _StoredEvent(msgspec.Struct):
+    event: str
+    data: msgspec.Raw
+    vault: str | None = None
+    group: str | None = None
+
+
+class _LiveMessage(msgspec.Struct):
+    epoch: str
+    prev: str
+    events: list[tuple[str, _StoredEvent]]
+
+
+_live_decoder: Final = msgspec.json.Decoder(_LiveMessage)
+_event_decoder: Final = msgspec.json.Decoder(_StoredEvent)
+
+
+def encode_stored(event: Event) -> bytes:
+    """Write an event as it is kept."""
+    head: dict[str, str] = {"event": event.name.value}
+    if event.vault is not None:
+        head["vault"] = event.vault
+    if event.group is not None:
+        head["group"] = event.group
+    return b'%b,"data":%b}' % (_encode_json(head)[:-1].encode(), event.data)
+
+
+def decode_live(user: str, data: bytes) -> Live:
+    """Read a message of a user's channel.
+
+    Raises:
+        msgspec.MsgspecError, KeyError or ValueError: If it is none; another version wrote it.
+    """
+    message = _live_decoder.decode(data)
+    entries = [_entry(user, message.epoch, read_id(id), stored) for id, stored in message.events]
+    return Live(message.epoch, read_id(message.prev), entries)
+
+
+def decode_reading(user: str, reply: Sequence[object]) -> Reading:
+    """Read what the script ``read`` returned; raises what `decode_live` raises."""
+    epoch, last, more, flat = reply
+    assert isinstance(epoch, bytes) and isinstance(last, bytes) and isinstance(flat, list)
+    epoch_text = epoch.decode()
+    entries = [
+        _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
+        for index in range(0, len(flat), 3)
+    ]
+    before = read_id(flat[1].decode()) if flat else BEGINNING
+    return Reading(epoch_text, read_id(last.decode()), bool(more), before, entries)
+
+
+def _entry(user: str, epoch: str, id: Id, stored: _StoredEvent) -> tuple[Id, Entry]:
+    event = Event(_NAMES[stored.event], user, stored.vault, stored.group, bytes(stored.data))
+    return id, Entry(event, write_cursor(epoch, id))
