@@ -12,12 +12,12 @@ import trio
 import trio.testing
 from attrs import Factory, define, field
 from raw_device import RawDevice
+from redis_world import RedisWorldEngine
 from structlog.testing import capture_logs
-from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from localful_ws.engine import Entry
-from localful_ws.engine.build import build_engine
+from localful_ws.engine import Engine, Entry
+from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.clock import Clock
@@ -38,10 +38,7 @@ WORLDS = [*TRANSPORTS, REDIS]
 """What a node may be made of: a transport, and an engine where it is not the one in memory."""
 
 _redis_url: list[str] = []
-# Everything up to the kernel's sockets happens without time passing. What comes back from Redis does not: only
-# when nobody has had anything to do for so many real seconds, all has happened.
-_QUIET = 0.02
-_quiet = trio.lowlevel.RunVar("quiet", default=0.0)
+_redis_engine = trio.lowlevel.RunVar[RedisWorldEngine | None]("redis_engine", default=None)
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
 _CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -119,7 +116,8 @@ class TestDevice:
 
 async def settle() -> None:
     """Wait until nobody can do anything before time passes."""
-    await trio.testing.wait_all_tasks_blocked(_quiet.get())
+    engine = _redis_engine.get()
+    await (trio.testing.wait_all_tasks_blocked() if engine is None else engine.settle())
 
 
 def use_redis(url: str) -> None:
@@ -286,14 +284,20 @@ async def open_world(
     """
     transport, _, engine_name = kind.partition(" on ")
     if engine_name:
-        changes = {"engine": _redis_url[0], "redis_prefix": f"test-{secrets.token_hex(6)}"} | changes
-        _quiet.set(_QUIET)
-        mock_clock = trio.lowlevel.current_clock()
-        if isinstance(mock_clock, MockClock):
-            mock_clock.autojump_threshold = 2 * _QUIET
+        changes = {
+            "engine": _redis_url[0],
+            "redis_prefix": f"test-{secrets.token_hex(6)}",
+            "redis_timeout": 1e6,  # time flies here, and Redis lives in another
+            "intake": "off",
+        } | changes
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
-    engine = build_engine(settings, clock)
+    engine: Engine
+    if engine_name:
+        engine = redis_engine = RedisWorldEngine(settings, clock)
+        _redis_engine.set(redis_engine)
+    else:
+        engine = MemoryEngine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
     with capture_logs() as log, library_warnings(log):

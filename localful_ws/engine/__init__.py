@@ -139,7 +139,7 @@ class Engine(Protocol):
         ...
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
-        """Follow a user's stream for one more device, until `leave`.
+        """Follow a user's stream for one more device, until `leave`. Takes bounded time.
 
         Args:
             user: Whose stream.
@@ -157,10 +157,16 @@ class Engine(Protocol):
         """Follow a user's stream for one device fewer, of those for which ``begin`` has returned."""
         ...
 
-    def cursor(self, user: str) -> str:
-        """How far a stream that is followed has been routed: all up to there was told to whoever follows it.
+    async def pause(self, user: str, act: Callable[[str], object]) -> None:
+        """Do something in a pause between two calls of `Subscriber.route`, in bounded time.
 
-        While `Subscriber.route` runs, that is what came before.
+        Args:
+            user: Whose stream, one that is followed.
+            act: Called once, with the end of the stream as far as it has been routed: all up to there has
+                been told to whoever follows it, and nothing after it. What it raises is raised here.
+
+        Raises:
+            EngineUnavailableError: If it can't be done; then it isn't.
         """
         ...
 

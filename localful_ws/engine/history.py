@@ -116,16 +116,10 @@ class History:
                 self._forget_user()
         return entry
 
-    @property
-    def number(self) -> int:
-        """The number of the last event of all."""
-        return self._number
-
-    def cursor(self, user: str, number: int | None = None) -> str:
-        """The end of a user's stream: at present, or when the last event of all had this number."""
+    def cursor(self, user: str) -> str:
+        """The present end of a user's stream."""
         stream = self._streams.get(user)
-        tag = self._tag(user) if stream is None else stream.tag
-        return f"{tag}.{self._number if number is None else number}"
+        return f"{self._tag(user) if stream is None else stream.tag}.{self._number}"
 
     def since(self, user: str, cursor: str, limits: ReplayLimits, now: float) -> Sequence[Entry] | None:
         """What came after a cursor.

@@ -9,6 +9,7 @@ from attrs import frozen
 from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
+from localful_ws.engine.turns import Turn
 from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
@@ -52,8 +53,9 @@ class MemoryEngine:
         self._places = trio.Semaphore(settings.publish_queue)
         self._send, self._receive = trio.open_memory_channel[_Batch | _Disconnecting](settings.publish_queue)
         self._closed = False
-        # The number of the last event that is routed to the end.
-        self._routed = 0
+        self._routing = False
+        # What is done when the batch that is being routed has been.
+        self._turns: list[Turn] = []
 
     def unavailable(self) -> str | None:
         """None: this engine is always there."""
@@ -102,9 +104,17 @@ class MemoryEngine:
     def leave(self, user: str) -> None:
         """See `Engine.leave`. There is nothing to be done."""
 
-    def cursor(self, user: str) -> str:
-        """See `Engine.cursor`."""
-        return self._history.cursor(user, self._routed)
+    async def pause(self, user: str, act: Callable[[str], object]) -> None:
+        """See `Engine.pause`."""
+        if not self._routing:
+            act(self._history.cursor(user))
+            return
+        turn = Turn(lambda: act(self._history.cursor(user)))
+        self._turns.append(turn)
+        with trio.move_on_after(self._timeout):
+            await turn.wait()
+        if not turn.taken:
+            raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def run(
         self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -134,8 +144,12 @@ class MemoryEngine:
                 self._refuse_deleted(event.user, now, subscriber)
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
         entries = [self._history.append(event, now) for event in batch.events]
+        self._routing = True
         await subscriber.route(entries, batch.accepted_at)
-        self._routed = self._history.number
+        self._routing = False
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            turn.take()
 
     def _refuse_deleted(self, user: str, now: float, subscriber: Subscriber) -> None:
         deletion = Disconnect(user=user, at=now, until=now + self._revocation_seconds, close=False)

@@ -72,8 +72,12 @@ class DeviceHost(Protocol):
         """
         ...
 
-    def cursor(self, user: str) -> str:
-        """The present end of the stream of a user who has a device here."""
+    async def pause(self, user: str, act: Callable[[str], object]) -> Rejection | None:
+        """Do something in a pause between events, in bounded time; see `localful_ws.engine.Engine.pause`.
+
+        Returns:
+            None once ``act`` has returned; else why it can't be done.
+        """
         ...
 
     def enter(self, device: "Device", session: Session) -> None:
@@ -205,8 +209,11 @@ class Device:
         """Tell the protocol object what became of a token."""
         if isinstance(outcome, Rejection):
             self._reject(outcome)
-        elif self._core.state is State.AUTHENTICATED:
-            self._renew(outcome)
+        elif self._core.session is not None:
+            user = self._core.session.user
+            rejection = await self._host.pause(user, partial(self._accept, outcome))
+            if rejection is not None:
+                self._reject(rejection)
         else:
             with suppress(NotJoinedError):
                 rejection = await self._host.join(outcome.user, since, partial(self._begin, outcome, since))
@@ -222,7 +229,7 @@ class Device:
         missed = position.missed
         if missed is not None and any(entry.event.name is EventName.USER_DELETE for entry in missed):
             missed = None  # whose events these are now is somebody else
-        if self._accept(session, position.cursor, renewal=False, resumed=missed is not None):
+        if self._accept(session, position.cursor, resumed=missed is not None):
             self._replay(missed or ())
         if self._core.state is not State.AUTHENTICATED:
             raise NotJoinedError
@@ -230,12 +237,9 @@ class Device:
             self._host.metrics.resumes[missed is not None] += 1
         self._host.enter(self, session)
 
-    def _renew(self, session: Session) -> None:
-        self._accept(session, self._host.cursor(session.user), renewal=True)
-
-    def _accept(self, session: Session, cursor: str, *, renewal: bool, resumed: bool = False) -> bool:
-        """Begin or renew a session, unless it is refused."""
-        refusal = self._host.refusal(session, renewal=renewal)
+    def _accept(self, session: Session, cursor: str, *, resumed: bool = False) -> bool:
+        """Begin or renew a session, unless it is refused; says whether one is in force."""
+        refusal = self._host.refusal(session, renewal=self._core.session is not None)
         if refusal is not None:
             self._reject(refusal)
             return False

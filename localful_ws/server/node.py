@@ -248,9 +248,13 @@ class Node:
             return Rejection(CloseCode.TRY_AGAIN_LATER, error.message)
         return None
 
-    def cursor(self, user: str) -> str:
-        """The present end of the stream of a user who has a device here."""
-        return self._engine.cursor(user)
+    async def pause(self, user: str, act: Callable[[str], object]) -> Rejection | None:
+        """Do something in a pause between events; see `DeviceHost.pause`."""
+        try:
+            await self._engine.pause(user, act)
+        except EngineUnavailableError as error:
+            return Rejection(CloseCode.TRY_AGAIN_LATER, error.message)
+        return None
 
     def enter(self, device: Device, session: Session) -> None:
         """Ask this device about the events of its user from now on."""

@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -59,12 +59,19 @@ class FakeNode:
         return 3
 
 
-def make_app(node: FakeNode, *, metrics: Metrics | None = None, **limits: Any) -> Starlette:
+def make_app(
+    node: FakeNode,
+    *,
+    metrics: Metrics | None = None,
+    gather: Callable[[], Awaitable[bytes | None]] | None = None,
+    **limits: Any,
+) -> Starlette:
     return build_app(
         node,
         publisher_key=KEY,
         limits=PublishLimits(**limits),
         metrics=metrics or Metrics(),
+        gather=gather,
         now=lambda: NOW,
         revocation_seconds=86400.0,
     )
@@ -244,6 +251,18 @@ class TestHealth:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert 'localful_ws_connections{state="authenticated"} 7.0' in answer.text.splitlines()
+
+    async def test_metrics_of_several_workers(self) -> None:
+        gathered: list[bytes | None] = [b"all 1\n", None]
+
+        async def gather() -> bytes | None:
+            return gathered.pop(0)
+
+        app = make_app(FakeNode(), gather=gather)
+        answer = await get(app, "/metrics")
+        assert (answer.status_code, answer.content) == (200, b"all 1\n")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert_refused(await get(app, "/metrics"), 503, "metrics-unavailable")
 
 
 class TestOtherRequests:

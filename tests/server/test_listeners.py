@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ import trustme
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from localful_ws.server.listeners import ListenError, address, bind, tls_context
+from localful_ws.server.listeners import ListenError, address, bind, reserve, tls_context
 from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.settings import SettingsError
 
@@ -30,6 +31,66 @@ def test_any_free_port(host: str) -> None:
         assert bound in ("127.0.0.1", "::1")
         assert port > 0
         assert not listening.getblocking()
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_for_several(host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with reserve(host, 0, setting="port") as reserved:
+        where = address(reserved)
+        assert where[1] > 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(where)
+        with (
+            bind(*where, setting="port", backlog=100, shared=True) as one,
+            bind(*where, setting="port", backlog=100, shared=True) as other,
+        ):
+            assert address(one) == address(other) == where
+            for _ in range(40):
+                socket.create_connection(where).close()
+            accepted = [accept_waiting(listening) for listening in (one, other)]
+        assert sum(accepted) == 40
+        assert min(accepted) > 0
+
+
+def accept_waiting(listening: socket.socket) -> int:
+    """Accept all connections that wait; returns how many."""
+    accepted = 0
+    with suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            accepted += 1
+    return accepted
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_port_for_several_where_somebody_listens(*, shared: bool) -> None:
+    with bind("127.0.0.1", 0, setting="port", backlog=5, shared=shared) as listening:
+        port = address(listening)[1]
+        with pytest.raises(ListenError) as refused:
+            reserve("127.0.0.1", port, setting="internal-port")
+        assert f"127.0.0.1:{port}" in str(refused.value)
+        assert "--internal-port" in str(refused.value)
+
+
+@pytest.mark.sockets
+def test_a_port_that_was_left_a_moment_ago_may_be_had_for_several() -> None:
+    with bind("127.0.0.1", 0, setting="port", backlog=5) as listening:
+        where = address(listening)
+        with socket.create_connection(where) as client:
+            # Who closes first keeps the port for a while (TIME_WAIT).
+            listening.accept()[0].close()
+            assert client.recv(1) == b""
+    with (
+        reserve(*where, setting="port"),
+        bind(*where, setting="port", backlog=5, shared=True) as listening,
+    ):
+        assert address(listening) == where
 
 
 @pytest.mark.sockets

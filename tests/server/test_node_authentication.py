@@ -176,6 +176,7 @@ async def test_no_event_before_authentication(transport: str, autojump_clock: Mo
         await device.say({"event": "authenticate", "token": world.token(), "vaults": ["v"]})
         await world.publish({"event": "item-create", "user": "ada", "vault": "v"})
         await trio.sleep(1)
+        await settle()
         await world.publish({"event": "item-delete", "user": "ada", "vault": "v"})
         assert device.events == ["authenticated", "item-delete"]
 

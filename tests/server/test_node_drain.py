@@ -89,7 +89,7 @@ async def test_a_handshake_under_way_when_it_begins(transport: str, autojump_clo
 async def test_a_device_that_opens_just_when_it_begins(
     transport: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accept = ACCEPTERS[transport]
+    accept = ACCEPTERS[transport.partition(" ")[0]]
 
     async def slow_accept(stream: trio.abc.Stream, host: TransportHost, judge: Judge) -> Transport | None:
         opened = await accept(stream, host, judge)

@@ -134,12 +134,13 @@ async def test_further_than_history_reaches(
         assert answer_of(await resume(world, newer)) == (True, [9])
 
 
-async def test_a_quiet_user_can_resume_much_later(world: World, autojump_clock: MockClock) -> None:
-    start = await cursor_of(world)
-    for _ in range(20):
-        await trio.sleep(600)
-        await world.publish(event("user-update", "bob"))
-    assert answer_of(await resume(world, start)) == (True, [])
+async def test_a_quiet_user_can_resume_much_later(autojump_clock: MockClock) -> None:
+    async with open_world("lean") as world:
+        start = await cursor_of(world)
+        for _ in range(20):
+            await trio.sleep(600)
+            await world.publish(event("user-update", "bob"))
+        assert answer_of(await resume(world, start)) == (True, [])
 
 
 async def test_more_than_the_outbox_holds(autojump_clock: MockClock) -> None:

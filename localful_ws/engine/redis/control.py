@@ -51,13 +51,23 @@ class _Answer(msgspec.Struct):
 
 
 @define(eq=False)
-class _Tally:
+class Tally:
+    """The answers to one order.
+
+    Attributes:
+        expected: How many will come.
+        answers: How many have come.
+        closed: The connections that these say were closed.
+        complete: Set when all have come.
+    """
+
     expected: float = math.inf
     answers: int = 0
     closed: int = 0
     complete: trio.Event = field(factory=trio.Event)
 
     def check(self) -> None:
+        """See whether all have come."""
         if self.answers >= self.expected:
             self.complete.set()
 
@@ -74,6 +84,9 @@ class Control:
         clock: The daemon's clock.
         keys: The names of things.
         put_call: Has something called in its place among the events.
+
+    Attributes:
+        tallies: Of the orders that wait for answers, by their nonces.
     """
 
     def __init__(
@@ -88,7 +101,7 @@ class Control:
         self._put_call = put_call
         self._limit = settings.max_revocations
         self._own_channel = keys.of_node(secrets.token_hex(8))
-        self._tallies: dict[str, _Tally] = {}
+        self.tallies: dict[str, Tally] = {}
         self._to_answer, self._answers = trio.open_memory_channel[tuple[str, bytes]](_MOST_ANSWERS)
 
     @property
@@ -105,7 +118,7 @@ class Control:
         Raises:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
-        nonce, tally = secrets.token_hex(8), _Tally()
+        nonce, tally = secrets.token_hex(8), Tally()
         order = _Order(
             at=disconnect.at,
             until=disconnect.until,
@@ -115,9 +128,9 @@ class Control:
             reply=self._own_channel if disconnect.close else "",
             nonce=nonce,
         )
-        self._tallies[nonce] = tally
+        self.tallies[nonce] = tally
         try:
-            told = await client.register_script(REVOKE)(
+            told: int = await client.register_script(REVOKE)(
                 [self._keys.revoked, self._keys.lapses],
                 [
                     _name_of(disconnect),
@@ -130,7 +143,6 @@ class Control:
                     msgspec.json.encode(order),
                 ],
             )
-            assert isinstance(told, int)
             if told < 0:
                 raise TooManyRevocationsError
             if disconnect.close:
@@ -140,7 +152,7 @@ class Control:
                     await tally.complete.wait()
             return tally.closed
         finally:
-            del self._tallies[nonce]
+            del self.tallies[nonce]
 
     def hear(self, message: Message) -> None:
         """Take what came over one of the channels; what is none of ours is ignored."""
@@ -150,7 +162,7 @@ class Control:
                 self._put_call(lambda subscriber: self._apply(order, subscriber))
             elif message.channel == self._own_channel.encode():
                 answer = _answer_decoder.decode(message.data)
-                tally = self._tallies.get(answer.nonce)
+                tally = self.tallies.get(answer.nonce)
                 if tally is not None:
                     tally.answers += 1
                     tally.closed += answer.closed

@@ -1,7 +1,7 @@
 """One user's stream as this node follows it: pure, without I/O.
 
-A live message says what came before it. As long as that is what was taken in last, nothing is missing. Once it
-isn't, the stream is read until nothing newer is heard of.
+A live message says what came before it. As long as that is what was taken in last, nothing is missing. Once
+it isn't, the stream is read until nothing newer is heard of.
 """
 
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ class Reading:
     before: Id
     entries: Sequence[tuple[Id, Entry]]
 
-    def follows(self, epoch: str, id: Id) -> bool:
-        """Whether nothing is missing between this id and the first of the entries."""
-        if self.epoch != epoch or id > self.last:
+    def follows(self, epoch: str, place: Id) -> bool:
+        """Whether nothing is missing between this place and the first of the entries."""
+        if self.epoch != epoch or place > self.last:
             return False
-        return self.before <= id if self.entries else id == self.last
+        return self.before <= place if self.entries else place == self.last
 
 
 class Outcome(Enum):

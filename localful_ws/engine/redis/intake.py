@@ -1,15 +1,323 @@
-"""Stand-in until the intake is there."""
+"""The intake: events that publishers append to a stream in Redis.
 
-from attrs import define
+See spec/protocol.md, "Publishing without HTTP". One node at a time takes entries, so that their order is
+kept: the one that holds a lease, which it renews, and which Redis looks at whenever entries are taken. All
+nodes share one consumer of the stream's group, and whoever gets the lease begins with what was taken by the
+node before and not removed. An entry is removed once its events are accepted; what happens between the two
+may make them come again, with the same ids.
+"""
+
+import math
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NoReturn
+
+import structlog
+import trio
+from attrs import define, field, frozen
+from coredis.commands import Script
+from coredis.exceptions import (
+    ReadOnlyError,
+    RedisClusterError,
+    ResponseError,
+    StreamConsumerGroupError,
+    StreamDuplicateConsumerGroupError,
+)
+
+from localful_ws.engine import EngineUnavailableError, Receipt
+from localful_ws.engine.redis.clients import RedisClient
+from localful_ws.engine.redis.errors import REDIS_ERRORS, raise_single
+from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE
+from localful_ws.protocol import Event
+from localful_ws.publishing import PublishError, PublishLimits, decode_intake_entry
+
+_log = structlog.get_logger(__name__)
+
+Publish = Callable[[Sequence[Event]], Awaitable[Receipt]]
+
+_SCRIPTS: Final = (INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE)
+_GROUP: Final = "localful"
+_CONSUMER: Final = "reader"
+_NEW: Final = ">"
+_BEGINNING: Final = "0-0"
+# Taken at once: so many entries, and so many bytes before the last one.
+_ENTRIES: Final = 1000
+_BYTES: Final = 1024 * 1024
+# Decoded without letting others run.
+_BYTES_AT_A_STRETCH: Final = 32 * 1024
+# What an entry has around the data of an event or the body.
+_ENVELOPE: Final = 4096
+_REJECTED_KEPT: Final = 10_000
+# Most texts that Lua can hand to a command.
+_REJECTED_TEXTS: Final = 4000
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_LONGEST_WAIT: Final = 1.0
+_PAUSE_IN_TROUBLE: Final = 5.0
+_GOODBYE: Final = 0.2
 
 
 @define
 class IntakeCounts:
+    """What became of the entries.
+
+    Attributes:
+        accepted: Events that were taken and accepted, without duplicates.
+        rejected: Entries that could not be.
+    """
+
     accepted: int = 0
     rejected: int = 0
 
 
-async def run_intake(client, prefix, limits, publish, *, counts):  # type: ignore[no-untyped-def]
-    import trio
+@frozen
+class _Entry:
+    id: str
+    texts: list[bytes]
+    size: int
 
-    await trio.sleep_forever()
+
+@frozen
+class _Taken:
+    """What `_Reader.take` got.
+
+    Attributes:
+        entries: In order.
+        next: What to take next.
+        last: If nothing was new, the id after which something will be.
+    """
+
+    entries: list[_Entry]
+    next: str
+    last: str
+
+
+async def run_intake(
+    client: RedisClient,
+    prefix: str,
+    limits: PublishLimits,
+    publish: Publish,
+    *,
+    counts: IntakeCounts,
+    lease_seconds: float = 3.0,
+) -> NoReturn:
+    """Publish what is appended to the intake, for ever, while no other node does.
+
+    Args:
+        client: An open client.
+        prefix: What the names of keys begin with.
+        limits: What an entry may hold, as a publish over HTTP.
+        publish: Accepts events. It may refuse for the moment with `EngineUnavailableError`, and is then asked
+            again, until it accepts them.
+        counts: Where to count.
+        lease_seconds: How long after the reading node has died another one takes over.
+
+    Raises:
+        RedisUnavailableError, coredis.exceptions.RedisError, TimeoutError: If Redis is away.
+    """
+    await _Intake(client, prefix, limits, publish, counts, lease_seconds).run()
+
+
+@define(eq=False)
+class _Intake:
+    client: RedisClient
+    prefix: str
+    limits: PublishLimits
+    publish: Publish
+    counts: IntakeCounts
+    lease_seconds: float
+    _holder: str = field(factory=lambda: secrets.token_hex(8))
+    _held_until: float = -math.inf
+    _trouble: str = ""
+    _stream: str = field(init=False)
+    _lease: str = field(init=False)
+    _most_bytes: int = field(init=False)
+    _scripts: "dict[str, Script[bytes]]" = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stream = f"{self.prefix}:intake"
+        # In braces the name of the stream: in a cluster both are then on the same server.
+        self._lease = f"{self.prefix}:{{{self._stream}}}:reader"
+        self._most_bytes = self.limits.max_body_bytes + _ENVELOPE
+        self._scripts = {script: self.client.register_script(script) for script in _SCRIPTS}
+
+    async def run(self) -> NoReturn:
+        try:
+            while True:
+                try:
+                    if await self._get_lease():
+                        await self._read_with_lease()
+                    await trio.sleep(self.lease_seconds / 3 * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                except StreamConsumerGroupError:
+                    # Deleted under our hands; it is made anew.
+                    await trio.sleep(_FIRST_PAUSE)
+                except (ReadOnlyError, RedisClusterError):
+                    raise
+                except ResponseError as error:
+                    # Redis is there and doesn't do it: no permission, no memory, a key of another type.
+                    if str(error) != self._trouble:
+                        self._trouble = str(error)
+                        _log.error("the intake can't be read; trying on", reason=self._trouble)
+                    await trio.sleep(_PAUSE_IN_TROUBLE)
+        except REDIS_ERRORS:
+            # coredis may make an error of being cancelled.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise
+        finally:
+            await self._give_up_lease()
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
+        return await self._scripts[script](keys, arguments)
+
+    # --- the lease ---
+
+    async def _get_lease(self) -> bool:
+        """Get it or renew it."""
+        # Counted from before the request: here it lapses earlier than in Redis.
+        asked_at = trio.current_time()
+        has_it = await self._run(INTAKE_LEASE, [self._lease], [self._holder, int(self.lease_seconds * 1000)])
+        self._held_until = asked_at + self.lease_seconds if has_it else -math.inf
+        return bool(has_it)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await trio.sleep(self.lease_seconds / 3)
+            if not await self._get_lease():
+                return
+
+    def _has_lease(self) -> bool:
+        return trio.current_time() < self._held_until
+
+    async def _give_up_lease(self) -> None:
+        if self._has_lease():
+            with trio.move_on_after(_GOODBYE, shield=True):
+                try:
+                    await self._run(INTAKE_LEASE, [self._lease], [self._holder, 0])
+                except REDIS_ERRORS:
+                    # It lapses by itself.
+                    return
+
+    # --- taking ---
+
+    async def _read_with_lease(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_lease)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise_single(group)
+            raise
+
+    async def _read(self) -> None:
+        """Take and publish until the lease is lost."""
+        await self._make_group()
+        start = _BEGINNING
+        while True:
+            taken = await self._take(start)
+            if taken is None or not await self._handle(taken.entries):
+                return
+            start = _NEW if taken.next == _BEGINNING else taken.next
+            if taken.last:
+                await self._wait(taken.last)
+
+    async def _make_group(self) -> None:
+        try:
+            await self.client.xgroup_create(self._stream, _GROUP, "0", mkstream=True)
+        except StreamDuplicateConsumerGroupError:
+            return
+
+    async def _take(self, start: str) -> _Taken | None:
+        """Take what is next; None if the lease is lost."""
+        reply: Any = await self._run(
+            INTAKE_TAKE,
+            [self._stream, self._lease],
+            [self._holder, _GROUP, _CONSUMER, start, _ENTRIES, _BYTES, self._most_bytes],
+        )
+        if reply is None:
+            return None
+        self._trouble = ""
+        entries = [_Entry(entry_id.decode(), texts, size) for entry_id, texts, size in reply[0]]
+        return _Taken(entries, reply[1].decode(), reply[2].decode())
+
+    async def _wait(self, last: str) -> None:
+        """Wait until there may be something after an entry. Takes nothing."""
+        timeout: Any = self.client.connection_pool.connection_kwargs["stream_timeout"]
+        milliseconds = int(min(_LONGEST_WAIT, timeout / 2) * 1000)
+        await self.client.xread({self._stream: last}, count=1, block=milliseconds)
+
+    # --- handling ---
+
+    async def _handle(self, entries: Sequence[_Entry]) -> bool:
+        """Publish or reject entries, and remove them; says whether all that was done."""
+        good: list[tuple[str, list[Event]]] = []
+        bad: list[tuple[_Entry, str]] = []
+        stretch = 0
+        for entry in entries:
+            stretch += entry.size + _ENVELOPE // 8
+            if stretch > _BYTES_AT_A_STRETCH:
+                await trio.lowlevel.checkpoint()
+                stretch = 0
+            try:
+                good.append((entry.id, self._decode(entry)))
+            except PublishError as error:
+                bad.append((entry, error.message))
+        if bad:
+            await self._reject(bad)
+        ids: list[str] = []
+        events: list[Event] = []
+        for entry_id, decoded in good:
+            if len(events) + len(decoded) > self.limits.max_events:
+                if not await self._accept(events):
+                    return False
+                await self._remove(ids)
+                ids, events = [], []
+            ids.append(entry_id)
+            events += decoded
+        if not await self._accept(events):
+            return False
+        await self._remove(ids)
+        return True
+
+    def _decode(self, entry: _Entry) -> list[Event]:
+        if entry.size > self._most_bytes:
+            raise PublishError(
+                413,
+                "entry-too-big",
+                f"An entry has at most {self._most_bytes} bytes; this one had {entry.size}, and is cut.",
+            )
+        fields = dict(zip(entry.texts[::2], entry.texts[1::2], strict=True))
+        return decode_intake_entry(fields, entry.id, self.limits)
+
+    async def _accept(self, events: Sequence[Event]) -> bool:
+        """Publish until it is accepted; says whether it was before the lease was lost."""
+        pause = _FIRST_PAUSE
+        while self._has_lease():
+            if not events:
+                return True
+            try:
+                receipt = await self.publish(events)
+            except EngineUnavailableError:
+                await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self.counts.accepted += receipt.accepted
+                return True
+        return False
+
+    async def _reject(self, bad: Sequence[tuple[_Entry, str]]) -> None:
+        arguments: list[int | str | bytes] = [_REJECTED_KEPT]
+        for entry, reason in bad:
+            texts = [*entry.texts[:_REJECTED_TEXTS], b"reason", reason.encode(), b"entry", entry.id.encode()]
+            arguments += [len(texts), *texts]
+        await self._run(INTAKE_REJECT, [f"{self._stream}:rejected"], arguments)
+        await self._remove([entry.id for entry, _ in bad])
+        self.counts.rejected += len(bad)
+        _log.warning(
+            "entries of the intake are rejected", count=len(bad), first=bad[0][0].id, reason=bad[0][1]
+        )
+
+    async def _remove(self, ids: Sequence[str]) -> None:
+        if ids:
+            await self._run(INTAKE_REMOVE, [self._stream], [_GROUP, *ids])

@@ -44,9 +44,9 @@ class Keys:
         return f"{self.prefix}:{{control}}:node:{node}"
 
 
-def write_cursor(epoch: str, id: Id) -> str:
+def write_cursor(epoch: str, place: Id) -> str:
     """The cursor of a position."""
-    return f"{epoch}.{id[0]}-{id[1]}"
+    return f"{epoch}.{place[0]}-{place[1]}"
 
 
 def read_cursor(cursor: str) -> tuple[str, Id] | None:

@@ -11,3 +11,7 @@ def _read(name: str) -> str:
 PUBLISH: Final = _read("publish")
 READ: Final = _read("read")
 REVOKE: Final = _read("revoke")
+INTAKE_LEASE: Final = _read("intake_lease")
+INTAKE_REJECT: Final = _read("intake_reject")
+INTAKE_REMOVE: Final = _read("intake_remove")
+INTAKE_TAKE: Final = _read("intake_take")

@@ -1,7 +1,6 @@
 """What has been taken in and waits to be routed, in order."""
 
 from collections.abc import Callable, Sequence
-
 from contextlib import suppress
 
 import trio
@@ -24,8 +23,7 @@ class Followed:
         user: Whose it is.
         feed: What has been taken in.
         followers: For how many devices it is followed, those included that are joining.
-        routed: The cursor of the end of what has been routed or just is.
-        told: The cursor of the end of what has been routed.
+        routed: The cursor of the end of what has been routed, or just is; empty until the stream was read.
         reading: Whether its stream is being read.
         changed: Set, and replaced, when the feed has changed and somebody waits for it.
     """
@@ -34,7 +32,6 @@ class Followed:
     feed: Feed
     followers: int = 0
     routed: str = ""
-    told: str = ""
     reading: bool = False
     changed: trio.Event | None = None
 
@@ -74,7 +71,12 @@ class RouteQueue:
             float("inf")
         )
         self._room = trio.Event()
+        self._routing = False
         self.bytes = 0
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is being routed."""
+        return not self._routing and not self._receive.statistics().current_buffer_used
 
     def is_full(self) -> bool:
         """Whether no more events should be put in."""
@@ -129,7 +131,7 @@ class RouteQueue:
             taken.followed.routed = taken.entries[-1].cursor
         self._room.set()
         entries = first.entries if len(batch) == 1 else [entry for taken in batch for entry in taken.entries]
+        self._routing = True
         await subscriber.route(entries, first.at)
-        for taken in batch:
-            taken.followed.told = taken.followed.routed
+        self._routing = False
         return call

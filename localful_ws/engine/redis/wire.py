@@ -1,11 +1,9 @@
 """Events as they are kept in Redis and told to nodes: JSON, with ``data`` byte for byte."""
 
 import json
-from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from attrs import frozen
 
 from localful_ws.engine import Entry
 from localful_ws.engine.redis.feeds import BEGINNING, Id, Live, Reading
@@ -50,14 +48,13 @@ def decode_live(user: str, data: bytes) -> Live:
         msgspec.MsgspecError, KeyError or ValueError: If it is none; another version wrote it.
     """
     message = _live_decoder.decode(data)
-    entries = [_entry(user, message.epoch, read_id(id), stored) for id, stored in message.events]
+    entries = [_entry(user, message.epoch, read_id(id_), stored) for id_, stored in message.events]
     return Live(message.epoch, read_id(message.prev), entries)
 
 
-def decode_reading(user: str, reply: Sequence[object]) -> Reading:
+def decode_reading(user: str, reply: Any) -> Reading:
     """Read what the script ``read`` returned; raises what `decode_live` raises."""
     epoch, last, more, flat = reply
-    assert isinstance(epoch, bytes) and isinstance(last, bytes) and isinstance(flat, list)
     epoch_text = epoch.decode()
     entries = [
         _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
@@ -67,6 +64,6 @@ def decode_reading(user: str, reply: Sequence[object]) -> Reading:
     return Reading(epoch_text, read_id(last.decode()), bool(more), before, entries)
 
 
-def _entry(user: str, epoch: str, id: Id, stored: _StoredEvent) -> tuple[Id, Entry]:
+def _entry(user: str, epoch: str, id_: Id, stored: _StoredEvent) -> tuple[Id, Entry]:
     event = Event(_NAMES[stored.event], user, stored.vault, stored.group, bytes(stored.data))
-    return id, Entry(event, write_cursor(epoch, id))
+    return id_, Entry(event, write_cursor(epoch, id_))

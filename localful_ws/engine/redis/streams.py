@@ -1,0 +1,280 @@
+"""The users' streams that this node follows, and how a device comes to follow one."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+from attrs import define
+
+from localful_ws.engine import EngineUnavailableError, Position, Subscriber
+from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
+from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
+from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
+from localful_ws.engine.redis.keys import Keys, read_cursor, write_cursor
+from localful_ws.engine.redis.lua import READ
+from localful_ws.engine.redis.queue import Followed, RouteQueue
+from localful_ws.engine.redis.subscriptions import Subscriptions
+from localful_ws.engine.redis.wire import decode_live, decode_reading
+from localful_ws.engine.turns import Turn
+from localful_ws.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_READERS: Final = 16
+# A stream that is read because something was missed is read in such portions.
+_PORTION_EVENTS: Final = 250
+_PORTION_BYTES: Final = 1024 * 1024
+
+
+@define
+class StreamCounts:
+    """What an operator may want to know.
+
+    Attributes:
+        readings: Times that a stream was read because messages were missing.
+        lost: Times that a user's devices were closed because events could not be had any more.
+    """
+
+    readings: int = 0
+    lost: int = 0
+
+
+class Streams:
+    """The streams of all users who have a device here.
+
+    Args:
+        settings: How much may be read at once, and for how long somebody may wait.
+        keys: The names of things.
+        queue: Where what is taken in goes.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys, queue: RouteQueue) -> None:
+        self.counts = StreamCounts()
+        self._keys = keys
+        self._queue = queue
+        self._join_timeout = settings.auth_timeout
+        self._head_milliseconds = round(settings.cursor_seconds * 1000)
+        self._replay_limits = settings.replay_limits()
+        self._followed: dict[str, Followed] = {}
+        self._by_channel: dict[bytes, Followed] = {}
+        self._subscriptions = Subscriptions(self._subscribed)
+        # Streams to be read, in order.
+        self._to_read: dict[Followed, None] = {}
+        self._something_to_read = trio.Event()
+        self._client: RedisClient | None = None
+        self._connected = trio.Event()
+
+    def __len__(self) -> int:
+        """How many are followed."""
+        return len(self._followed)
+
+    # --- for devices ---
+
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
+        """See `localful_ws.engine.Engine.join`."""
+        followed = self._follow(user)
+        turn: Turn | None = None
+        try:
+            with trio.move_on_after(self._join_timeout):
+                while self._client is None:
+                    await self._connected.wait()
+                while not followed.routed:
+                    await followed.wait_change()
+                if since is None:
+                    turn = Turn(lambda: begin(Position(followed.routed)))
+                    turn.take()
+                else:
+                    position = await self._find_place(followed, since)
+                    turn = Turn(lambda: begin(position))
+                    self._queue.put_call(lambda _: turn.take())
+                await turn.wait()
+        except REDIS_ERRORS as error:
+            _log.warning("a stream could not be read", error=type(error).__name__)
+        except trio.ClosedResourceError:
+            pass  # the engine is closing
+        finally:
+            if turn is None or not turn.taken:
+                self.leave(user)
+        if turn is None or not turn.taken:
+            raise EngineUnavailableError("The user's events can't be followed just now.", retry_after=1)
+
+    async def pause(self, user: str, act: Callable[[str], object]) -> None:
+        """See `localful_ws.engine.Engine.pause`."""
+        followed = self._followed.get(user)
+        if followed is None:
+            return  # the device is gone
+        turn = Turn(lambda: act(followed.routed))
+        if self._queue.is_idle():
+            turn.take()
+        else:
+            self._queue.put_call(lambda _: turn.take())
+        with trio.move_on_after(self._join_timeout):
+            await turn.wait()
+        if not turn.taken:
+            raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+
+    async def _find_place(self, followed: Followed, since: str) -> Position:
+        """Find out what was missed since a cursor, up to what has been taken in when this returns."""
+        feed = followed.feed
+        while feed.behind:
+            await followed.wait_change()
+        cursor = read_cursor(since)
+        if cursor is None or cursor[0] != feed.epoch:
+            return Position(write_cursor(feed.epoch, feed.last))
+        watch = Watch()
+        feed.watches.append(watch)
+        try:
+            limits = self._replay_limits
+            reading = await self._read(followed, cursor[1], limits.max_events, limits.max_bytes)
+            resumable = not reading.more and reading.follows(*cursor)
+            # A message may be on its way; or the device was served by a node that is ahead of this one.
+            while (feed.last < reading.last and not watch.broken) or feed.behind:
+                await followed.wait_change()
+        finally:
+            feed.watches.remove(watch)
+        end = write_cursor(feed.epoch, feed.last)
+        if not resumable or watch.broken:
+            return Position(end)
+        missed = [entry for _, entry in reading.entries]
+        missed += [entry for place, entry in watch.entries if place > reading.last]
+        if len(missed) > limits.max_events:
+            return Position(end)
+        return Position(end, missed)
+
+    def leave(self, user: str) -> None:
+        """See `Engine.leave`."""
+        followed = self._followed[user]
+        followed.followers -= 1
+        if not followed.followers:
+            del self._followed[user]
+            channel = self._keys.of_user(user, "live").encode()
+            del self._by_channel[channel]
+            self._to_read.pop(followed, None)
+            self._subscriptions.drop(channel)
+
+    def _follow(self, user: str) -> Followed:
+        followed = self._followed.get(user)
+        if followed is None:
+            followed = self._followed[user] = Followed(user, Feed())
+            channel = self._keys.of_user(user, "live").encode()
+            self._by_channel[channel] = followed
+            self._subscriptions.want(channel)
+        followed.followers += 1
+        return followed
+
+    # --- what arrives ---
+
+    async def run(self, client: RedisClient, pubsub: PubSub) -> None:
+        """Follow all that are to be followed, until cancelled or until Redis fails."""
+        self._client = client
+        self._to_read.clear()
+        for followed in self._followed.values():
+            followed.feed.fall_behind()
+        self._connected.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._subscriptions.run, pubsub)
+                for _ in range(_READERS):
+                    nursery.start_soon(self._read_on)
+        finally:
+            self._client = None
+            self._connected = trio.Event()
+            self._subscriptions.lose()
+
+    def hear(self, message: Message) -> bool:
+        """Take a message, if it came over the channel of a stream that is followed."""
+        followed = self._by_channel.get(message.channel)
+        if followed is None:
+            return False
+        feed = followed.feed
+        try:
+            live = decode_live(followed.user, message.data)
+        except (msgspec.MsgspecError, KeyError, ValueError):
+            _log.warning("a message of Redis can't be read")
+            feed.fall_behind()
+        else:
+            if self._queue.is_full():
+                feed.fall_behind()
+            else:
+                entries = feed.hear(live)
+                if entries:
+                    self._queue.put(followed, entries)
+        if feed.behind:
+            self._want_reading(followed)
+        followed.tell_change()
+        return True
+
+    def _subscribed(self, channels: Sequence[bytes]) -> None:
+        for channel in channels:
+            followed = self._by_channel.get(channel)
+            if followed is not None:
+                self._want_reading(followed)
+
+    def _want_reading(self, followed: Followed) -> None:
+        if not followed.reading:
+            self._to_read[followed] = None
+            self._something_to_read.set()
+
+    async def _read_on(self) -> None:
+        """Read streams that are behind, one after the other."""
+        while True:
+            while not self._to_read:
+                self._something_to_read = trio.Event()
+                await self._something_to_read.wait()
+            followed = next(iter(self._to_read))
+            del self._to_read[followed]
+            # What is wanted meanwhile is noticed by the feed.
+            followed.reading = True
+            try:
+                while followed.feed.behind and followed.followers:
+                    await self._queue.wait_room()
+                    await self._read_once(followed)
+            finally:
+                followed.reading = False
+
+    async def _read_once(self, followed: Followed) -> None:
+        feed = followed.feed
+        fresh = not feed.epoch
+        if not fresh:
+            self.counts.readings += 1
+        reading = await self._read(
+            followed, feed.begin_reading(), 0 if fresh else _PORTION_EVENTS, _PORTION_BYTES
+        )
+        outcome, entries = feed.take_reading(reading)
+        if fresh:
+            followed.routed = write_cursor(feed.epoch, feed.last)
+        if entries:
+            self._queue.put(followed, entries)
+        if outcome is Outcome.LOST:
+            self.counts.lost += 1
+            end = write_cursor(feed.epoch, feed.last)
+            self._queue.put_call(lambda subscriber: _lose_events(subscriber, followed, end))
+        followed.tell_change()
+
+    async def _read(self, followed: Followed, since: Id, max_events: int, max_bytes: int) -> Reading:
+        client = self._client
+        if client is None:
+            raise RedisUnavailableError("Redis is lost.")
+        keys = [self._keys.of_user(followed.user, "events"), self._keys.of_user(followed.user, "head")]
+        arguments: list[str | int] = [
+            new_epoch(),
+            self._head_milliseconds,
+            f"{since[0]}-{since[1]}",
+            max_events,
+            max_bytes,
+        ]
+        reply: object = await client.register_script(READ)(keys, arguments)
+        return decode_reading(followed.user, reply)
+
+
+def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:
+    subscriber.lose(followed.user)
+    followed.routed = end
+
+
+def new_epoch() -> str:
+    """An epoch for a stream that is begun."""
+    return secrets.token_hex(8)

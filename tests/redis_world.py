@@ -1,0 +1,99 @@
+"""The engine in a real Redis, in a world whose clock is Trio's own.
+
+Redis answers in real time, of which such a clock knows nothing. So no time passes while an answer is on its
+way, and what was published counts as accepted when the node has heard of it.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import trio
+from attrs import define
+from trio.testing import MockClock
+
+from localful_ws.engine import Position, Receipt, Subscriber
+from localful_ws.engine.redis.control import Tally
+from localful_ws.engine.redis.engine import RedisEngine
+from localful_ws.protocol import Event
+from localful_ws.publishing import Disconnect
+from localful_ws.server.clock import Clock
+from localful_ws.settings import Settings
+
+
+@define
+class _StartStatus(trio.TaskStatus[None]):
+    """Hands on that something has started, and says so."""
+
+    status: trio.TaskStatus[None]
+    leave: Callable[[], None]
+
+    def started(self, value: None = None) -> None:
+        self.leave()
+        self.status.started(value)
+
+
+class RedisWorldEngine(RedisEngine):
+    """Keeps the clock from running while it waits for Redis."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        super().__init__(settings, clock)
+        self._under_way = 0
+        mock_clock = trio.lowlevel.current_clock()
+        self._mock_clock = mock_clock if isinstance(mock_clock, MockClock) else None
+
+    async def settle(self) -> None:
+        """Wait until nobody can do anything before time passes."""
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            if not self._under_way:
+                return
+
+    async def run(
+        self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        self._begin()
+        await super().run(subscriber, task_status=_StartStatus(task_status, self._end))
+
+    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
+        with self._busy():
+            await super().join(user, since, begin)
+
+    async def publish(self, events: Sequence[Event]) -> Receipt:
+        with self._busy():
+            receipt = await super().publish(events)
+            await self._hear_all()
+            return receipt
+
+    async def disconnect(self, disconnect: Disconnect) -> int:
+        with self._busy():
+            return await super().disconnect(disconnect)
+
+    async def _hear_all(self) -> None:
+        """Hear of everything that has been published so far: of this, last of all."""
+        assert self._client is not None
+        nonce, tally = secrets.token_hex(8), Tally(expected=1)
+        self._control.tallies[nonce] = tally
+        message = msgspec.json.encode({"nonce": nonce, "closed": 0})
+        await self._client.publish(self._control.channels[1], message)
+        await tally.complete.wait()
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        self._under_way += 1
+        if self._mock_clock is not None:
+            self._mock_clock.autojump_threshold = math.inf
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if self._mock_clock is not None and not self._under_way:
+            self._mock_clock.autojump_threshold = 0

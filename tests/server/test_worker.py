@@ -1,0 +1,275 @@
+"""One worker, beside the parent of which only the socketpair is there."""
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+from world import make_settings
+
+from localful_ws.metrics import Metrics
+from localful_ws.server.listeners import ListenError
+from localful_ws.server.workers import worker as worker_module
+from localful_ws.server.workers.messages import (
+    AllMetrics,
+    Channel,
+    Drain,
+    Failed,
+    OwnMetrics,
+    Ready,
+    TellMetrics,
+    ToParent,
+    WantMetrics,
+    parent_end,
+    worker_end,
+)
+from localful_ws.server.workers.worker import Worker
+from localful_ws.settings import Settings, SettingsError
+
+pytestmark = pytest.mark.sockets
+
+PATIENCE = 1000
+
+
+@define(eq=False)
+class FakeDaemon:
+    """A daemon that drains at once, unless it is stuck.
+
+    Attributes:
+        settings: Its settings.
+        gather: Gathers the metrics of all workers.
+        metrics: Its own.
+    """
+
+    settings: Settings
+    gather: Callable[[], Awaitable[bytes | None]]
+    metrics: Metrics = field(factory=Metrics)
+    stuck: bool = False
+    fault: Exception | None = None
+    _shutdown: trio.Event = field(factory=trio.Event, init=False)
+
+    def shut_down(self) -> None:
+        self._shutdown.set()
+
+    async def serve(self, *, task_status: trio.TaskStatus[Metrics]) -> None:
+        task_status.started(self.metrics)
+        await self._shutdown.wait()
+        if self.fault is not None:
+            raise self.fault
+        if self.stuck:
+            await trio.sleep_forever()
+
+
+@define(eq=False)
+class Parent:
+    """The parent's side.
+
+    Attributes:
+        sock: Its end of the socketpair, to be closed for its death.
+        channel: The same as a channel.
+        daemon: The worker's daemon.
+        status: The worker's exit status, once it has ended.
+    """
+
+    sock: socket.socket
+    channel: Channel[ToParent]
+    daemons: list[FakeDaemon]
+    status: int | None = None
+
+    @property
+    def daemon(self) -> FakeDaemon:
+        (daemon,) = self.daemons
+        return daemon
+
+    async def hear(self) -> ToParent | None:
+        """The next message."""
+        with trio.fail_after(5):
+            return await self.channel.receive()
+
+    def die(self) -> None:
+        self.sock.shutdown(socket.SHUT_RDWR)
+
+
+@asynccontextmanager
+async def working(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> AsyncIterator[Parent]:
+    """Have a worker with a fake daemon that ends by itself in the block, or soon after."""
+    daemons: list[FakeDaemon] = []
+
+    def make(settings: Settings, gather: Callable[[], Awaitable[bytes | None]]) -> FakeDaemon:
+        daemons.append(FakeDaemon(settings, gather))
+        return daemons[-1]
+
+    monkeypatch.setattr(worker_module, "Daemon", make)
+    ours, theirs = socket.socketpair()
+    parent, channel = Parent(ours, parent_end(ours), daemons), worker_end(theirs)
+
+    async def live() -> None:
+        parent.status = await Worker(make_settings(**changes), channel).run()
+        channel.finish()
+
+    try:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(parent.channel.send_posted)
+                async with trio.open_nursery() as ours_alone:
+                    ours_alone.start_soon(channel.send_posted)
+                    ours_alone.start_soon(live)
+                    yield parent
+                nursery.cancel_scope.cancel()
+    finally:
+        parent.channel.close()
+        channel.close()
+
+
+async def test_it_drains_when_told_to(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    async with working(monkeypatch) as parent:
+        assert await parent.hear() == Ready()
+        parent.channel.post(Drain())
+        assert isinstance(await parent.hear(), OwnMetrics)
+    assert parent.status == 0
+
+
+async def test_it_drains_when_the_parent_is_gone(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    with capture_logs() as log:
+        async with working(monkeypatch) as parent:
+            assert await parent.hear() == Ready()
+            parent.die()
+    assert parent.status == 0
+    assert [entry["event"] for entry in log] == ["the parent process is gone: draining"]
+
+
+async def test_it_drains_when_the_parent_says_what_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with working(monkeypatch) as parent:
+        assert await parent.hear() == Ready()
+        parent.sock.send(b"gibberish")
+        assert isinstance(await parent.hear(), OwnMetrics)
+    assert parent.status == 0
+
+
+async def test_it_drains_on_a_signal_and_a_second_ends_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with working(monkeypatch, drain_seconds=1e6) as parent:
+        assert await parent.hear() == Ready()
+        parent.daemon.stuck = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        parent.channel.post(Drain())
+        await wait_all_tasks_blocked()
+        assert parent.status is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        await parent.hear()
+    assert parent.status == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("orphaned", [True, False])
+async def test_an_end_that_takes_too_long_is_cut_short(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, *, orphaned: bool
+) -> None:
+    with capture_logs() as log:
+        async with working(monkeypatch, drain_seconds=20, publish_timeout=7) as parent:
+            assert await parent.hear() == Ready()
+            parent.daemon.stuck = True
+            parent.die() if orphaned else parent.channel.post(Drain())
+            await trio.sleep(27)
+            assert parent.status is None
+    assert 27 < trio.current_time() < 32
+    assert log[-1]["event"] == "the end took too long: what was under way is dropped"
+
+
+async def test_a_fault_is_logged(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    with capture_logs() as log:
+        async with working(monkeypatch) as parent:
+            assert await parent.hear() == Ready()
+            parent.daemon.fault = KeyError("oops")
+            parent.channel.post(Drain())
+    assert parent.status == 1
+    assert [entry["event"] for entry in log] == ["a worker failed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ListenError("A sentence."), 1, Failed("A sentence.", listening=True)),
+        (SettingsError("A sentence."), 2, Failed("A sentence.", listening=False)),
+    ],
+)
+async def test_what_cannot_be_is_told_to_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+    error: Exception,
+    status: int,
+    message: Failed,
+) -> None:
+    async with working(monkeypatch) as parent:
+        assert await parent.hear() == Ready()
+        parent.daemon.fault = error
+        parent.channel.post(Drain())
+        assert await parent.hear() == message
+    assert parent.status == status
+
+
+async def test_it_tells_its_metrics_and_once_more_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with working(monkeypatch) as parent:
+        assert await parent.hear() == Ready()
+        for number, opened in ((7, 3), (8, 4)):
+            parent.daemon.metrics.connections_opened = opened
+            parent.channel.post(TellMetrics(number))
+            told = await parent.hear()
+            assert isinstance(told, OwnMetrics)
+            assert told.number == number
+            assert b"\nlocalful_ws_connections_opened_total %d.0\n" % opened in told.text
+        parent.daemon.metrics.connections_opened = 5
+        parent.channel.post(Drain())
+        told = await parent.hear()
+        assert isinstance(told, OwnMetrics)
+        assert told.number == 0
+        assert b"\nlocalful_ws_connections_opened_total 5.0\n" in told.text
+
+
+async def test_it_gets_the_metrics_of_all_from_the_parent(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    got: list[bytes | None] = []
+
+    async with working(monkeypatch) as parent, trio.open_nursery() as nursery:
+
+        async def gather() -> None:
+            got.append(await parent.daemon.gather())
+
+        assert await parent.hear() == Ready()
+        nursery.start_soon(gather)
+        assert await parent.hear() == WantMetrics(1)
+        nursery.start_soon(gather)
+        assert await parent.hear() == WantMetrics(2)
+        parent.channel.post(AllMetrics(1, b"one"))
+        await wait_all_tasks_blocked()
+        assert got == [b"one"]
+        nursery.start_soon(gather)
+        assert await parent.hear() == WantMetrics(3)
+        parent.channel.post(AllMetrics(3, b"three"))
+        await wait_all_tasks_blocked()
+        assert got == [b"one", b"three", b"three"]
+        assert trio.current_time() == 0
+        # One that the parent does not answer, and one in which it dies.
+        await gather()
+        assert 1 < trio.current_time() < 10
+        began = trio.current_time()
+        nursery.start_soon(gather)
+        await wait_all_tasks_blocked()
+        parent.die()
+        await wait_all_tasks_blocked()
+        assert got[3:] == [None, None]
+        assert trio.current_time() == began

@@ -1,0 +1,143 @@
+"""What a parent and a worker say to each other, over a real socketpair."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from localful_ws.server.workers.messages import (
+    MOST_BYTES,
+    AllMetrics,
+    BrokenChannelError,
+    Channel,
+    Drain,
+    Failed,
+    OwnMetrics,
+    Ready,
+    Start,
+    TellMetrics,
+    ToParent,
+    ToWorker,
+    WantMetrics,
+    parent_end,
+    worker_end,
+)
+
+PATIENCE = 5
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    pair = socket.socketpair()
+    yield pair
+    for sock in pair:
+        sock.close()
+
+
+async def exchange(sender: Channel[Any], receiver: Channel[Any]) -> list[object]:
+    """Send what is posted and close; returns what arrives."""
+    arrived: list[object] = []
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                sender.finish()
+                await sender.send_posted()
+                sender.close()
+
+            nursery.start_soon(send)
+            while (message := await receiver.receive()) is not None:
+                arrived.append(message)
+    receiver.close()
+    return arrived
+
+
+async def test_messages_arrive_as_they_were_sent(sockets: tuple[socket.socket, socket.socket]) -> None:
+    parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
+    large = bytes(range(256)) * 8192
+    sent: list[ToWorker] = [Start(large), Drain(), TellMetrics(1), AllMetrics(2**40, large)]
+    for message in sent:
+        parent.post(message)
+    assert await exchange(parent, worker) == sent
+
+
+async def test_a_worker_speaks_as_well(sockets: tuple[socket.socket, socket.socket]) -> None:
+    parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
+    sent: list[ToParent] = [
+        Ready(),
+        Failed("A sentence \N{SNOWMAN}.", listening=True),
+        WantMetrics(0),
+        OwnMetrics(3, b"\xff"),
+    ]
+    for message in sent:
+        worker.post(message)
+    assert await exchange(worker, parent) == sent
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack("!I", len(data)) + data
+
+
+async def test_the_end_may_come_at_any_byte() -> None:
+    data = framed(msgspec.msgpack.encode(WantMetrics(7)))
+    for length in range(len(data) + 1):
+        ours, theirs = socket.socketpair()
+        parent = parent_end(ours)
+        with theirs:
+            for byte in data[:length]:
+                theirs.send(bytes([byte]))
+        with trio.fail_after(PATIENCE):
+            first = await parent.receive()
+            assert first == (WantMetrics(7) if length == len(data) else None)
+            assert await parent.receive() is None
+        parent.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"gibberish",
+        struct.pack("!I", MOST_BYTES + 1),
+        framed(b""),
+        framed(b"\xc1"),
+        framed(msgspec.msgpack.encode({"type": "Nothing"})),
+        framed(msgspec.msgpack.encode({"type": "WantMetrics", "number": "1"})),
+        framed(msgspec.msgpack.encode(Start(b""))),
+    ],
+)
+async def test_what_is_no_message(sockets: tuple[socket.socket, socket.socket], data: bytes) -> None:
+    parent = parent_end(sockets[0])
+    sockets[1].send(data)
+    with trio.fail_after(PATIENCE), pytest.raises(BrokenChannelError):
+        await parent.receive()
+    parent.close()
+
+
+async def test_to_whoever_is_gone_nothing_is_said(sockets: tuple[socket.socket, socket.socket]) -> None:
+    parent = parent_end(sockets[0])
+    sockets[1].close()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(parent.send_posted)
+            for _ in range(3):
+                parent.post(Drain())
+                await wait_all_tasks_blocked()
+            assert await parent.receive() is None
+    parent.close()
+    parent.post(Drain())
+
+
+async def test_what_a_stuck_worker_is_told_does_not_pile_up(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
+    for number in range(10_000):
+        parent.post(TellMetrics(number))
+    arrived = await exchange(parent, worker)
+    assert arrived == [TellMetrics(number) for number in range(len(arrived))]
+    assert 0 < len(arrived) < 1000
