@@ -1,9 +1,10 @@
 """What tests of any part may need."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+import redis_server as servers
 from redis_server import RedisServer
 
 
@@ -15,6 +16,13 @@ def redis_server() -> Iterator[RedisServer]:
     """
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Sequence[RedisServer]]:
+    """One cluster of three servers for all tests, as `redis_server` is one server."""
+    with servers.redis_cluster() as nodes:
+        yield nodes
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 from attrs import Factory, define, field, frozen
+from redis_world import settle
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -126,7 +127,7 @@ class RawDevice:
     async def say(self, *data: bytes) -> None:
         """Send bytes and let everything that follows from it happen."""
         await self.send(*data)
-        await trio.testing.wait_all_tasks_blocked()
+        await settle()
 
     @property
     def status(self) -> int | None:

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server for tests: a process of its own on a free loopback port."""
+"""Real Redis or Valkey servers for tests: processes of their own on free loopback ports."""
 
 import os
 import random
@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -17,6 +19,7 @@ TIMEOUT = 20.0
 # Below the ports that the kernel gives to connections that go out: the port of a server that was killed stays
 # free for its next life.
 _PORTS = range(20000, 32000)
+_SLOTS = 16384
 _REQUIRED = bool(os.environ.get("CI") or os.environ.get("LOCALFUL_WS_REQUIRE_REDIS"))
 _ANSWERS = (b"+PONG", b"-NOAUTH", b"-DENIED")
 # What it writes when it has its port and has read its file, as a server and as a sentinel. An answer alone
@@ -40,11 +43,11 @@ def _missing(sentence: str) -> NoReturn:
     pytest.skip(sentence)
 
 
-def free_port(*, also: int = 0) -> int:
-    """Find a loopback port that nobody listens on now, nor on the one that is ``also`` higher."""
+def free_port() -> int:
+    """Find a loopback port that nobody listens on now."""
     while True:
         port = random.choice(_PORTS)
-        if all(_is_free(each) for each in {port, port + also}):
+        if _is_free(port):
             return port
 
 
@@ -65,6 +68,7 @@ class RedisServer:
 
     Args:
         options: More of its command line, such as ``"--requirepass", "secret"``.
+        config: What stands in its configuration file.
         appendonly: Whether it keeps what was written in a file, and so over `kill` and `start`.
         appendfsync: How often that file is synced: always, everysec or no.
         port: Its port; a free one if left out.
@@ -77,6 +81,7 @@ class RedisServer:
     def __init__(
         self,
         *options: str,
+        config: str = "",
         appendonly: bool = False,
         appendfsync: str = "everysec",
         port: int | None = None,
@@ -90,6 +95,8 @@ class RedisServer:
         self._any_port = port is None
         self.port = free_port() if port is None else port
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._config = self.directory / "redis.conf"
+        self._config.write_text(config)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -157,7 +164,10 @@ class RedisServer:
     def _launch(self) -> "subprocess.Popen[bytes]":
         with (self.directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [self._program, "--port", str(self.port), "--dir", str(self.directory), *self._options],
+                [
+                    *(self._program, str(self._config), *self._options),
+                    *("--port", str(self.port), "--dir", str(self.directory)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -197,3 +207,39 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(TIMEOUT)
+
+
+@contextmanager
+def redis_cluster(count: int = 3) -> Iterator[list[RedisServer]]:
+    """Run a cluster of so many servers without replicas; ready after some two seconds."""
+    with ExitStack() as stack:
+        ports = [free_port() for _ in range(count)]
+        servers = [
+            stack.enter_context(
+                RedisServer(
+                    *("--cluster-enabled", "yes", "--cluster-port", str(port)),
+                    *("--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf"),
+                )
+            )
+            for port in ports
+        ]
+        for index, server in enumerate(servers):
+            first, end = _SLOTS * index // count, _SLOTS * (index + 1) // count
+            server.cli("cluster", "addslotsrange", str(first), str(end - 1))
+            server.cli("cluster", "set-config-epoch", str(index + 1))
+            servers[0].cli("cluster", "meet", "127.0.0.1", str(server.port), str(ports[index]))
+        signs = ("cluster_state:ok", f"cluster_known_nodes:{count}", f"cluster_slots_assigned:{_SLOTS}")
+        deadline = time.monotonic() + TIMEOUT
+        for server in servers:
+            while not all(sign in server.cli("cluster", "info") for sign in signs):
+                assert time.monotonic() < deadline, server.cli("cluster", "info")
+                time.sleep(0.02)
+        yield servers
+
+
+@contextmanager
+def redis_sentinel(primary: RedisServer, name: str, *config: str) -> Iterator[RedisServer]:
+    """Run a sentinel that calls ``primary`` by this name; ``config`` is more of its configuration."""
+    monitor = f"sentinel monitor {name} 127.0.0.1 {primary.port} 1"
+    with RedisServer("--sentinel", config="\n".join([monitor, *config])) as sentinel:
+        yield sentinel

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import msgspec
 import trio
+import trio.testing
 from attrs import define
 from trio.testing import MockClock
 
@@ -21,6 +22,14 @@ from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
+
+_engine = trio.lowlevel.RunVar["RedisWorldEngine | None"]("redis_engine", default=None)
+
+
+async def settle() -> None:
+    """Wait until nobody can do anything before time passes."""
+    engine = _engine.get()
+    await (trio.testing.wait_all_tasks_blocked() if engine is None else engine.settle())
 
 
 @define
@@ -41,6 +50,7 @@ class RedisWorldEngine(RedisEngine):
     def __init__(self, settings: Settings, clock: Clock) -> None:
         super().__init__(settings, clock)
         self._under_way = 0
+        _engine.set(self)
         mock_clock = trio.lowlevel.current_clock()
         self._mock_clock = mock_clock if isinstance(mock_clock, MockClock) else None
 

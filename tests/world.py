@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from attrs import Factory, define, field
 from raw_device import RawDevice
-from redis_world import RedisWorldEngine
+from redis_world import RedisWorldEngine, settle
 from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
@@ -38,7 +38,6 @@ WORLDS = [*TRANSPORTS, REDIS]
 """What a node may be made of: a transport, and an engine where it is not the one in memory."""
 
 _redis_url: list[str] = []
-_redis_engine = trio.lowlevel.RunVar[RedisWorldEngine | None]("redis_engine", default=None)
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
 _CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -112,12 +111,6 @@ class TestDevice:
         """What arrived since this was last asked."""
         messages, self.messages = self.messages, []
         return messages
-
-
-async def settle() -> None:
-    """Wait until nobody can do anything before time passes."""
-    engine = _redis_engine.get()
-    await (trio.testing.wait_all_tasks_blocked() if engine is None else engine.settle())
 
 
 def use_redis(url: str) -> None:
@@ -293,11 +286,7 @@ async def open_world(
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
     engine: Engine
-    if engine_name:
-        engine = redis_engine = RedisWorldEngine(settings, clock)
-        _redis_engine.set(redis_engine)
-    else:
-        engine = MemoryEngine(settings, clock)
+    engine = RedisWorldEngine(settings, clock) if engine_name else MemoryEngine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
     with capture_logs() as log, library_warnings(log):

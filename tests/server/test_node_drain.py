@@ -89,14 +89,15 @@ async def test_a_handshake_under_way_when_it_begins(transport: str, autojump_clo
 async def test_a_device_that_opens_just_when_it_begins(
     transport: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accept = ACCEPTERS[transport.partition(" ")[0]]
+    name = transport.partition(" ")[0]
+    accept = ACCEPTERS[name]
 
     async def slow_accept(stream: trio.abc.Stream, host: TransportHost, judge: Judge) -> Transport | None:
         opened = await accept(stream, host, judge)
         await trio.sleep(1)
         return opened
 
-    monkeypatch.setitem(ACCEPTERS, transport, slow_accept)
+    monkeypatch.setitem(ACCEPTERS, name, slow_accept)
     async with open_world(transport) as world:
         device = await world.raw(handshake())
         await world.node.drain(10)

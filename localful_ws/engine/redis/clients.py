@@ -167,7 +167,7 @@ class _Opener:
                 await trio.sleep_forever()
         except (*REDIS_ERRORS, BaseExceptionGroup, ValueError) as error:
             # coredis makes an error of being cancelled.
-            pass
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
                 if isinstance(error, BaseExceptionGroup):
                     raise_single(error)
