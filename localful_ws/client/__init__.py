@@ -1,11 +1,18 @@
 """A device in Python, for Trio.
 
-    async with open_client("ws://127.0.0.1:42102/v1/sync", get_token, vaults=["v1"]) as client:
-        async for event in client:
-            print(event.event, event.vault, event.data)
+    async with open_client(url, get_token, vaults=["v1"], since=stored_cursor) as client:
+        async for arrival in client:
+            match arrival:
+                case SnapshotNeeded(vaults=vaults):
+                    await replace_everything(await fetch_snapshot(vaults))
+                case ReceivedEvent(event=name, vault=vault, data=data):
+                    await apply(name, vault, data)
+            await store(client.cursor)
 
 It authenticates, renews its token when asked to, and connects again when a connection ends, unless the close
-code says not to.
+code says not to. Each new connection resumes where the last one ended, so that every event is handed over
+once and in order. Where the server can't tell what was missed, `SnapshotNeeded` comes instead, in its place
+among the events.
 """
 
 from localful_ws.client.client import Client, GetToken
@@ -21,6 +28,7 @@ from localful_ws.client.errors import (
     TokenUnavailableError,
 )
 from localful_ws.client.opening import open_client
+from localful_ws.client.resuming import SnapshotNeeded
 from localful_ws.client.status import Connected, Disconnected, Refused, RenewalFailed, Status, Timeouts
 
 __all__ = [
@@ -38,6 +46,7 @@ __all__ = [
     "RenewalFailed",
     "RequestRefusedError",
     "ServerMessageError",
+    "SnapshotNeeded",
     "Status",
     "Timeouts",
     "TokenUnavailableError",

@@ -21,7 +21,9 @@ from localful_ws.client.errors import (
     ServerMessageError,
     TokenUnavailableError,
 )
+from localful_ws.client.inbox import Inbox
 from localful_ws.client.reconnect import LOST
+from localful_ws.client.resuming import SnapshotNeeded
 from localful_ws.client.status import Connected, Disconnected, Refused, RenewalFailed, Status, Timeouts
 from localful_ws.client.websocket import ConnectionLostError, open_websocket
 from localful_ws.protocol import Authenticated, CloseCode, Error, Reauthenticate, Session, Subscribed
@@ -47,20 +49,26 @@ class ClientOptions:
 class Client:
     """A device: iterate over it for its events. `localful_ws.client.open_client` makes one.
 
+    Each event that concerns the device is handed over once, in the order in which the server accepted them,
+    however often the connection breaks: a new one resumes where the last one ended. Where that can't be, and
+    at the very beginning unless ``since`` said where to begin, a `SnapshotNeeded` comes in its place among
+    the events.
+
     Iteration ends with `ClosedByServerError` or another `ClientError` when there is no coming back, or with
     what ``get_token`` raised; events that came before are handed over first. It simply ends when the client
     is closed from our side.
     """
 
-    def __init__(self, options: ClientOptions, vaults: Iterable[str]) -> None:
+    def __init__(self, options: ClientOptions, vaults: Iterable[str], since: str | None) -> None:
         self._options = options
         self._timeouts = options.timeouts
-        self._conversation = Conversation(vaults)
+        self._conversation = Conversation(vaults, since)
+        self._inbox = Inbox(options.buffered_events)
+        self._cursor = since
         self._talk: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._failure: Exception | None = None
         self._changed = trio.Event()
-        self._events, self._received = trio.open_memory_channel[ReceivedEvent](options.buffered_events)
         # Says "there is something to send"; saying it twice is no more than saying it once.
         self._to_send, self._sending = trio.open_memory_channel[None](1)
 
@@ -74,14 +82,28 @@ class Client:
         """The subscription that the server confirmed last."""
         return self._conversation.vaults
 
+    @property
+    def cursor(self) -> str | None:
+        """The position up to which everything has been handed over; None where the server keeps no history.
+
+        Store it once what was handed over last has been dealt with, best in the same transaction, and pass it
+        as ``since`` to the next client: it goes on from there. It moves when an event or a `SnapshotNeeded`
+        is handed over, and now and then while the next one is waited for.
+        """
+        return self._cursor
+
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ReceivedEvent:
-        try:
-            return await self._received.receive()
-        except trio.EndOfChannel:
-            raise self._failure or StopAsyncIteration from None
+    async def __anext__(self) -> ReceivedEvent | SnapshotNeeded:
+        while True:
+            try:
+                arrival = await self._inbox.take()
+            except trio.EndOfChannel:
+                raise self._failure or StopAsyncIteration from None
+            self._cursor = arrival.cursor
+            if arrival.content is not None:
+                return arrival.content
 
     async def wait_ready(self) -> Session:
         """Wait until the device is authenticated: its events arrive from then on. Bound it as you see fit.
@@ -98,6 +120,10 @@ class Client:
 
         While there is no connection the wish goes along with the next. The answer comes behind the events
         that are under way: let another task read those meanwhile, if they may be more than are buffered.
+
+        A vault that was not in the subscription before needs a snapshot, fetched after this returns; there is
+        no `SnapshotNeeded` for it. If the answer came with a connection that resumed, older events of such a
+        vault may be handed over as well: what happened in any of the vaults wanted since the last event.
 
         Args:
             vaults: Every vault whose data events are wanted.
@@ -127,16 +153,16 @@ class Client:
 
     async def run(self) -> None:
         """Connect, and connect again, until there is no coming back. `open_client` calls it."""
-        async with self._events:
-            try:
-                await self._stay_connected()
-            except Exception as error:
-                # Such as what get_token raised. It belongs to whoever iterates.
-                self._failure = error
-            finally:
-                self._conversation.close()
-                self._tell_change()
-                self._ended.set()
+        try:
+            await self._stay_connected()
+        except Exception as error:
+            # Such as what get_token raised. It belongs to whoever iterates.
+            self._failure = error
+        finally:
+            self._conversation.close()
+            self._inbox.close()
+            self._tell_change()
+            self._ended.set()
 
     async def aclose(self) -> None:
         """Say goodbye to the server, in bounded time. `open_client` calls it."""
@@ -148,6 +174,8 @@ class Client:
 
     async def _stay_connected(self) -> None:
         while True:
+            # A connection that nobody reads from would soon be given up again.
+            await self._inbox.wait_for_room()
             decision = await self._connect_once()
             self._tell_change()
             if isinstance(decision, GiveUp):
@@ -206,28 +234,30 @@ class Client:
         first_answer_due = trio.current_time() + self._timeouts.answer
         try:
             while True:
+                await self._inbox.wait_for_room()
                 authenticating = self._conversation.state is ClientState.AUTHENTICATING
                 message: str | bytes | None = None
                 with trio.move_on_at(first_answer_due if authenticating else math.inf):
                     message = await connection.get_message()
                 if message is None:
                     return self._lost("The server did not answer in time.")
-                await self._take(message, to_renew)
+                self._take(message, to_renew)
         except ServerMessageError as error:
             return self._conversation.server_misbehaved(error)
 
-    async def _take(self, message: str | bytes, to_renew: trio.MemorySendChannel[None]) -> None:
+    def _take(self, message: str | bytes, to_renew: trio.MemorySendChannel[None]) -> None:
         if isinstance(message, bytes):
             raise ServerMessageError("The server sent a binary message.")
         said = self._conversation.receive_text(message)
+        for arrival in self._conversation.take_arrivals():
+            self._inbox.put(arrival)
         _remind(self._to_send)
         match said:
             case ReceivedEvent():
-                await self._events.send(said)
                 return
             case Authenticated():
                 session = Session(said.user, said.group, said.expires_at)
-                self._options.on_status(Connected(session, said.vaults))
+                self._options.on_status(Connected(session, said.vaults, said.resumed))
             case Error():
                 self._options.on_status(Refused(said.code, said.message))
             case Reauthenticate():

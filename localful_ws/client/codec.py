@@ -7,7 +7,15 @@ from typing import Any
 from attrs import field, frozen
 
 from localful_ws.client.errors import ServerMessageError
-from localful_ws.protocol import Authenticate, Authenticated, Error, Reauthenticate, Subscribe, Subscribed
+from localful_ws.protocol import (
+    MAX_ID,
+    Authenticate,
+    Authenticated,
+    Error,
+    Reauthenticate,
+    Subscribe,
+    Subscribed,
+)
 
 
 @frozen
@@ -19,7 +27,7 @@ class ReceivedEvent:
             version of the client does not know.
         vault: The vault it happened in, where it has one.
         data: What the publisher gave, as parsed JSON.
-        cursor: Its position in the user's stream, where the server keeps history.
+        cursor: Its position in the user's stream, where the server keeps history. Opaque.
     """
 
     event: str
@@ -55,6 +63,8 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
                     group=_text(raw, "group"),
                     expires_at=_number(raw, "expiresAt"),
                     vaults=_vaults(raw),
+                    cursor=_optional_cursor(raw),
+                    resumed=_optional_flag(raw, "resumed"),
                     id=_optional_text(raw, "id"),
                 )
             case Subscribed.event:
@@ -70,7 +80,7 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
                     event=name,
                     vault=_optional_text(raw, "vault"),
                     data=raw["data"],
-                    cursor=_optional_text(raw, "cursor"),
+                    cursor=_optional_cursor(raw),
                 )
             case _:
                 return None
@@ -78,17 +88,33 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
         raise ServerMessageError(f"The server sent {name} without a proper {error.args[0]}.") from None
 
 
-def encode_authenticate(token: str, vaults: Sequence[str] | None, message_id: str) -> str:
-    """Write an ``authenticate``; ``vaults`` None leaves the subscription as it is."""
-    message: dict[str, Any] = {"event": Authenticate.event, "token": token, "id": message_id}
+def encode_authenticate(
+    token: str, vaults: Sequence[str] | None, message_id: str, since: str | None = None
+) -> str:
+    """Write an ``authenticate``.
+
+    Args:
+        token: The access token.
+        vaults: The subscription wanted; None leaves it as it is.
+        message_id: Comes back with the answer.
+        since: The cursor to resume from; None begins at the present.
+    """
+    message: dict[str, Any] = {"event": Authenticate.event, "token": token}
     if vaults is not None:
         message["vaults"] = list(vaults)
-    return json.dumps(message)
+    if since is not None:
+        message["since"] = since
+    return json.dumps(message | {"id": message_id})
 
 
 def encode_subscribe(vaults: Sequence[str], message_id: str) -> str:
     """Write a ``subscribe``."""
     return json.dumps({"event": Subscribe.event, "vaults": list(vaults), "id": message_id})
+
+
+def is_cursor(value: object) -> bool:
+    """Whether a value can be a cursor: a string of 1 to 128 characters."""
+    return isinstance(value, str) and 1 <= len(value) <= MAX_ID
 
 
 def _text(raw: dict[str, Any], key: str) -> str:
@@ -100,6 +126,20 @@ def _text(raw: dict[str, Any], key: str) -> str:
 
 def _optional_text(raw: dict[str, Any], key: str) -> str | None:
     return _text(raw, key) if key in raw else None
+
+
+def _optional_cursor(raw: dict[str, Any]) -> str | None:
+    cursor = _optional_text(raw, "cursor")
+    if cursor is not None and not is_cursor(cursor):
+        raise KeyError("cursor")
+    return cursor
+
+
+def _optional_flag(raw: dict[str, Any], key: str) -> bool | None:
+    value = raw.get(key)
+    if key in raw and not isinstance(value, bool):
+        raise KeyError(key)
+    return value
 
 
 def _number(raw: dict[str, Any], key: str) -> float:

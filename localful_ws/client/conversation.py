@@ -1,7 +1,8 @@
 """The device's side of the protocol without any I/O, from the first connection to the end of the last.
 
-Push in what happened. What is to be sent piles up and is taken with `Conversation.take_outgoing`; what a
-connection's end means comes back as `ComeBack` or `GiveUp`. Nothing here waits, reads a clock or draws lots.
+Push in what happened. What is to be sent piles up and is taken with `Conversation.take_outgoing`, what is to
+be handed over with `Conversation.take_arrivals`; what a connection's end means comes back as `ComeBack` or
+`GiveUp`. Nothing here waits, reads a clock or draws lots.
 """
 
 import json
@@ -24,6 +25,7 @@ from localful_ws.client.errors import (
     ServerMessageError,
 )
 from localful_ws.client.reconnect import LOST, after_close, after_refusal, pause_before
+from localful_ws.client.resuming import Arrival, Resumption
 from localful_ws.protocol import (
     Authenticated,
     Error,
@@ -146,6 +148,10 @@ Decision = ComeBack | GiveUp
 class Conversation:
     """The device's side of the protocol; see the module for how to drive it.
 
+    Args:
+        wanted: The subscription to begin with.
+        since: The cursor that the first connection resumes from, if it does.
+
     Attributes:
         wanted: The subscription asked for with the next connection.
         state: Where the client is.
@@ -154,10 +160,12 @@ class Conversation:
     """
 
     wanted: tuple[str, ...] = field(converter=_without_duplicates)
+    _resumption: Resumption = field(default=None, converter=Resumption, alias="since")
     state: ClientState = field(default=ClientState.DISCONNECTED, init=False)
     session: Session | None = field(default=None, init=False)
     vaults: tuple[str, ...] = field(default=(), init=False)
     _outgoing: list[str] = field(factory=list, init=False, repr=False)
+    _arrivals: list[Arrival] = field(factory=list, init=False, repr=False)
     _requests: dict[str, SubscribeRequest] = field(factory=dict, init=False)
     # Those whose wish goes along with the authenticate under way.
     _riding: tuple[SubscribeRequest, ...] = field(default=(), init=False)
@@ -168,6 +176,11 @@ class Conversation:
     _last_error: Error | None = field(default=None, init=False)
     _attempt: int = field(default=0, init=False)
     _serial: int = field(default=0, init=False)
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor that the next connection resumes from; None if it begins at the present."""
+        return self._resumption.cursor
 
     def take_token(self, token: str) -> GiveUp | None:
         """Take the token for the next connection.
@@ -191,12 +204,17 @@ class Conversation:
             raise LocalProtocolError("A connection needs a token first.")
         self._move(_Happening.OPENED)
         self._riding = tuple(self._requests.values())
-        self._outgoing = [encode_authenticate(self._token, self.wanted, self._next_id())]
+        self._outgoing = [encode_authenticate(self._token, self.wanted, self._next_id(), self.cursor)]
 
     def take_outgoing(self) -> list[str]:
         """Take the messages that are to be sent now, in order."""
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
+
+    def take_arrivals(self) -> list[Arrival]:
+        """Take what is to be handed over, in order; at most one for each message."""
+        arrivals, self._arrivals = self._arrivals, []
+        return arrivals
 
     def subscribe(self, vaults: Iterable[str]) -> SubscribeRequest:
         """Ask for another subscription: now if connected, else with the next connection."""
@@ -242,9 +260,10 @@ class Conversation:
                 self._last_error = message
                 self._renewals.pop(message.id or "", None)
                 self._settle(message)
-            case ReceivedEvent(event=EventName.VAULT_DELETE.value, vault=deleted):
-                self.vaults = tuple(vault for vault in self.vaults if vault != deleted)
-                self.wanted = tuple(vault for vault in self.wanted if vault != deleted)
+            case ReceivedEvent():
+                self._arrive(self._resumption.receive(message))
+                if message.event == EventName.VAULT_DELETE.value:
+                    self._drop(message.vault)
         return message
 
     def connection_lost(self, code: int | None, reason: str, message: str, chance: float) -> Decision:
@@ -293,7 +312,9 @@ class Conversation:
         self.vaults = message.vaults
         self._token = self._renewals.pop(message.id or "", self._token)
         if before is ClientState.READY:
+            self._arrive(self._resumption.renew(message))
             return
+        self._arrive(self._resumption.begin(message))
         self._attempt = 0
         self._refused = None
         for request in self._riding:
@@ -303,6 +324,14 @@ class Conversation:
         # Wishes that came up while the token was being verified.
         for request in self._requests.values():
             self._outgoing.append(encode_subscribe(request.vaults, request.id))
+
+    def _arrive(self, arrival: Arrival | None) -> None:
+        if arrival is not None:
+            self._arrivals.append(arrival)
+
+    def _drop(self, deleted: str | None) -> None:
+        self.vaults = tuple(vault for vault in self.vaults if vault != deleted)
+        self.wanted = tuple(vault for vault in self.wanted if vault != deleted)
 
     def _settle(self, answer: Subscribed | Error) -> None:
         request = self._requests.pop(answer.id or "", None)

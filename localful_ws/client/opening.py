@@ -9,6 +9,7 @@ from typing import NoReturn
 import trio
 
 from localful_ws.client.client import Client, ClientOptions, GetToken
+from localful_ws.client.codec import is_cursor
 from localful_ws.client.endpoint import open_stream as open_network_stream
 from localful_ws.client.endpoint import parse_endpoint
 from localful_ws.client.status import Status, Timeouts
@@ -19,6 +20,7 @@ def open_client(
     get_token: GetToken,
     *,
     vaults: Iterable[str] = (),
+    since: str | None = None,
     timeouts: Timeouts | None = None,
     buffered_events: int = 1024,
     max_message_bytes: int = 1024 * 1024,
@@ -37,9 +39,12 @@ def open_client(
             server asks for a renewal. It may raise `TokenUnavailableError` to be asked again later; whatever
             else it raises before a connection ends the client.
         vaults: The vaults whose data events are wanted.
+        since: The cursor of an earlier client (`Client.cursor`) of the same user, to go on where it ended;
+            None to begin at the present, with a `SnapshotNeeded`.
         timeouts: How long to wait for what.
-        buffered_events: Events that may wait to be iterated over. When they are so many, no more is read from
-            the connection; if that goes on for long, it is given up from one side or the other and made anew.
+        buffered_events: Events that may wait to be iterated over, at least 1. When they are so many, no more
+            is read from the connection; if that goes on for long, it is given up from one side or the other,
+            and made anew once there is room.
         max_message_bytes: The largest message taken from the server.
         ssl_context: Whom to trust with ``wss``; None trusts whom the system trusts.
         on_status: Called when the connection comes and goes. It must not raise.
@@ -47,9 +52,13 @@ def open_client(
         draw: Draws a number from 0 to 1, for the jitter of reconnections.
 
     Raises:
-        ValueError: If the URL is none.
+        ValueError: If the URL is none, ``since`` can't be a cursor, or ``buffered_events`` is less than 1.
     """
     endpoint = parse_endpoint(url)
+    if since is not None and not is_cursor(since):
+        raise ValueError("since must be a cursor, a string of 1 to 128 characters.")
+    if buffered_events < 1:
+        raise ValueError("buffered_events must be at least 1.")
     options = ClientOptions(
         endpoint=endpoint,
         get_token=get_token,
@@ -60,12 +69,14 @@ def open_client(
         on_status=on_status or _ignore,
         draw=draw,
     )
-    return _run_client(options, tuple(vaults))
+    return _run_client(options, tuple(vaults), since)
 
 
 @asynccontextmanager
-async def _run_client(options: ClientOptions, vaults: tuple[str, ...]) -> AsyncIterator[Client]:
-    client = Client(options, vaults)
+async def _run_client(
+    options: ClientOptions, vaults: tuple[str, ...], since: str | None
+) -> AsyncIterator[Client]:
+    client = Client(options, vaults, since)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.run)

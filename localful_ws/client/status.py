@@ -28,10 +28,18 @@ class Timeouts:
 
 @frozen
 class Connected:
-    """Authenticated, or renewed: this session and this subscription are in force."""
+    """Authenticated, or renewed: this session and this subscription are in force.
+
+    Attributes:
+        session: The session.
+        vaults: The subscription.
+        resumed: Whether the connection goes on where the last one ended, as the server says; None if there
+            was nothing to go on from, or the server keeps no history, or this is a renewal.
+    """
 
     session: Session
     vaults: tuple[str, ...]
+    resumed: bool | None = None
 
 
 @frozen

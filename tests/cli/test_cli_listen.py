@@ -54,9 +54,12 @@ def authenticate(connection: ServerConnection, **changes: Any) -> dict[str, Any]
         "group": "phone",
         "expiresAt": 1_700_000_000,
         "vaults": said["vaults"],
+        "cursor": "c0",
+        "resumed": True if "since" in said else None,
         "id": said["id"],
     }
-    connection.send(json.dumps(answer | changes))
+    answer = {key: value for key, value in (answer | changes).items() if value is not None}
+    connection.send(json.dumps(answer))
     return said
 
 
@@ -80,6 +83,7 @@ def test_events_are_printed_a_line_each_until_the_server_says_no() -> None:
         result = listen("--url", url, "--token", TOKEN, "--vault", "v1", "--vault", "v2")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        '{"notice": "snapshot-needed", "vaults": ["v1", "v2"], "cursor": "c0"}',
         '{"event": "item-create", "vault": "v1", "data": {"a": "ü\\n"}}',
         '{"event": "user-update", "data": null, "cursor": "7"}',
         '{"event": "user-update", "data": "\\ud800"}',
@@ -90,6 +94,60 @@ def test_events_are_printed_a_line_each_until_the_server_says_no() -> None:
         "Error: The session is revoked. (4403 forbidden)",
     ]
     assert [(message["token"], message["vaults"]) for message in said] == [(TOKEN, ["v1", "v2"])]
+    assert "since" not in said[0]
+
+
+def test_it_goes_on_where_it_is_told_to_and_where_a_connection_ended(no_pauses: None) -> None:
+    sinces: list[str] = []
+
+    def handle(connection: ServerConnection) -> None:
+        sinces.append(authenticate(connection, expiresAt=1e300)["since"])
+        number = len(sinces)
+        connection.send(json.dumps({"event": "user-update", "data": number, "cursor": f"c{number}"}))
+        connection.close(*((4412, "slow-consumer") if number == 1 else (4403, "forbidden")))
+
+    with serving(handle) as url:
+        result = listen("--url", url, "--token", TOKEN, "--since", "c-stored")
+    assert sinces == ["c-stored", "c1"]
+    assert result.stdout.splitlines() == [
+        '{"event": "user-update", "data": 1, "cursor": "c1"}',
+        '{"event": "user-update", "data": 2, "cursor": "c2"}',
+    ]
+    connected = "Connected as user ada, group phone; vaults: none; until 1e+300. What was missed follows."
+    lines = result.stderr.splitlines()
+    assert (lines[0], lines[2]) == (connected, connected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "notice", "told"),
+    [
+        (
+            {"resumed": False},
+            '{"notice": "snapshot-needed", "vaults": ["v1"], "cursor": "c0"}',
+            "until 1e+300. What was missed can't be told.",
+        ),
+        (
+            {"resumed": None, "cursor": None},
+            '{"notice": "snapshot-needed", "vaults": ["v1"]}',
+            "until 1e+300.",
+        ),
+    ],
+    ids=["cursor too old", "no history"],
+)
+def test_where_it_cannot_go_on_it_says_that_a_snapshot_is_needed(
+    answer: dict[str, Any], notice: str, told: str
+) -> None:
+    def handle(connection: ServerConnection) -> None:
+        authenticate(connection, expiresAt=1e300, **answer)
+        connection.send('{"event":"snapshot-needed","vault":"v1","data":1,"cursor":"c1"}')
+        connection.close(4403, "forbidden")
+
+    with serving(handle) as url:
+        result = listen("--url", url, "--token", TOKEN, "--vault", "v1", "--since", "c-old")
+    # An event that is called the same is still to be told apart.
+    event = '{"event": "snapshot-needed", "vault": "v1", "data": 1, "cursor": "c1"}'
+    assert result.stdout.splitlines() == [notice, event]
+    assert result.stderr.splitlines()[0].endswith(told)
 
 
 def test_it_comes_back_with_a_new_token_from_its_file(no_pauses: None, tmp_path: Path) -> None:
@@ -155,6 +213,8 @@ def test_the_command_line_wins_over_the_environment(tmp_path: Path) -> None:
             {},
             "--url: The URL must begin with ws:// or wss://",
         ),
+        (["--token", TOKEN, "--since", ""], {}, "--since must be a cursor"),
+        (["--token", TOKEN, "--since", "c" * 129], {}, "--since must be a cursor"),
         (["--token", TOKEN], {"port": "0"}, "say with --url where the daemon listens"),
         (["--token", TOKEN], {"port": "x"}, "LOCALFUL_WS_PORT must be a whole number"),
         (["--token", TOKEN, "--config", "/nowhere"], {}, "The configuration file /nowhere can't be read"),
@@ -197,6 +257,7 @@ def test_ctrl_c_ends_it_well() -> None:
 
     with serving(handle) as url, start(url) as process:
         assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["notice"] == "snapshot-needed"
         assert json.loads(process.stdout.readline()) == {"event": "user-update", "data": 1}
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=10)

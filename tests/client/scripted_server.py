@@ -16,10 +16,12 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from localful_ws.client import Client, Status, open_client
+from localful_ws.client import Client, ReceivedEvent, SnapshotNeeded, Status, open_client
+from localful_ws.protocol import Session
 
 Script = Callable[["Peer"], Awaitable[None]]
 URL = "ws://server.test/v1/sync"
+SESSION = Session("ada", "phone", 1000)
 
 
 @define(eq=False)
@@ -56,7 +58,11 @@ class Peer:
         await self.open_connection.send_message(text)
 
     async def authenticate(self, **changes: Any) -> dict[str, Any]:
-        """Accept, take the ``authenticate`` and say yes to it."""
+        """Accept, take the ``authenticate`` and say yes to it, in everything.
+
+        Args:
+            changes: Other values in the answer; None leaves a key out.
+        """
         await self.accept()
         said = await self.receive()
         assert said["event"] == "authenticate"
@@ -66,9 +72,11 @@ class Peer:
             "group": "phone",
             "expiresAt": 1000,
             "vaults": said["vaults"],
+            "cursor": "the-end",
+            "resumed": True if "since" in said else None,
             "id": said["id"],
         }
-        await self.send(**answer | changes)
+        await self.send(**{key: value for key, value in (answer | changes).items() if value is not None})
         return said
 
     async def wait_closed(self) -> CloseReason | None:
@@ -132,3 +140,10 @@ class ScriptedServer:
             "draw": lambda: 1.0,
         }
         return open_client(URL, **options | changes)
+
+
+async def next_event(client: Client) -> ReceivedEvent:
+    """The next event, for tests that are not about snapshots."""
+    while isinstance(arrival := await anext(client), SnapshotNeeded):
+        pass
+    return arrival

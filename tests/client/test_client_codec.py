@@ -32,7 +32,10 @@ from localful_ws.protocol import (
     "message",
     [
         Authenticated("ada", "phone", 1000.5, ("v1", "ü")),
-        Authenticated("ada", "phone", 1000, (), "7"),
+        Authenticated("ada", "phone", 1000, (), id="7"),
+        Authenticated("ada", "phone", 1000, (), "c7"),
+        Authenticated("ada", "phone", 1000, (), "c" * 128, resumed=True),
+        Authenticated("ada", "phone", 1000, (), "c", resumed=False, id="7"),
         Subscribed(("v1",)),
         Subscribed((), ""),
         Reauthenticate(1000),
@@ -48,8 +51,8 @@ def test_what_the_server_writes_is_read(message: ServerMessage) -> None:
 def test_every_event_is_read(name: EventName) -> None:
     vault = None if name.kind is EventKind.USER else "v1"
     event = Event(name, "ada", vault, "phone", b'{"a":[1,null]}')
-    assert decode_server_message(encode_event(event).decode()) == ReceivedEvent(
-        name.value, vault, {"a": [1, None]}
+    assert decode_server_message(encode_event(event, "e1.7-0").decode()) == ReceivedEvent(
+        name.value, vault, {"a": [1, None]}, "e1.7-0"
     )
 
 
@@ -87,11 +90,18 @@ def test_what_is_new_to_this_client_does_no_harm(text: str, message: ReceivedMes
         '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":"v"}',
         '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[1]}',
         '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[],"id":null}',
+        '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[],"cursor":7}',
+        '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[],"cursor":""}',
+        '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[],"resumed":1}',
+        '{"event":"authenticated","user":"u","group":"g","expiresAt":1,"vaults":[],"resumed":null}',
         '{"event":"subscribed"}',
         '{"event":"reauthenticate"}',
         '{"event":"error","code":"x"}',
         '{"event":"item-create","vault":5,"data":1}',
         '{"event":"item-create","cursor":5,"data":1}',
+        '{"event":"item-create","cursor":null,"data":1}',
+        '{"event":"item-create","cursor":"","data":1}',
+        '{"event":"item-create","cursor":"%s","data":1}' % ("c" * 129),
     ],
 )
 def test_what_is_no_message_is_refused(text: str) -> None:
@@ -104,6 +114,7 @@ def test_the_server_reads_what_the_client_writes() -> None:
         "t", ("v1", "ü"), None, "1"
     )
     assert decode_device_message(encode_authenticate("t", None, "1")) == Authenticate("t", None, None, "1")
+    assert decode_device_message(encode_authenticate("t", (), "1", "c7")) == Authenticate("t", (), "c7", "1")
     assert decode_device_message(encode_subscribe(["v1"], "2")) == Subscribe(("v1",), "2")
 
 

@@ -98,7 +98,9 @@ def test_kept_daemon_is_there_for_the_printed_commands_until_interrupted() -> No
                     timeout=PATIENCE,
                     check=True,
                 )
-                heard = [json.loads(device.stdout.readline()) for _ in range(2)]
+                notice, *heard = [json.loads(device.stdout.readline()) for _ in range(3)]
+                assert notice["notice"] == "snapshot-needed"
+                assert len({event.pop("cursor") for event in (notice, *heard)}) == 3
                 assert heard == [{"event": "item-create", "vault": "v1", "data": {"id": 1}}] * 2
             finally:
                 device.send_signal(signal.SIGINT)
