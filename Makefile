@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit core cover autobahn bench format clean
+.PHONY: help demo test lint types unit core cover faults autobahn bench format clean
 
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
+	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make bench     the daemon beside its peers, about half an hour; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make format    let ruff rewrite what it can"
@@ -43,6 +44,10 @@ core: $(READY)
 cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
+
+faults: $(READY)
+	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
+	$(BIN)/pytest -q tests/faults/test_cut.py
 
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn

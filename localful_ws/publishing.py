@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from msgspec import UNSET, UnsetType
 
 from localful_ws.protocol import MAX_ID, Event, EventName
@@ -110,6 +110,7 @@ class _DisconnectBody:
 
 
 _publish_decoder: Final = msgspec.json.Decoder(_PublishBody)
+_raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 _disconnect_decoder: Final = msgspec.json.Decoder(_DisconnectBody)
 _EVENT_NAMES: Final = {name.value: name for name in EventName}
 _AN_ID: Final = f"must be a string of 1 to {MAX_ID} characters"
@@ -144,20 +145,34 @@ def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
         PublishError: 400 if the body is not JSON in UTF-8; 413 if it, or the data of one event, is too big;
             422 if it is no event or batch, or holds an event that can't be.
     """
-    if len(body) > limits.max_body_bytes:
-        raise body_too_big(limits)
-    published = _decode(_publish_decoder, body)
-    if published.events is UNSET:
-        return [_accept(_single(published), None, limits)]
-    if published.event is not UNSET:
-        raise _invalid("Send either event or events, not both.", None, "events")
-    if len(published.events) > limits.max_events:
-        raise _invalid(
-            f"A batch has at most {limits.max_events} events; this one has {len(published.events)}.",
-            None,
-            "events",
-        )
-    return [_accept(event, index, limits) for index, event in enumerate(published.events)]
+    return _decode_publish_body(body, limits)[0]
+
+
+def decode_intake_entry(fields: Mapping[bytes, bytes], entry: str, limits: PublishLimits) -> list[Event]:
+    """Read an entry of the intake (spec/protocol.md, "Publishing without HTTP").
+
+    Args:
+        fields: Its fields: those of an event, or a ``body``. Others are ignored.
+        entry: Its id, of which the ids of events are made that have none.
+        limits: What is too much.
+
+    Returns:
+        The events, in order; each has an id.
+
+    Raises:
+        PublishError: As from `decode_publish_body`.
+    """
+    body = fields.get(b"body")
+    if body is None:
+        with_id = fields if b"id" in fields else {**fields, b"id": f"intake:{entry}".encode()}
+        return [_accept(_of_fields(with_id), None, limits)]
+    if b"event" in fields:
+        raise _invalid("Send either a body or the fields of an event, not both.", None, "body")
+    events, is_batch = _decode_publish_body(body, limits)
+    return [
+        event if event.id is not None else evolve(event, id=f"intake:{entry}" + f":{index}" * is_batch)
+        for index, event in enumerate(events)
+    ]
 
 
 def decode_disconnect_body(body: bytes, now: float, seconds: float) -> Disconnect:
@@ -192,23 +207,70 @@ def body_too_big(limits: PublishLimits) -> PublishError:
     )
 
 
+def _decode_publish_body(body: bytes, limits: PublishLimits) -> tuple[list[Event], bool]:
+    """Read the body of a publish; also says whether it was a batch."""
+    if len(body) > limits.max_body_bytes:
+        raise body_too_big(limits)
+    published = _decode(_publish_decoder, body)
+    if published.events is UNSET:
+        return [_accept(_single(published), None, limits)], False
+    if published.event is not UNSET:
+        raise _invalid("Send either event or events, not both.", None, "events")
+    if len(published.events) > limits.max_events:
+        raise _invalid(
+            f"A batch has at most {limits.max_events} events; this one has {len(published.events)}.",
+            None,
+            "events",
+        )
+    return [_accept(event, index, limits) for index, event in enumerate(published.events)], True
+
+
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Read JSON in UTF-8, and describe what is wrong with it in our own words."""
     if not body:
         raise PublishError(400, "not-json", "The body is empty; send a JSON object.")
+    return _decode_json(decoder, body, "The body", None)
+
+
+def _decode_json(decoder: msgspec.json.Decoder[T], text: bytes, what: str, key: str | None) -> T:
     try:
-        if not body.isascii():
+        if not text.isascii():
             # msgspec does not look into strings that it skips or passes on as they are.
-            body.decode()
-        return decoder.decode(body)
+            text.decode()
+        return decoder.decode(text)
     except UnicodeDecodeError as error:
-        raise PublishError(400, "not-json", f"The body is not UTF-8: byte {error.start} is wrong.") from None
+        raise _not_json(f"{what} is not UTF-8: byte {error.start} is wrong.", key) from None
     except msgspec.ValidationError as error:
         raise _invalid_value(str(error)) from None
     except msgspec.DecodeError as error:
-        raise PublishError(400, "not-json", f"The body is not JSON: {error}.") from None
+        raise _not_json(f"{what} is not JSON: {error}.", key) from None
     except RecursionError:
-        raise _invalid("The body is nested too deeply.", None, None) from None
+        raise _invalid(f"{what} is nested too deeply.", None, key) from None
+
+
+def _of_fields(fields: Mapping[bytes, bytes]) -> _PublishedEvent:
+    """Make an event of fields that come one by one, each of them text."""
+    texts: dict[str, str] = {}
+    for key in ("event", "user", "vault", "group", "id"):
+        value = fields.get(key.encode())
+        if value is not None:
+            try:
+                texts[key] = value.decode()
+            except UnicodeDecodeError as error:
+                raise _not_json(f"{key} is not UTF-8: byte {error.start} is wrong.", key) from None
+    try:
+        published = msgspec.convert(texts, _PublishedEvent)
+    except msgspec.ValidationError as error:
+        raise _invalid_value(str(error)) from None
+    data = fields.get(b"data")
+    return _PublishedEvent(
+        published.event,
+        published.user,
+        published.vault,
+        published.group,
+        _ABSENT if data is None else _decode_json(_raw_decoder, data, "data", "data"),
+        published.id,
+    )
 
 
 def _single(published: _PublishBody) -> _PublishedEvent:
@@ -269,6 +331,10 @@ def _invalid_value(complaint: str) -> PublishError:
     if key in _REQUIREMENTS:
         return _invalid(f"{key} {_REQUIREMENTS[key]}.", index, key)
     return _invalid(f"{'The body' if index is None else 'It'} must be a JSON object.", index, None)
+
+
+def _not_json(message: str, key: str | None) -> PublishError:
+    return PublishError(400, "not-json", message, _context(None, key))
 
 
 def _invalid(message: str, index: int | None, key: str | None) -> PublishError:

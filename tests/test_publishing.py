@@ -23,6 +23,7 @@ LIMITS = PublishLimits()
 T = TypeVar("T")
 
 NOW = 1_700_000_000.0
+SECONDS = 3600.0
 UPDATE = {"event": "user-update", "user": "u1"}
 CREATE = {"event": "item-create", "user": "u1", "vault": "v1", "group": "g1", "data": {"id": "i1"}}
 
@@ -49,6 +50,17 @@ def refusal(body: bytes, limits: PublishLimits = LIMITS) -> PublishError:
 
 def test_one_event() -> None:
     assert decode(CREATE) == [Event(EventName.ITEM_CREATE, "u1", "v1", "g1", b'{"id": "i1"}')]
+
+
+def test_an_event_may_have_an_id() -> None:
+    assert decode(CREATE)[0].id is None
+    assert [
+        event.id for event in decode({"events": [CREATE | {"id": "i"}, UPDATE, UPDATE | {"id": "i"}]})
+    ] == [
+        "i",
+        None,
+        "i",
+    ]
 
 
 def test_a_batch_keeps_its_order() -> None:
@@ -110,7 +122,7 @@ def test_an_event_does_not_keep_the_body_alive() -> None:
     assert [type(event.data) for event in events] == [bytes] * 3
 
 
-@pytest.mark.parametrize("key", ["user", "vault", "group"])
+@pytest.mark.parametrize("key", ["user", "vault", "group", "id"])
 def test_ids_of_1_to_128_characters(key: str) -> None:
     for identity in ("x", "\N{GRINNING FACE}" * 128):
         assert getattr(decode(CREATE | {key: identity})[0], key) == identity
@@ -155,7 +167,7 @@ AN_ID = "must be a string of 1 to 128 characters."
         ("event", "Item-Create", "There is no such event; did you mean item-create?"),
         ("event", "", f"There is no such event; there are {', '.join(name.value for name in EventName)}."),
         ("event", "x" * 10**6, f"There is no such event; there are {', '.join(n.value for n in EventName)}."),
-        *((key, value, f"{key} {AN_ID}") for key in ("user", "vault", "group") for value in NO_IDS),
+        *((key, value, f"{key} {AN_ID}") for key in ("user", "vault", "group", "id") for value in NO_IDS),
     ],
 )
 def test_an_event_with_a_value_that_cannot_be(key: str, value: object, message: str) -> None:
@@ -282,20 +294,21 @@ def test_garbage_is_refused_or_is_events(body: bytes) -> None:
 
 @given(st.binary() | json_values.map(lambda content: json.dumps(content).encode()))
 def test_garbage_is_no_disconnect(body: bytes) -> None:
-    assert accepted_or_status(lambda: decode_disconnect_body(body, NOW)) in {400, 422}
+    assert accepted_or_status(lambda: decode_disconnect_body(body, NOW, SECONDS)) in {400, 422}
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"user": "u1"}', Disconnect(user="u1")),
-        (b'{"group": "g1", "other": null}', Disconnect(group="g1")),
-        (b'{"group": "g1", "until": 1700000001}', Disconnect(group="g1", until=NOW + 1)),
-        (b'{"user": "u1", "until": 1700000000.5}', Disconnect(user="u1", until=NOW + 0.5)),
+        (b'{"user": "u1"}', Disconnect(user="u1", at=NOW, until=NOW + SECONDS)),
+        (b'{"group": "g1", "other": null}', Disconnect(group="g1", at=NOW, until=NOW + SECONDS)),
+        (b'{"group": "g1", "until": 1700000001}', Disconnect(group="g1", at=NOW, until=NOW + 1)),
+        (b'{"user": "u1", "until": 1700000000.5}', Disconnect(user="u1", at=NOW, until=NOW + 0.5)),
+        (b'{"user": "u1", "until": 1800000000}', Disconnect(user="u1", at=NOW, until=1.8e9)),
     ],
 )
 def test_disconnect(body: bytes, expected: Disconnect) -> None:
-    assert decode_disconnect_body(body, NOW) == expected
+    assert decode_disconnect_body(body, NOW, SECONDS) == expected
 
 
 @pytest.mark.parametrize(
@@ -318,7 +331,7 @@ def test_disconnect(body: bytes, expected: Disconnect) -> None:
 )
 def test_a_disconnect_that_cannot_be(body: bytes, key: str | None, message: str) -> None:
     with pytest.raises(PublishError) as raised:
-        decode_disconnect_body(body, NOW)
+        decode_disconnect_body(body, NOW, SECONDS)
     error = raised.value
     assert (error.status, error.identifier) == (422, "invalid-body")
     assert error.context == ({} if key is None else {"key": key})
@@ -328,12 +341,12 @@ def test_a_disconnect_that_cannot_be(body: bytes, key: str | None, message: str)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_until_is_in_the_future(until: float) -> None:
     body = json.dumps({"user": "u1", "until": until}).encode()
-    expected = Disconnect(user="u1", until=until) if until > NOW else 422
-    assert accepted_or_status(lambda: decode_disconnect_body(body, NOW)) == expected
+    expected = Disconnect(user="u1", at=NOW, until=until) if until > NOW else 422
+    assert accepted_or_status(lambda: decode_disconnect_body(body, NOW, SECONDS)) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"user=u1", b'{"user": "\xff"}'])
 def test_a_disconnect_that_is_not_json(body: bytes) -> None:
     with pytest.raises(PublishError) as raised:
-        decode_disconnect_body(body, NOW)
+        decode_disconnect_body(body, NOW, SECONDS)
     assert (raised.value.status, raised.value.identifier) == (400, "not-json")
