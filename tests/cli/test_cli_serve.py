@@ -79,7 +79,7 @@ def test_the_daemon_gets_its_settings(started: list[Settings], tmp_path: Path) -
         (["--outbox-bytes", "64KiB"], ENVIRONMENT, "outbox-bytes is 65536 and must be at least 69632"),
         (["--publisher-key", "short"], ENVIRONMENT, "--publisher-key must be at least 16 printable ASCII"),
         (["--jwt-secret", "short"], ENVIRONMENT, "--jwt-secret must be at least 32 bytes"),
-        (["--engine", "redis://cache"], ENVIRONMENT, "Redis is not in this version"),
+        (["--workers", "2"], ENVIRONMENT, "workers is 2 and engine is memory"),
         (
             ["--jwt-secret", SECRET, "--jwks-url", "https://a.example/"],
             ENVIRONMENT,

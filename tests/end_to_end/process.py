@@ -125,7 +125,7 @@ class DaemonProcess:
         sock.connect(("127.0.0.1", self.ports["websocket"]))
         sock.sendall(handshake(f"Authorization: Bearer {self.token(user, group)}"))
         received = b""
-        while b'"vaults":[]}' not in received:
+        while b'"authenticated"' not in received or not received.endswith(b"}"):
             received += sock.recv(100)
         return sock
 

@@ -41,6 +41,9 @@ class FakeNode:
             raise TooManyRevocationsError
         return 7
 
+    def recall(self, disconnects: Sequence[Disconnect]) -> None:
+        raise AssertionError("nothing is recalled from memory")
+
     def lose(self, user: str) -> None:
         raise AssertionError("nothing is ever lost in memory")
 

@@ -20,8 +20,9 @@ from raw_device import (
     handshake,
     text,
 )
+from redis_world import settle
 from trio.testing import MockClock
-from world import TRANSPORTS, World, open_world, settle
+from world import TRANSPORTS, World, open_world
 
 SUBSCRIBE = b'{"vaults":["a"]}'
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import trio
 from raw_device import BINARY, close, frame, handshake, text
+from redis_world import settle
 from trio.testing import MockClock
-from world import SECRET, STARTED, World, open_world, settle
+from world import SECRET, STARTED, World, open_world
 
 from localful_ws.tokens import mint_token
 from server.verifiers import slow_verifier

@@ -3,8 +3,9 @@
 import pytest
 import trio
 from raw_device import handshake
+from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, World, open_world, settle
+from world import STARTED, World, open_world
 
 from localful_ws.revocations import TooManyRevocationsError
 from server.verifiers import slow_verifier

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 import trio
 from raw_device import handshake
+from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world, settle
+from world import World, open_world
 
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.transport.base import Judge, Transport, TransportHost

@@ -8,8 +8,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_device import handshake, text
+from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world, settle
+from world import World, open_world
 
 from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict, text_frame
 from localful_ws.server import batching

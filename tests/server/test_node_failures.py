@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import pytest
 import trio
 from raw_device import handshake, text
+from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world, settle
+from world import World, open_world
 
 from localful_ws.protocol import Action, Connection, ServerMessage, encode_server_message
 from localful_ws.server import device as device_module

@@ -7,8 +7,9 @@ import trio
 import trio.testing
 import trustme
 from raw_device import RawDevice, close, handshake
+from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, World, open_world, settle
+from world import STARTED, World, open_world
 
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from server.kernels import ENDLESS, Kernel, ScriptedStream

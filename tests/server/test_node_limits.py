@@ -6,8 +6,9 @@ import pytest
 import trio
 import trio.testing
 from raw_device import BINARY, CONTINUATION, PING, TEXT, RawDevice, close, frame, handshake, text
+from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world, settle
+from world import World, open_world
 
 from localful_ws.protocol import Rate
 from server.verifiers import slow_verifier

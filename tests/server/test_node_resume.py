@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import trio
+from redis_world import settle
 from trio.testing import MockClock
-from world import TestDevice, World, open_world, settle
+from world import TestDevice, World, open_world
 
 from localful_ws.server import delivery
 

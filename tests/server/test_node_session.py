@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import trio
 from raw_device import PING, PONG, TEXT, RawDevice, close, frame, handshake, text
+from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, TestDevice, World, open_world, settle
+from world import STARTED, TestDevice, World, open_world
 
 from server.verifiers import slow_verifier
 
