@@ -16,10 +16,14 @@ from attrs import Factory, define
 from printed import clean_environment, output_of, with_ports
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
+from world import make_settings
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
+from localful_ws.engine.memory import MemoryEngine
+from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.metrics import Metrics
+from localful_ws.server.clock import Clock
 from localful_ws.server.workers.scrape import Scrapes
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
@@ -88,7 +92,10 @@ async def test_metrics_are_those_that_are_exposed(nursery: trio.Nursery) -> None
     with trio.fail_after(PATIENCE):
         await worker.answered.wait()
     exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", worker.text, re.MULTILINE)
-    assert listed == {name.decode() for name in exposed}
+    settings, clock = make_settings(), Clock()
+    figures = [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
+    of_engines = {f"localful_ws_{figure.name}{'_total' * figure.total}" for figure in figures}
+    assert listed == {name.decode() for name in exposed} | of_engines
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:
