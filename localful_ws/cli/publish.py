@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import click
 import httpx
+from attrs import frozen
 
 from localful_ws.cli.addresses import INTERNAL, internal_url
 from localful_ws.cli.ndjson import LineError, parse_json, read_batches
@@ -33,12 +34,26 @@ class _PublishFailedError(click.ClickException):
         self.index = index
 
 
+@frozen
+class _Answer:
+    """How many events are new, and how many had been accepted before."""
+
+    accepted: int = 0
+    duplicates: int = 0
+
+    def __add__(self, other: "_Answer") -> "_Answer":
+        return _Answer(self.accepted + other.accepted, self.duplicates + other.duplicates)
+
+
 @click.command()
 @click.argument("event")
 @click.argument("data", required=False)
 @click.option("--user", metavar="ID", help="the user whose devices may hear of it")
 @click.option("--vault", metavar="ID", help="the vault it is about; for vault and data events")
 @click.option("--group", metavar="ID", help="the token group that made the change and is not told")
+@click.option(
+    "--id", "event_id", metavar="ID", help="your own name for it: the same user and id is delivered once"
+)
 @click.option(
     "--url",
     metavar="URL",
@@ -53,6 +68,7 @@ def publish(
     user: str | None,
     vault: str | None,
     group: str | None,
+    event_id: str | None,
     url: str | None,
 ) -> None:
     """Publish EVENT with DATA, which is JSON, or - to read it from standard input.
@@ -68,13 +84,13 @@ def publish(
     base = url if url is not None else internal_url(values)
     with _connect(base, values["publisher_key"]) as client:
         if event == "-":
-            if data is not None or user is not None or vault is not None or group is not None:
+            if any(given is not None for given in (data, user, vault, group, event_id)):
                 raise click.UsageError("With - each line is a whole event; leave out everything else.")
             _publish_lines(client, values["max_batch"], time.monotonic)
             return
         if user is None:
             raise click.UsageError("Say with --user whose devices may hear of it.")
-        head = {"event": event, "user": user, "vault": vault, "group": group}
+        head = {"event": event, "user": user, "vault": vault, "group": group, "id": event_id}
         _report(_post(client, _single(head, data)))
 
 
@@ -109,7 +125,7 @@ def _single(head: dict[str, str | None], data: str | None) -> bytes:
 
 
 def _publish_lines(client: httpx.Client, max_batch: int, clock: Callable[[], float]) -> None:
-    accepted = 0
+    accepted = _Answer()
     speak_at = clock() + _QUIET_SECONDS
     try:
         for batch in read_batches(cast("BufferedIOBase", sys.stdin.buffer), max_batch):
@@ -132,7 +148,7 @@ def _publish_lines(client: httpx.Client, max_batch: int, clock: Callable[[], flo
     _report(accepted)
 
 
-def _post(client: httpx.Client, body: bytes) -> int:
+def _post(client: httpx.Client, body: bytes) -> _Answer:
     try:
         response = client.post("/v1/events", content=body)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -140,8 +156,8 @@ def _post(client: httpx.Client, body: bytes) -> int:
         raise _PublishFailedError(f"No answer from {client.base_url}: {reason}.") from None
     answer = _parse_object(response.content)
     if response.status_code == 202 and isinstance(answer.get("accepted"), int):
-        accepted: int = answer["accepted"]
-        return accepted
+        duplicates = answer.get("duplicates", 0)
+        return _Answer(answer["accepted"], duplicates if isinstance(duplicates, int) else 0)
     message = answer.get("message")
     context = answer.get("context")
     index = context.get("index") if isinstance(context, dict) else None
@@ -159,9 +175,12 @@ def _parse_object(content: bytes) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _report(accepted: int) -> None:
-    click.echo(f"{_sum(accepted)}.")
+def _report(answer: _Answer) -> None:
+    known = answer.duplicates
+    already = f" {known} had been accepted before." if known else ""
+    click.echo(f"{_sum(answer)}.{already}")
 
 
-def _sum(accepted: int) -> str:
-    return "1 event was accepted" if accepted == 1 else f"{accepted} events were accepted"
+def _sum(answer: _Answer) -> str:
+    count = answer.accepted
+    return "1 event was accepted" if count == 1 else f"{count} events were accepted"

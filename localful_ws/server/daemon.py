@@ -3,13 +3,16 @@
 import signal
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 import structlog
 import trio
 from attrs import frozen
 
-from localful_ws.engine.memory import MemoryEngine
+from localful_ws.engine.build import build_engine
+from localful_ws.metrics import Metrics
 from localful_ws.server.clock import Clock
 from localful_ws.server.collector import tuned_collector
 from localful_ws.server.internal import build_app, serve_internal
@@ -32,8 +35,20 @@ class Addresses:
     internal: tuple[str, int]
 
 
+class Server(Protocol):
+    """What runs until a signal ends it: a daemon, or the parent of several."""
+
+    def shut_down(self) -> None:
+        """Begin to drain; `serve` returns when that is done."""
+        ...
+
+    async def serve(self) -> None:
+        """Serve until `shut_down`, drain, and return. Cancelled, it ends at once."""
+        ...
+
+
 def run(settings: Settings) -> None:
-    """Run the daemon until a signal ends it.
+    """Run the daemon, or with ``workers`` several, until a signal ends it.
 
     The first SIGTERM or SIGINT drains it, and it returns. A second ends it at once.
 
@@ -42,13 +57,26 @@ def run(settings: Settings) -> None:
         localful_ws.server.listeners.ListenError: If an address can't be listened on.
         localful_ws.settings.SettingsError: If a setting turns out to be impossible.
     """
-    daemon = Daemon(settings)
-    impatient_signal = trio.run(_run_until_signalled, daemon)
+    impatient_signal = trio.run(serve_until_signalled, _build_server(settings))
     if impatient_signal is not None:
         sys.exit(128 + impatient_signal)
 
 
-async def _run_until_signalled(daemon: "Daemon") -> int | None:
+def _build_server(settings: Settings) -> Server:
+    if settings.workers == 1:
+        return Daemon(settings)
+    # It imports this module.
+    from localful_ws.server.workers.supervisor import Supervisor  # noqa: PLC0415
+
+    return Supervisor(settings, settings.workers)
+
+
+async def serve_until_signalled(server: Server) -> int | None:
+    """Serve until SIGTERM or SIGINT, drain, and return; or until the server ends by itself.
+
+    Returns:
+        The number of a second signal, which ended it at once; None without one.
+    """
     impatient_signal = None
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -57,12 +85,12 @@ async def _run_until_signalled(daemon: "Daemon") -> int | None:
                 nonlocal impatient_signal
                 number = await anext(signals)
                 _log.info("draining", signal=signal.Signals(number).name)
-                daemon.shut_down()
+                server.shut_down()
                 impatient_signal = await anext(signals)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            await daemon.serve()
+            await server.serve()
             nursery.cancel_scope.cancel()
     return impatient_signal
 
@@ -72,18 +100,31 @@ class Daemon:
 
     Args:
         settings: The daemon's settings.
+        gather: If it is one of several workers, gathers the metrics of all; None if they can't be had. The
+            ports are shared with the others then, and what is true of all of them is left to their parent
+            to log.
 
     Raises:
         localful_ws.server.listeners.ListenError: If an address can't be listened on.
         localful_ws.settings.SettingsError: If the TLS files can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, gather: Callable[[], Awaitable[bytes | None]] | None = None
+    ) -> None:
         self._settings = settings
+        self._gather = gather
         self._tls = tls_context(settings.tls_cert, settings.tls_key)
-        self._websocket = bind(settings.host, settings.port, setting="port", backlog=settings.backlog)
+        shared = gather is not None
+        self._websocket = bind(
+            settings.host, settings.port, setting="port", backlog=settings.backlog, shared=shared
+        )
         self._internal = bind(
-            settings.internal_host, settings.internal_port, setting="internal-port", backlog=_INTERNAL_BACKLOG
+            settings.internal_host,
+            settings.internal_port,
+            setting="internal-port",
+            backlog=_INTERNAL_BACKLOG,
+            shared=shared,
         )
         self.addresses = Addresses(address(self._websocket), address(self._internal))
         self._shutdown = trio.Event()
@@ -92,11 +133,14 @@ class Daemon:
         """Begin to drain; `serve` returns when that is done."""
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `shut_down`, drain, and return."""
+    async def serve(self, *, task_status: trio.TaskStatus[Metrics] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `shut_down`, drain, and return.
+
+        Starts with its own metrics, when connections are accepted.
+        """
         settings = self._settings
         clock = Clock()
-        engine = MemoryEngine(settings.publish_queue, settings.publish_timeout)
+        engine = build_engine(settings, clock)
         node = Node(
             settings,
             clock,
@@ -111,9 +155,10 @@ class Daemon:
                 await edge.start(self._serve_internal, node, internal_stop)
                 listening = trio.CancelScope()
                 await edge.start(self._listen, node, connections, listening)
-                self._log_addresses()
+                if self._gather is None:
+                    log_addresses(self.addresses, settings.path, tls=self._tls is not None)
                 with tuned_collector(settings.gc_threshold, node.metrics.observe_gc_pause):
-                    task_status.started()
+                    task_status.started(node.metrics)
                     await self._shutdown.wait()
                     listening.cancel()
                     await node.drain(settings.drain_seconds)
@@ -121,7 +166,8 @@ class Daemon:
                 internal_stop.set()
             await engine.aclose()
             node_nursery.cancel_scope.cancel()
-        _log.info("stopped")
+        if self._gather is None:
+            _log.info("stopped")
 
     async def _listen(
         self,
@@ -145,7 +191,9 @@ class Daemon:
             publisher_key=settings.publisher_key,
             limits=settings.publish_limits(),
             metrics=node.metrics,
+            gather=self._gather,
             now=node.clock.now,
+            revocation_seconds=settings.revocation_seconds,
         )
         await serve_internal(
             app,
@@ -155,12 +203,19 @@ class Daemon:
             task_status=task_status,
         )
 
-    def _log_addresses(self) -> None:
-        host, port = self.addresses.websocket
-        path, tls = self._settings.path, self._tls is not None
-        _log.info("listening", listener="websocket", host=host, port=port, path=path, tls=tls)
-        host, port = self.addresses.internal
-        _log.info("listening", listener="internal", host=host, port=port)
+
+def log_addresses(addresses: Addresses, path: str, *, tls: bool) -> None:
+    """Say in the log where devices and publishers are listened for.
+
+    Args:
+        addresses: Where.
+        path: The path of the WebSocket endpoint.
+        tls: Whether its listener speaks TLS.
+    """
+    host, port = addresses.websocket
+    _log.info("listening", listener="websocket", host=host, port=port, path=path, tls=tls)
+    host, port = addresses.internal
+    _log.info("listening", listener="internal", host=host, port=port)
 
 
 async def _serve_tls(node: Node, context: ssl.SSLContext, stream: TcpStream) -> None:

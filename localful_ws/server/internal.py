@@ -95,6 +95,7 @@ def build_app(
     metrics: Metrics,
     now: Callable[[], float],
     revocation_seconds: float,
+    gather: Callable[[], Awaitable[bytes | None]] | None = None,
 ) -> Starlette:
     """Build the application of the internal port.
 
@@ -105,6 +106,8 @@ def build_app(
         metrics: What ``/metrics`` shows.
         now: The present, in Unix seconds.
         revocation_seconds: How long a disconnect lasts that does not say until when.
+        gather: Gathers what ``/metrics`` shows instead: the metrics of all workers, or None if they can't be
+            had.
     """
 
     async def publish(body: bytes) -> Response:
@@ -124,7 +127,10 @@ def build_app(
         return _json(200, {"status": "ready"}) if reason is None else _unavailable("not-ready", reason)
 
     async def expose(_: Request) -> Response:
-        return Response(metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+        text = metrics.expose() if gather is None else await gather()
+        if text is None:
+            return _unavailable("metrics-unavailable", "The metrics of all workers can't be had just now.")
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     key = publisher_key.encode()
     app = Starlette(

@@ -38,8 +38,11 @@ class Server:
         except PublishError as error:
             body = {"statusCode": error.status, "message": error.message, "context": error.context}
             return httpx.Response(error.status, json=body)
-        self.batches.append(events)
-        return httpx.Response(202, json={"accepted": len(events)})
+        known = {event.id for batch in self.batches for event in batch}
+        new = [event for event in events if event.id is None or event.id not in known]
+        self.batches.append(new)
+        duplicates = {"duplicates": len(events) - len(new)} if len(new) < len(events) else {}
+        return httpx.Response(202, json={"accepted": len(new), **duplicates})
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -192,6 +195,15 @@ def test_lines_are_published_in_batches_in_order(server: Server) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "7 events were accepted.\n", "")
     assert [len(batch) for batch in server.batches] == [3, 3, 1]
     assert [event.data for batch in server.batches for event in batch] == [b"%d" % n for n in range(7)]
+
+
+def test_what_was_accepted_before_is_told(server: Server) -> None:
+    told = [run("--user", "ada", "--id", "7", "user-update").stdout for _ in range(2)]
+    assert told == ["1 event was accepted.\n", "0 events were accepted. 1 had been accepted before.\n"]
+    lines = b"".join(line(number, id=str(number)) for number in (7, 8, 7, 9))
+    assert run("-", "--max-batch", "1", stdin=lines).stdout == (
+        "2 events were accepted. 2 had been accepted before.\n"
+    )
 
 
 def test_no_lines_are_no_events(server: Server) -> None:

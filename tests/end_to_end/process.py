@@ -65,8 +65,7 @@ class DaemonProcess:
         self._listening.set()
 
     def __enter__(self) -> Self:
-        assert self._listening.wait(TIMEOUT)
-        if len(self.ports) < 2:
+        if not self._listening.wait(TIMEOUT) or len(self.ports) < 2:
             self.end()
             raise AssertionError("".join(self.output))
         self.http = httpx.Client(

@@ -1,0 +1,178 @@
+"""``python -m localful_ws.server.workers.worker FD``: one of several workers, started by a `Supervisor`.
+
+All it is told comes over the socketpair with that file descriptor. When the other end of it is gone, however
+the parent ended, the worker drains and ends.
+"""
+
+import os
+import pickle
+import socket
+import sys
+from typing import Final
+
+import structlog
+import trio
+
+from localful_ws.logs import configure_logging
+from localful_ws.metrics import Metrics
+from localful_ws.server.daemon import Daemon, serve_until_signalled
+from localful_ws.server.listeners import ListenError
+from localful_ws.server.workers.messages import (
+    AllMetrics,
+    BrokenChannelError,
+    Channel,
+    Drain,
+    Failed,
+    OwnMetrics,
+    Ready,
+    Start,
+    TellMetrics,
+    ToWorker,
+    WantMetrics,
+    worker_end,
+)
+from localful_ws.settings import Settings, SettingsError
+
+_log = structlog.get_logger(__name__)
+
+_SETTINGS_SECONDS: Final = 30.0
+_METRICS_SECONDS: Final = 5.0
+# Less than the parent allows before it kills.
+_MARGIN_SECONDS: Final = 3.0
+_LAST_WORDS_SECONDS: Final = 1.0
+
+
+def main() -> None:
+    """Be a worker; ends with the exit status of a daemon."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    # Children of ours, were there any, must not keep the parent from seeing our end.
+    sock.set_inheritable(False)
+    sys.exit(trio.run(_be_worker, sock))
+
+
+async def _be_worker(sock: socket.socket) -> int:
+    channel = worker_end(sock)
+    start = None
+    with trio.move_on_after(_SETTINGS_SECONDS):
+        start = await channel.receive()
+    if not isinstance(start, Start):
+        return 1
+    settings: Settings = pickle.loads(start.settings)  # noqa: S301 - our parent's, over a socket of our own
+    configure_logging(settings.log_format, settings.log_level)
+    structlog.contextvars.bind_contextvars(worker=os.getpid())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.send_posted)
+        status = await Worker(settings, channel).run()
+        channel.finish()
+        nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS_SECONDS
+    channel.close()
+    return status
+
+
+class Worker:
+    """A daemon that shares its ports, and what connects it with its parent.
+
+    Args:
+        settings: The daemon's settings.
+        channel: What leads to the parent.
+    """
+
+    def __init__(self, settings: Settings, channel: Channel[ToWorker]) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._daemon: Daemon | None = None
+        self._metrics: Metrics | None = None
+        self._serving = trio.CancelScope()
+        self._orphaned = False
+        self._wanted = 0
+        self._all_metrics = AllMetrics(0, b"")
+        self._changed = trio.Event()
+
+    async def run(self) -> int:
+        """Serve until told to end; returns the exit status."""
+        status = 0
+        try:
+            self._daemon = Daemon(self._settings, gather=self._gather)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen)
+                with self._serving:
+                    impatient_signal = await serve_until_signalled(self)
+                    status = 0 if impatient_signal is None else 128 + impatient_signal
+                nursery.cancel_scope.cancel()
+        except* ListenError as errors:
+            status = 1
+            self._channel.post(Failed(_sentence(errors), listening=True))
+        except* SettingsError as errors:
+            status = 2
+            self._channel.post(Failed(_sentence(errors), listening=False))
+        except* Exception:
+            status = 1
+            _log.exception("a worker failed")
+        if self._serving.cancelled_caught:
+            _log.warning("the end took too long: what was under way is dropped")
+        if self._metrics is not None:
+            self._channel.post(OwnMetrics(0, self._metrics.expose()))
+        return status
+
+    def shut_down(self) -> None:
+        """Begin to drain, in bounded time."""
+        if self._daemon is not None:
+            self._daemon.shut_down()
+            seconds = self._settings.drain_seconds + self._settings.publish_timeout + _MARGIN_SECONDS
+            self._serving.deadline = min(self._serving.deadline, trio.current_time() + seconds)
+
+    async def serve(self) -> None:
+        """Serve until `shut_down`."""
+        if self._daemon is not None:
+            async with trio.open_nursery() as nursery:
+                self._metrics = await nursery.start(self._daemon.serve)
+                self._channel.post(Ready())
+
+    async def _listen(self) -> None:
+        """Do what the parent says until it is gone."""
+        try:
+            while (message := await self._channel.receive()) is not None:
+                self._take(message)
+        except BrokenChannelError:
+            pass
+        _log.warning("the parent process is gone: draining")
+        self._orphaned = True
+        self._change()
+        self.shut_down()
+
+    def _take(self, message: ToWorker) -> None:
+        match message:
+            case Drain():
+                self.shut_down()
+            case TellMetrics():
+                if self._metrics is not None:
+                    self._channel.post(OwnMetrics(message.number, self._metrics.expose()))
+            case AllMetrics():
+                self._all_metrics = message
+                self._change()
+            case Start():
+                pass
+
+    async def _gather(self) -> bytes | None:
+        """The metrics of all workers; None if the parent does not tell them."""
+        self._wanted += 1
+        mine = self._wanted
+        self._channel.post(WantMetrics(mine))
+        with trio.move_on_after(_METRICS_SECONDS):
+            while self._all_metrics.number < mine and not self._orphaned:
+                await self._changed.wait()
+        return self._all_metrics.text if self._all_metrics.number >= mine else None
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _sentence(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The URL of the setting ``engine``: what it says, and what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from localful_ws.engine.redis.address import Address, Deployment, Host, TlsOptions, parse_url
+from localful_ws.settings.kinds import REDIS_SCHEMES
+
+SINGLE, SENTINEL, CLUSTER = Deployment.SINGLE, Deployment.SENTINEL, Deployment.CLUSTER
+LOCAL = (Host("localhost", 6379),)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://localhost", Address(SINGLE, LOCAL)),
+        ("redis://localhost/", Address(SINGLE, LOCAL)),
+        ("redis://localhost:6380/3", Address(SINGLE, (Host("localhost", 6380),), db=3)),
+        ("redis://localhost?db=3", Address(SINGLE, LOCAL, db=3)),
+        ("redis://[::1]:6380", Address(SINGLE, (Host("::1", 6380),))),
+        ("redis://[::1]", Address(SINGLE, (Host("::1", 6379),))),
+        ("redis://ada:pa%2Fss%40%20@localhost", Address(SINGLE, LOCAL, username="ada", password="pa/ss@ ")),
+        ("redis://:p:w@localhost", Address(SINGLE, LOCAL, password="p:w")),
+        ("redis://ada@localhost", Address(SINGLE, LOCAL, username="ada")),
+        ("redis://a@b:c@localhost", Address(SINGLE, LOCAL, username="a@b", password="c")),
+        ("rediss://localhost", Address(SINGLE, LOCAL, tls=TlsOptions())),
+        (
+            "rediss://localhost/1?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k%20.pem",
+            Address(SINGLE, LOCAL, db=1, tls=TlsOptions("/ca.pem", "/c.pem", "/k .pem")),
+        ),
+        (
+            "rediss://localhost?ssl_cert_reqs=none&ssl_check_hostname=false",
+            Address(SINGLE, LOCAL, tls=TlsOptions(verify=False, check_hostname=False)),
+        ),
+        ("unix:///run/redis.sock", Address(SINGLE, path="/run/redis.sock")),
+        (
+            "unix://ada:secret@/run/my%20redis.sock?db=2",
+            Address(SINGLE, path="/run/my redis.sock", username="ada", password="secret", db=2),
+        ),
+        (
+            "redis+sentinel://one,two:1234,[::2]:5/main",
+            Address(SENTINEL, (Host("one", 26379), Host("two", 1234), Host("::2", 5)), service="main"),
+        ),
+        (
+            "rediss+sentinel://u:p@one/main?db=4&sentinel_username=su&sentinel_password=s%26p",
+            Address(
+                SENTINEL,
+                (Host("one", 26379),),
+                service="main",
+                username="u",
+                password="p",
+                db=4,
+                tls=TlsOptions(),
+                sentinel_username="su",
+                sentinel_password="s&p",
+            ),
+        ),
+        ("redis+cluster://one,two:1234", Address(CLUSTER, (Host("one", 6379), Host("two", 1234)))),
+        (
+            "rediss+cluster://u:p@one/0?ssl_check_hostname=no",
+            Address(
+                CLUSTER,
+                (Host("one", 6379),),
+                username="u",
+                password="p",
+                tls=TlsOptions(check_hostname=False),
+            ),
+        ),
+    ],
+)
+def test_what_a_url_says(url: str, address: Address) -> None:
+    assert parse_url(url) == address
+
+
+def test_every_scheme_of_the_setting_is_understood() -> None:
+    for scheme in REDIS_SCHEMES:
+        host = "" if scheme == "unix" else "host"
+        assert parse_url(f"{scheme}://{host}/0")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("memory", "must begin with redis://, rediss://"),
+        ("http://SECRET@localhost", "must begin with"),
+        ("redis:/localhost", "must begin with"),
+        ("redis://", "needs a host"),
+        ("redis://:SECRET@", "needs a host"),
+        ("redis://ada:SEC/RET@localhost", "written as %XX"),
+        ("redis://ada:SEC?RET@localhost", "after the ?"),
+        ("redis://ada:SEC#RET@localhost", "a # in it must be written %23"),
+        ("redis://ada:SECRET%FF@localhost", "must be UTF-8"),
+        ("redis://localhost:SECRET", "needs a host"),
+        ("redis://localhost:0", "needs a host"),
+        ("redis://localhost:65536", "needs a host"),
+        ("redis://[::1", "needs a host"),
+        ("redis://a b", "needs a host"),
+        ("redis://localhost,", "needs a host"),
+        ("redis://one,two", "of several hosts, say whether"),
+        ("redis://localhost/SECRET", "the database must be a number"),
+        ("redis://localhost/-1", "the database must be a number"),
+        ("redis://localhost?db=SECRET", "the database must be a number"),
+        ("redis://localhost?SECRET=1", "not known; of this kind of URL there are db."),
+        ("redis://localhost?ssl_ca_certs=/SECRET", "not known; of this kind of URL there are db."),
+        ("redis+cluster://localhost?db=1", "not known; of this kind of URL there are none."),
+        ("redis+cluster://localhost/1", "a cluster has no databases"),
+        ("redis+sentinel://localhost", "the name of the service"),
+        ("redis+sentinel://localhost/a/b", "the name of the service"),
+        ("unix://SECRET/run/redis.sock", "the path of a socket"),
+        ("unix://", "the path of a socket"),
+        ("rediss://localhost?ssl_cert_reqs=SECRET", "ssl_cert_reqs must be one of required, none"),
+        ("rediss://localhost?ssl_check_hostname=SECRET", "ssl_check_hostname must be one of"),
+        ("rediss://localhost?ssl_keyfile=/SECRET", "ssl_keyfile is set and ssl_certfile is not"),
+    ],
+)
+def test_what_is_wrong_is_said_without_repeating_any_of_it(url: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=r"^engine: ") as caught:
+        parse_url(url)
+    assert complaint in str(caught.value)
+    assert "SEC" not in str(caught.value)
+    assert "RET" not in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_neither_password_is_shown() -> None:
+    address = parse_url("redis+sentinel://u:FIRST@one,[::1]:2/main?sentinel_password=SECOND")
+    assert str(address) == "one:26379, [::1]:2"
+    assert "FIRST" not in repr(address)
+    assert "SECOND" not in repr(address)
+    assert str(parse_url("unix://:FIRST@/run/redis.sock")) == "/run/redis.sock"
+
+
+def test_files_for_tls_are_read(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    (tmp_path / "no.pem").write_text("nothing")
+    ca, both, none = (str(tmp_path / name) for name in ("ca.pem", "both.pem", "no.pem"))
+
+    context = TlsOptions(ca, both).make_context()
+    assert context.check_hostname
+    assert [each["subject"] for each in context.get_ca_certs()]
+    assert TlsOptions(str(tmp_path)).make_context().get_ca_certs() == []  # looked up when one is wanted
+    assert not TlsOptions(verify=False).make_context().check_hostname
+    for options, name in (
+        (TlsOptions(none), "ssl_ca_certs"),
+        (TlsOptions("/nowhere"), "ssl_ca_certs"),
+        (TlsOptions(ca, none), "ssl_certfile"),
+        (TlsOptions(ca, "/nowhere"), "ssl_certfile"),
+        (TlsOptions(ca, both, ca), "ssl_keyfile"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            options.make_context()
