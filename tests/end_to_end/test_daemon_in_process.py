@@ -1,5 +1,6 @@
 """The daemon in the tests' own process, from its start to the signal that ends it."""
 
+import json
 import os
 import signal
 import socket
@@ -97,7 +98,9 @@ def test_from_start_to_drain(made: list[Daemon]) -> None:
         with internal(addresses) as http, connect(uri, additional_headers=headers, proxy=None) as device:
             device.recv(10)
             assert http.post("/v1/events", json={"event": "user-update", "user": "ada"}).status_code == 202
-            seen.append(device.recv(10))
+            message = json.loads(device.recv(10))
+            assert message.pop("cursor")
+            seen.append(message)
             assert b"localful_ws_gc_pause_seconds" in http.get("/metrics").content
             os.kill(os.getpid(), signal.SIGTERM)
             with pytest.raises(ConnectionClosed) as closed:
@@ -105,7 +108,7 @@ def test_from_start_to_drain(made: list[Daemon]) -> None:
             seen.append(closed.value.rcvd and closed.value.rcvd.code)
 
     log = run_while(made, act, drain_seconds=5)
-    assert seen == ['{"event":"user-update","data":null}', 1001]
+    assert seen == [{"event": "user-update", "data": None}, 1001]
     assert log == ["listening", "listening", "draining", "stopped"]
 
 

@@ -80,6 +80,8 @@ def received_until_the_end(device: ClientConnection) -> list[dict[str, Any]]:
     messages = []
     while (message := receive(device))["data"] != "the end":
         messages.append(message)
+    cursors = [message.pop("cursor") for message in messages]
+    assert len(set(cursors)) == len(cursors)
     return messages
 
 
