@@ -12,7 +12,7 @@ from localful_ws.engine.redis.feeds import Feed
 # What an event takes besides its data.
 _EVENT_BYTES = 512
 # Routed at once: more would keep those who join waiting.
-_MOST_AT_ONCE = 256
+_BYTES_AT_ONCE = 1024 * 1024
 
 
 @define(eq=False)
@@ -116,22 +116,25 @@ class RouteQueue:
 
     async def _route(self, first: Taken, subscriber: Subscriber) -> Callable[[Subscriber], None] | None:
         """Route what waits up to the next call; returns that."""
-        batch, call = [first], None
-        while len(batch) < _MOST_AT_ONCE and call is None:
+        batch, size, call = [first], first.size, None
+        while size < _BYTES_AT_ONCE and call is None:
             try:
                 item = self._receive.receive_nowait()
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
             if isinstance(item, Taken):
                 batch.append(item)
+                size += item.size
             else:
                 call = item
-        for taken in batch:
-            self.bytes -= taken.size
-            taken.followed.routed = taken.entries[-1].cursor
+        self.bytes -= size
         self._room.set()
-        entries = first.entries if len(batch) == 1 else [entry for taken in batch for entry in taken.entries]
-        self._routing = True
-        await subscriber.route(entries, first.at)
-        self._routing = False
+        # Where nobody follows any more somebody may have begun anew, further on.
+        batch = [taken for taken in batch if taken.followed.followers]
+        for taken in batch:
+            taken.followed.routed = taken.entries[-1].cursor
+        if batch:
+            self._routing = True
+            await subscriber.route([entry for taken in batch for entry in taken.entries], first.at)
+            self._routing = False
         return call

@@ -271,8 +271,9 @@ class Streams:
 
 
 def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:
-    subscriber.lose(followed.user)
-    followed.routed = end
+    if followed.followers:
+        subscriber.lose(followed.user)
+        followed.routed = end
 
 
 def new_epoch() -> str:
