@@ -10,7 +10,7 @@ help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
-	@echo "make bench     the daemon beside its peers, about half an hour; writes benchmarks/README.md"
+	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"

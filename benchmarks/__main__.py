@@ -14,9 +14,10 @@ import httpx
 
 from benchmarks.model import BenchmarkError
 from benchmarks.record import Record
+from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.common import QUICK, Sizes
-from benchmarks.servers import SERVERS, Server, running
+from benchmarks.servers import ENGINE_SERVERS, ENGINES, SERVERS, Server
 from benchmarks.tables import report
 from benchmarks.targets import judge
 
@@ -89,6 +90,7 @@ def run_all(
     type=click.Choice(list(SCENARIOS)),
     help="Only this; repeatable.",
 )
+@click.option("--engines", is_flag=True, help="Only the memory engine, Redis and workers beside each other.")
 @click.option(
     "--server", "servers", multiple=True, type=click.Choice(list(SERVERS)), help="Only this; repeatable."
 )
@@ -112,6 +114,7 @@ def main(
     *,
     quick: bool,
     scenarios: tuple[str, ...],
+    engines: bool,
     servers: tuple[str, ...],
     alternations: int | None,
     max_connections: int,
@@ -122,6 +125,9 @@ def main(
 ) -> None:
     """Measure the daemon beside its peers, alternately, with the same client."""
     failed = False
+    if engines:
+        scenarios = scenarios or tuple(name for name in SCENARIOS if name in ENGINES)
+        servers = servers or ENGINE_SERVERS
     if old is not None:
         figures = json.loads(old.read_text())
     else:

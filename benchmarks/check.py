@@ -6,11 +6,15 @@ import attrs
 import click
 
 from benchmarks.model import BenchmarkError
+from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.common import QUICK
-from benchmarks.servers import SERVERS, Server, running, start_python
+from benchmarks.servers import SERVERS, Server, start_python
 
-FAULTS = ("lose", "repeat", "lose-and-repeat", "wrong-user", "echo", "wrong-vault", "alter", "leak", "swap")
+FAULTS = (
+    *("lose", "repeat", "lose-and-repeat", "wrong-user", "echo", "wrong-vault", "alter", "leak", "swap"),
+    *("no-cursor", "bad-cursor", "two-cursors", "same-cursor"),
+)
 SIZES = attrs.evolve(QUICK, fanout_devices=20, delivery_timeout=3.0)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from benchmarks.ledger import Ledger
+from benchmarks.ledger import Ledger, is_cursor
 from benchmarks.model import BenchmarkError, DeviceSpec, Speaks, Target, access_token, to_json
 from benchmarks.wire import CLOSE, PING, PONG, TEXT, check_upgrade, client_frame, read_frames, upgrade_request
 
@@ -29,12 +29,15 @@ class Device:
         "attempts",
         "client",
         "close_code",
+        "cursor",
         "expected",
         "hello",
+        "is_away",
         "is_open",
         "received",
         "request",
         "rest",
+        "since",
         "sock",
         "spec",
     )
@@ -47,15 +50,25 @@ class Device:
         self.rest = b""
         self.attempts = 0
         self.is_open = False
+        self.is_away = False
         self.close_code: int | None = None
+        self.cursor = ""
         target = client.target
         self.request = upgrade_request(
             target.port, target.path.format(user=spec.user), subprotocol=target.speaks is Speaks.CONTRACT
         )
+        self.resume_from(None)
+
+    def resume_from(self, since: str | None) -> None:
+        """Ask, when it connects next, for what came after this cursor."""
+        self.since = since
         self.hello = b""
-        if target.speaks is not Speaks.OPEN_WEBSOCKET:
-            hello = to_json({"event": "authenticate", "token": access_token(spec), "vaults": spec.vaults})
-            self.hello = client_frame(TEXT, hello) if target.speaks is Speaks.CONTRACT else hello + b"\n"
+        speaks = self.client.target.speaks
+        if speaks is not Speaks.OPEN_WEBSOCKET:
+            spec = self.spec
+            message = {"event": "authenticate", "token": access_token(spec), "vaults": spec.vaults}
+            hello = to_json(message if since is None else message | {"since": since})
+            self.hello = client_frame(TEXT, hello) if speaks is Speaks.CONTRACT else hello + b"\n"
 
     def connect(self) -> None:
         """Start; the client says when it is done."""
@@ -122,7 +135,10 @@ class Device:
                 self.control(opcode, payload)
                 continue
             if self.is_open:
-                raise BenchmarkError(f"a message nobody waited for: {payload[:300]!r}")
+                if self.since is None:
+                    raise BenchmarkError(f"a message nobody waited for: {payload[:300]!r}")
+                self.take(payload)
+                continue
             answer = msgspec.json.decode(payload, type=dict)
             said = (
                 answer.get("event"),
@@ -132,6 +148,11 @@ class Device:
             )
             if said != ("authenticated", self.spec.user, self.spec.group, sorted(self.spec.vaults)):
                 raise BenchmarkError(f"not the answer to authenticate: {payload[:300]!r}")
+            if not is_cursor(answer.get("cursor")):
+                raise BenchmarkError(f"authenticated without a cursor: {payload[:300]!r}")
+            if answer.get("resumed") is not (None if self.since is None else True):
+                raise BenchmarkError(f"not resumed, or without being asked: {payload[:300]!r}")
+            self.cursor = answer["cursor"]
             self.opened()
 
     def opened(self) -> None:
@@ -166,17 +187,21 @@ class Device:
         if not chunk:
             self.failed("the connection ended")
             return
-        client = self.client
         frames, self.rest = read_frames(self.rest + chunk)
         for opcode, payload in frames:
             if opcode != TEXT:
                 self.control(opcode, payload)
                 continue
-            number = client.ledger.identify(payload)
-            self.received.append(number)
-            client.ledger.outstanding -= 1
-            if client.arrivals is not None:
-                client.arrivals.append((number, time.monotonic_ns()))
+            self.take(payload)
+
+    def take(self, payload: bytes) -> None:
+        """Count one event."""
+        client = self.client
+        number = client.ledger.identify(payload)
+        self.received.append(number)
+        client.ledger.outstanding -= 1
+        if client.arrivals is not None:
+            client.arrivals.append((number, time.monotonic_ns()))
 
     def control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
@@ -225,7 +250,7 @@ class Client:
     def __init__(self, target: Target, source: str) -> None:
         self.target = target
         self.source = source
-        self.ledger = Ledger(target.routes)
+        self.ledger = Ledger(target.routes, has_cursors=target.speaks is Speaks.CONTRACT)
         self.devices: list[Device] = []
         self.arrivals: list[tuple[int, int]] | None = None
         """With a list here, event number and `time.monotonic_ns()` of each delivery are noted."""
@@ -326,7 +351,9 @@ class Client:
         """A device is authenticated."""
         self._connecting -= 1
         self.devices.append(device)
-        self.ledger.add(device)
+        if not device.is_away:
+            self.ledger.add(device)
+        device.is_away = False
 
     def device_failed(self, device: Device, why: str, *, was_open: bool) -> None:
         """A device lost its connection, or never had one."""
@@ -346,6 +373,15 @@ class Client:
         for device in self.devices:
             self.ledger.add(device)
         return dropped
+
+    def send_away(self) -> list[Device]:
+        """All devices vanish, and want what comes meanwhile: their accounts stay open."""
+        away, self.devices = self.devices, []
+        for device in away:
+            device.drop()
+            device.attempts = 0
+            device.is_away = True
+        return away
 
     def close(self) -> None:
         """Give everything back."""

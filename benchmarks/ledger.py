@@ -1,7 +1,8 @@
 """Who must have got what: every event exactly once, in order, at the right devices and at no other."""
 
+import re
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import msgspec
 
@@ -10,7 +11,7 @@ from benchmarks.wire import TEXT, read_frames
 
 MOST_CACHED = 4096
 FEW = 5
-ALLOWED_KEYS = frozenset({"event", "vault", "data", "cursor"})
+CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class Recipient(Protocol):
@@ -26,14 +27,22 @@ class Ledger:
 
     The same bytes come to many devices, so what a received chunk of whole frames contains is looked up first;
     a chunk not seen before is parsed and compared with what was published, content included.
+
+    Args:
+        routes: Which devices the server tells.
+        has_cursors: Whether each event must come with a cursor: one for all devices of its user, and for
+            no other event of that user.
     """
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, *, has_cursors: bool) -> None:
         self.routes = routes
+        self.has_cursors = has_cursors
         self.outstanding = 0
         """Deliveries that are still to come."""
         self.chunks: dict[bytes, tuple[int, ...]] = {}
         self._events: dict[int, Event] = {}
+        self._cursors: dict[int, str] = {}
+        self._places: dict[tuple[str, str], int] = {}
         self._by_user: dict[str, list[Recipient]] = {}
         self._everybody: list[Recipient] = []
 
@@ -47,6 +56,8 @@ class Ledger:
         self._by_user.clear()
         self._everybody.clear()
         self._events.clear()
+        self._cursors.clear()
+        self._places.clear()
         self.chunks.clear()
         self.outstanding = 0
 
@@ -85,9 +96,25 @@ class Ledger:
         wanted = event.delivered()
         if {key: message.get(key) for key in wanted} != wanted:
             raise BenchmarkError(f"an event that was altered: {payload[:400]!r}")
-        if not message.keys() <= ALLOWED_KEYS:
+        if self.has_cursors:
+            self._note_cursor(event, message.pop("cursor", None))
+        if message.keys() != wanted.keys():
             raise BenchmarkError(f"an event that says too much: {payload[:400]!r}")
         return number
+
+    def cursor_of(self, number: int) -> str:
+        """The cursor that an event came with, at whichever device."""
+        return self._cursors[number]
+
+    def _note_cursor(self, event: Event, cursor: object) -> None:
+        if not is_cursor(cursor):
+            raise BenchmarkError(f"event {event.number} came with {cursor!r} as its cursor")
+        known = self._cursors.setdefault(event.number, cursor)
+        if known != cursor:
+            raise BenchmarkError(f"event {event.number} came with two cursors, {known} and {cursor}")
+        other = self._places.setdefault((event.user, cursor), event.number)
+        if other != event.number:
+            raise BenchmarkError(f"events {other} and {event.number} came with the same cursor, {cursor}")
 
     def remember(self, chunk: bytes) -> tuple[int, ...] | None:
         """Parse a chunk that is made of whole event messages; None if it is made of anything else."""
@@ -126,6 +153,11 @@ class Ledger:
                 f"{len(wrong)} devices got other events than they had to: " + "; ".join(wrong[:FEW])
             )
         return checked
+
+
+def is_cursor(value: object) -> TypeGuard[str]:
+    """Whether this may be a cursor."""
+    return isinstance(value, str) and CURSOR.fullmatch(value) is not None
 
 
 def describe(recipient: Recipient) -> str:

@@ -16,6 +16,9 @@ from benchmarks.tables import levels_of
 COLOURS = {
     "localful-lean": "#c2410c",
     "localful-trio-websocket": "#f59e0b",
+    "localful-redis": "#7c3aed",
+    "localful-redis-file": "#c4b5fd",
+    "localful-redis-workers": "#db2777",
     "node-ws": "#15803d",
     "websockets": "#1d4ed8",
     "websockets-no-ping": "#93b4f5",

@@ -39,8 +39,8 @@ class Publisher:
             _Line(self, pipeline=PIPELINE if self._per_event else 1) for _index in range(connections)
         ]
 
-    def publish(self, events: Sequence[Event]) -> int:
-        """Post them, as one batch where the server knows batches; don't wait.
+    def prepare(self, events: Sequence[Event]) -> int:
+        """Make requests of them, one batch where the server knows batches, for `start` to post.
 
         Returns:
             How many deliveries must follow.
@@ -55,8 +55,21 @@ class Publisher:
             bodies = [event.published() for event in events]
             body = to_json(bodies[0] if len(bodies) == 1 else {"events": bodies})
             self._queue.append(request(target.internal_port, target.publish_path, body))
+        return deliveries
+
+    def start(self) -> None:
+        """Post what was prepared, as fast as answers come; don't wait."""
         for line in self._lines:
             line.send_next()
+
+    def publish(self, events: Sequence[Event]) -> int:
+        """Post them, as one batch where the server knows batches; don't wait.
+
+        Returns:
+            How many deliveries must follow.
+        """
+        deliveries = self.prepare(events)
+        self.start()
         return deliveries
 
     def publish_and_wait(self, events: Sequence[Event], timeout: float = 30.0) -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -18,7 +19,16 @@ from benchmarks.scenarios.common import Result, Sizes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
-PACKAGES = ("localful-ws", "trio", "trio-websocket", "wsproto", "websockets", "uvloop", "aiohttp", "msgspec")
+PACKAGES = (
+    *("localful-ws", "trio", "trio-websocket", "wsproto", "coredis"),
+    *("websockets", "uvloop", "aiohttp", "msgspec"),
+)
+COMMANDS = (
+    ("redis-server", "--version"),
+    ("valkey-server", "--version"),
+    ("node", "--version"),
+    ("nginx", "-v"),
+)
 
 
 @attrs.define
@@ -134,7 +144,8 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    found |= command_version("node", "--version") | command_version("nginx", "-v")
+    for command, option in COMMANDS:
+        found |= command_version(command, option)
     for package in ("ws", "jsonwebtoken"):
         manifest = Path(__file__).parent / "peers" / "node" / "node_modules" / package / "package.json"
         if manifest.exists():
@@ -148,4 +159,5 @@ def command_version(command: str, option: str) -> dict[str, str]:
     if path is None:
         return {}
     done = subprocess.run([path, option], capture_output=True, text=True, check=False)
-    return {command: (done.stdout + done.stderr).strip().rpartition("/")[2].lstrip("v")}
+    version = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return {command: version[0]} if version else {}

@@ -1,33 +1,21 @@
-"""The servers of a run: how each is found, started, measured and stopped."""
+"""The servers of a run: how each is found and started."""
 
-import json
-import os
 import re
 import shutil
-import socket
 import string
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
 
 import attrs
-import httpx
 
-from benchmarks.client import Client
-from benchmarks.model import JWT_SECRET, PUBLISHER_KEY, ROOT, BenchmarkError, Routes, Speaks, Target
-from benchmarks.procstat import cpu_nanoseconds, family, rss_bytes
+from benchmarks.model import JWT_SECRET, PUBLISHER_KEY, ROOT, Routes, Speaks
+from benchmarks.processes import free_port
+from benchmarks.redis_server import APPEND_ONLY, IN_MEMORY, find_redis
 
 PEERS = Path(__file__).resolve().parent / "peers"
-START_SECONDS = 20.0
-CALM_SECONDS = 15.0
-CALM = 10_000_000
-"""Nanoseconds of CPU time in a quarter of a second: less is calm."""
-STOP_SECONDS = 5.0
 PING_INTERVAL = 600
 """Longer than any run: keepalive is on everywhere, and no ping falls into a measured window."""
 
@@ -51,141 +39,8 @@ class Server:
     path: str = "/v1/sync"
     publish_path: str = "/v1/events"
     note: str = ""
-
-
-@attrs.frozen
-class Running:
-    """A server while it runs."""
-
-    server: Server
-    target: Target
-    pids: list[int]
-
-    def cpu(self) -> int:
-        """Nanoseconds of CPU time so far."""
-        return cpu_nanoseconds(self.pids)
-
-    def rss(self) -> int:
-        """Bytes of resident memory."""
-        return rss_bytes(self.pids)
-
-    def calm_down(self, client: Client, seconds: float) -> None:
-        """Wait at least so long, and until the server has done what it had to do."""
-        client.settle(seconds)
-        deadline = time.monotonic() + CALM_SECONDS
-        while time.monotonic() < deadline:
-            before = self.cpu()
-            client.settle(0.25)
-            if self.cpu() - before < CALM:
-                return
-
-    def metrics(self) -> dict[str, float]:
-        """What `/metrics` says, by name and labels; empty where there is no such thing."""
-        if not self.server.name.startswith("localful"):
-            return {}
-        response = httpx.get(f"http://127.0.0.1:{self.target.internal_port}/metrics", timeout=10)
-        values = {}
-        for line in response.raise_for_status().text.splitlines():
-            name, _space, value = line.rpartition(" ")
-            if name and not line.startswith("#"):
-                values[name] = float(value)
-        return values
-
-
-@contextmanager
-def running(server: Server) -> Iterator[Running]:
-    """Start a server, wait until it listens, stop it at the end.
-
-    Raises:
-        BenchmarkError: It doesn't start.
-    """
-    with tempfile.TemporaryDirectory(prefix="localful-bench-") as directory, tempfile.TemporaryFile() as log:
-        command, environment = server.start(Path(directory))
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            ports = wait_for_ports(process, log.fileno(), environment)
-            time.sleep(0.2)  # nginx listens before its worker works
-            target = Target(
-                port=ports["websocket"],
-                internal_port=ports["internal"],
-                speaks=server.speaks,
-                routes=server.routes,
-                path=server.path,
-                publish_path=server.publish_path,
-            )
-            yield Running(server=server, target=target, pids=family(process.pid))
-            if process.poll() is not None:
-                raise BenchmarkError(
-                    f"{server.name} ended with status {process.returncode}: {tail(log.fileno())}"
-                )
-        except BenchmarkError as error:
-            error.add_note(f"{server.name} said: {tail(log.fileno())}")
-            raise
-        finally:
-            stop(process)
-
-
-def wait_for_ports(
-    process: "subprocess.Popen[bytes]", log: int, environment: dict[str, str]
-) -> dict[str, int]:
-    """The ports as the server's log says, or as they were given to it."""
-    given = {
-        name: int(environment.get(f"BENCH_{name.upper()}_PORT", 0)) for name in ("websocket", "internal")
-    }
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise BenchmarkError(f"the server ended at once with status {process.returncode}: {tail(log)}")
-        ports = given if all(given.values()) else ports_in(tail(log, 65536))
-        if len(ports) == 2 and all(accepts(port) for port in ports.values()):
-            return ports
-        time.sleep(0.05)
-    raise BenchmarkError(f"the server does not listen after {START_SECONDS:g} s: {tail(log)}")
-
-
-def ports_in(log: str) -> dict[str, int]:
-    """Read the lines that say where a server listens."""
-    ports = {}
-    for line in log.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("event") == "listening":
-            ports[str(entry["listener"])] = int(entry["port"])
-    return ports
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def tail(log: int, size: int = 2000) -> str:
-    """The end of a log."""
-    end = os.fstat(log).st_size
-    return os.pread(log, size, max(0, end - size)).decode(errors="replace")
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End it, politely at first."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    redis: tuple[str, ...] | None = None
+    """The options of the Redis that is started beside it, if it wants one."""
 
 
 def open_files() -> int:
@@ -248,13 +103,6 @@ def nchan_missing() -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def start_nchan(directory: Path) -> tuple[list[str], dict[str, str]]:
     """Write a configuration and start nginx with it."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or "nginx"
@@ -295,13 +143,24 @@ def daemon_missing() -> str | None:
     return f"{done.stderr.strip().splitlines()[-1]}; install with: pip install -e '.[bench]'"
 
 
-def start_daemon(transport: str) -> Start:
+def redis_missing() -> str | None:
+    """Whether the daemon starts, and Redis and its client are there."""
+    if find_redis() is None:
+        return "Redis is not installed; install with: apt-get install redis-server"
+    return daemon_missing() or python_has("coredis")()
+
+
+def start_daemon(transport: str, workers: int = 1) -> Start:
     """Start what all this is about."""
     command = [sys.executable, "-m", "localful_ws", "serve", "--port", "0", "--internal-port", "0"]
-    return lambda _directory: (command, settings() | {"LOCALFUL_WS_TRANSPORT": transport})
+    changes = {"LOCALFUL_WS_TRANSPORT": transport, "LOCALFUL_WS_WORKERS": str(workers)}
+    return lambda _directory: (command, settings() | changes)
 
 
 EVERYTHING = frozenset({"connections", "fanout", "users", "latency", "storm"})
+ENGINES = frozenset({"users", "latency", "load", "others", "resume"})
+"""The scenarios in which engines and workers are compared."""
+ENGINE_SERVERS = ("localful-lean", "localful-redis", "localful-redis-file", "localful-redis-workers")
 
 SERVERS: dict[str, Server] = {
     server.name: server
@@ -309,7 +168,7 @@ SERVERS: dict[str, Server] = {
         Server(
             name="localful-lean",
             label="localful_ws, lean",
-            scenarios=EVERYTHING,
+            scenarios=EVERYTHING | {"load", "resume"},
             missing=daemon_missing,
             start=start_daemon("lean"),
         ),
@@ -319,6 +178,31 @@ SERVERS: dict[str, Server] = {
             scenarios=EVERYTHING,
             missing=daemon_missing,
             start=start_daemon("trio-websocket"),
+        ),
+        Server(
+            name="localful-redis",
+            label="localful_ws, lean, Redis",
+            scenarios=ENGINES,
+            missing=redis_missing,
+            start=start_daemon("lean"),
+            redis=IN_MEMORY,
+        ),
+        Server(
+            name="localful-redis-file",
+            label="localful_ws, lean, Redis with a file",
+            scenarios=frozenset({"latency"}),
+            missing=redis_missing,
+            start=start_daemon("lean"),
+            redis=APPEND_ONLY,
+            note="`appendonly yes`, `appendfsync everysec`",
+        ),
+        Server(
+            name="localful-redis-workers",
+            label="localful_ws, lean, Redis, 2 workers",
+            scenarios=frozenset({"users", "load"}),
+            missing=redis_missing,
+            start=start_daemon("lean", workers=2),
+            redis=IN_MEMORY,
         ),
         Server(
             name="node-ws",

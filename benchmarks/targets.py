@@ -106,7 +106,28 @@ def other_targets() -> list[Target]:
     ]
 
 
-TARGETS = (*fanout_targets(), *other_targets(), *connection_targets(), *idle_targets())
+def others_targets() -> list[Target]:
+    """What a node spends on its own events does not depend on other users' events in the same Redis."""
+    return [
+        Target(
+            what="own event beside 2,000/s for others, Redis",
+            against=against,
+            limit=1.1,
+            scenario="others",
+            ours=("localful-redis", "own_us@2000"),
+            other=("localful-redis", f"own_us@{other}"),
+        )
+        for other, against in (("0", "beside none"), ("elsewhere", "another Redis"))
+    ]
+
+
+TARGETS = (
+    *fanout_targets(),
+    *other_targets(),
+    *connection_targets(),
+    *idle_targets(),
+    *others_targets(),
+)
 
 
 def judge(record: dict[str, Any]) -> list[Verdict]:

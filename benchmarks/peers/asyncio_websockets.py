@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -117,6 +118,8 @@ class Peer:
         self.authorization = f"Bearer {publisher_key}".encode()
         self.users: dict[str, set[Device]] = {}
         self.closing: set[asyncio.Task[None]] = set()
+        self.epoch = secrets.token_urlsafe(9)
+        self.position = 0
 
     # Devices
 
@@ -200,6 +203,7 @@ class Peer:
             "group": device.group,
             "expiresAt": device.expires_at,
             "vaults": list(device.vaults),
+            "cursor": f"{self.epoch}.{self.position}",
         }
         if "id" in message:
             answer["id"] = message["id"]
@@ -216,12 +220,17 @@ class Peer:
     # Events
 
     def deliver(self, event: dict[str, Any]) -> None:
+        """Give it a cursor, as long as the daemon's, and pass it on; nothing is kept."""
+        self.position += 1
+        self.tell_devices(event, f"{self.epoch}.{self.position}")
+
+    def tell_devices(self, event: dict[str, Any], cursor: str) -> None:
         """Tell the devices that want it."""
         devices = self.users.get(event["user"])
         if not devices:
             return
         name, vault, group = event["event"], event.get("vault"), event.get("group")
-        body = {"event": name, "data": event.get("data")}
+        body = {"event": name, "data": event.get("data"), "cursor": cursor}
         if vault is not None:
             body["vault"] = vault
         is_data = name in DATA_EVENTS

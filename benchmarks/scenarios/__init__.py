@@ -1,6 +1,6 @@
 """What is measured: each scenario runs against one server and returns its figures."""
 
-from benchmarks.scenarios import connections, fanout, latency, storm, users
+from benchmarks.scenarios import connections, fanout, latency, load, others, resume, storm, users
 from benchmarks.scenarios.common import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -9,4 +9,7 @@ SCENARIOS: dict[str, Scenario] = {
     "users": users.run,
     "latency": latency.run,
     "storm": storm.run,
+    "load": load.run,
+    "others": others.run,
+    "resume": resume.run,
 }

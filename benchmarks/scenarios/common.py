@@ -11,7 +11,8 @@ from benchmarks.client import Client
 from benchmarks.crowd import PER_PROCESS, Crowd
 from benchmarks.model import BenchmarkError, DeviceSpec, Event, EventSource
 from benchmarks.publisher import Publisher
-from benchmarks.servers import Running, open_files
+from benchmarks.running import Running
+from benchmarks.servers import open_files
 
 SOURCE = "127.0.0.9"
 WINDOW = 64
@@ -38,10 +39,25 @@ class Sizes:
     batch: int = 250
     latency_idle: int = 5000
     latency_rate: int = 200
-    latency_seconds: float = 30.0
+    latency_seconds: float = 25.0
     storm_devices: int = 5000
     storm_rate: int = 200
     storm_calm_seconds: float = 3.0
+    load_users: int = 1000
+    load_single: int = 4000
+    load_batches: int = 300
+    load_batch: int = 50
+    load_rate: int = 1500
+    """Events a second, one request each: more than one process takes through Redis."""
+    load_seconds: float = 5.0
+    others_devices: int = 1000
+    others_rate: int = 50
+    others_rates: tuple[int, ...] = (0, 200, 2000)
+    """Events a second that another node publishes for users that the measured one doesn't have."""
+    others_batch: int = 20
+    others_seconds: float = 8.0
+    resume_devices: int = 1000
+    resume_missed: int = 20
     connect_timeout: float = 90.0
     """Bounds every wait for connections."""
     delivery_timeout: float = 30.0
@@ -67,6 +83,17 @@ QUICK = Sizes(
     latency_seconds=2.0,
     storm_devices=200,
     storm_calm_seconds=1.0,
+    load_users=100,
+    load_single=100,
+    load_batches=10,
+    load_batch=20,
+    load_rate=200,
+    load_seconds=1.0,
+    others_devices=50,
+    others_rates=(0, 40, 200),
+    others_seconds=1.0,
+    resume_devices=50,
+    resume_missed=5,
     connect_timeout=20.0,
 )
 
@@ -205,6 +232,7 @@ class Paced:
         pairs: Two devices of one user each; an event of the first one's group goes to the second.
         rate: Events a second.
         seed: For the choice of users.
+        source: Where events are made; its own, unless other events go to the same devices.
     """
 
     def __init__(
@@ -214,13 +242,15 @@ class Paced:
         pairs: Sequence[Sequence[DeviceSpec]],
         rate: int,
         seed: int,
+        *,
+        source: EventSource | None = None,
     ) -> None:
         self._client = client
         self._publisher = publisher
         self._pairs = pairs
         self._interval = 1_000_000_000 // rate
         self._random = random.Random(seed)
-        self._source = EventSource()
+        self._source = source or EventSource()
 
     def run(self, until: Callable[[float], bool]) -> list[float]:
         """Publish until `until(seconds since the start)` says so, then wait for the rest.

@@ -3,8 +3,8 @@
 import time
 
 from benchmarks.model import EventSource, Speaks, devices_of
+from benchmarks.running import Running
 from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, crowds_of, publisher_of
-from benchmarks.servers import Running
 
 PROBE_DEVICES = 10
 

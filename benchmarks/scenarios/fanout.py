@@ -5,8 +5,8 @@ import time
 import attrs
 
 from benchmarks.model import DeviceSpec, Event, EventSource, Routes, devices_of, vaults_of
+from benchmarks.running import Running
 from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, publisher_of
-from benchmarks.servers import Running
 
 USER = "fan-000000"
 ORIGIN = "group-of-the-writer"

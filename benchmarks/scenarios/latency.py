@@ -1,6 +1,7 @@
 """A steady trickle of events beside thousands of idle devices: how long from publish to delivery."""
 
 from benchmarks.model import devices_of
+from benchmarks.running import Running
 from benchmarks.scenarios.common import (
     WINDOW,
     Paced,
@@ -11,8 +12,8 @@ from benchmarks.scenarios.common import (
     publisher_of,
     quantiles,
 )
+from benchmarks.scenarios.meter import Meter
 from benchmarks.scenarios.pauses import collector_pauses
-from benchmarks.servers import Running
 
 USERS = 20
 PUBLISHERS = 8
@@ -29,9 +30,9 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
             paced = Paced(client, publisher, pairs, sizes.latency_rate, alternation)
             paced.run(lambda seconds: seconds >= 1)  # warm-up
             server.calm_down(client, sizes.settle_seconds)
-            pauses, before = server.metrics(), server.cpu()
+            pauses, meter = server.metrics(), Meter(server)
             latencies = paced.run(lambda seconds: seconds >= sizes.latency_seconds)
-            spent = server.cpu() - before
+            spent = meter.per("event", len(latencies))
             pauses = collector_pauses(pauses, server.metrics())
             client.settle(0.3)
             posts = publisher.posts
@@ -43,7 +44,7 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
         "p99_ms": curve["99"],
         "p99.9_ms": curve["99.9"],
         "worst_ms": curve["100"],
-        "event_us": spent / 1000 / len(latencies),
+        **spent,
         "events": len(latencies),
         **pauses,
     }

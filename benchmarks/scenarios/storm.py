@@ -1,6 +1,7 @@
 """Thousands of devices drop out and come back at once: how long until all are back, and who suffers."""
 
 from benchmarks.model import devices_of
+from benchmarks.running import Running
 from benchmarks.scenarios.common import (
     WINDOW,
     Paced,
@@ -11,7 +12,6 @@ from benchmarks.scenarios.common import (
     publisher_of,
     quantiles,
 )
-from benchmarks.servers import Running
 
 USERS = 20
 PUBLISHERS = 8

@@ -1,11 +1,11 @@
 """Many users with few devices: what an event costs when most of it is finding out whom to tell."""
 
 import random
-import time
 
 from benchmarks.model import Event, EventSource, devices_of
+from benchmarks.running import Running
 from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, publisher_of
-from benchmarks.servers import Running
+from benchmarks.scenarios.meter import Meter
 
 WARM_UP = 5
 
@@ -31,14 +31,14 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
                 publisher.publish_and_wait([event() for _index in range(sizes.batch)])
             batches = [[event() for _index in range(sizes.batch)] for _batch in range(sizes.user_batches)]
             client.settle(0.1)
-            started, before, posts = time.monotonic(), server.cpu(), publisher.posts
+            meter, posts = Meter(server), publisher.posts
             deliveries = sum(publisher.publish_and_wait(batch) for batch in batches)
             client.settle(0.02)
             metrics = {
-                "event_us": (server.cpu() - before) / 1000 / deliveries,
+                **meter.per("event", deliveries),
                 "event_posts": publisher.posts - posts,
                 "event_deliveries": deliveries,
-                "events_per_second": deliveries / (time.monotonic() - started),
+                "events_per_second": deliveries / meter.seconds(),
             }
             client.settle(0.3)
             posts = publisher.posts

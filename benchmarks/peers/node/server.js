@@ -29,6 +29,8 @@ const secret = crypto.createSecretKey(Buffer.from(required('LOCALFUL_WS_JWT_SECR
 const publisherKey = Buffer.from(`Bearer ${required('LOCALFUL_WS_PUBLISHER_KEY')}`);
 const users = new Map(); // user -> Set of authenticated connections
 const AS_TEXT = { binary: false };
+const EPOCH = crypto.randomBytes(9).toString('base64url'); // cursors as long as the daemon's; nothing is kept
+let position = 0;
 
 function required(name) {
   const value = process.env[name];
@@ -144,7 +146,8 @@ function authenticate(ws, message) {
   }
   ws.session = session;
   ws.vaults = vaults;
-  ws.send(JSON.stringify({ event: 'authenticated', ...session, vaults: [...vaults], id: message.id }));
+  const cursor = `${EPOCH}.${position}`;
+  ws.send(JSON.stringify({ event: 'authenticated', ...session, vaults: [...vaults], cursor, id: message.id }));
 }
 
 function subscribe(ws, message) {
@@ -157,10 +160,11 @@ function subscribe(ws, message) {
 // --- events -----------------------------------------------------------------------------------------
 
 function deliver(event) {
+  const cursor = `${EPOCH}.${(position += 1)}`;
   const devices = users.get(event.user);
   if (devices === undefined) return;
   const isData = DATA_EVENTS.has(event.event);
-  const bytes = Buffer.from(JSON.stringify({ event: event.event, vault: event.vault, data: event.data }));
+  const bytes = Buffer.from(JSON.stringify({ event: event.event, vault: event.vault, data: event.data, cursor }));
   for (const ws of devices) {
     if (event.group !== undefined && ws.session.group === event.group) continue;
     if (isData && !ws.vaults.has(event.vault)) continue;
