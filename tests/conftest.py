@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import redis_server as servers
 from redis_server import RedisServer
+from world import REDIS, WORLDS, use_redis
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,12 @@ def redis_cluster() -> Iterator[Sequence[RedisServer]]:
 def redis_prefix() -> str:
     """What the names of this test's keys begin with: the setting ``redis-prefix``."""
     return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(params=WORLDS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each of the transports in turn, and then the engine in Redis."""
+    kind: str = request.param
+    if kind == REDIS:
+        use_redis(request.getfixturevalue("redis_server").url)
+    return kind

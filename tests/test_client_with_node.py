@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
+from redis_world import settle
 from trio.testing import MockClock
-from world import TRANSPORTS, World, open_world
+from world import World, open_world
 
 from localful_ws.client import (
     Client,
@@ -21,8 +22,6 @@ from localful_ws.client import (
     Status,
     open_client,
 )
-
-pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @define(eq=False)
@@ -55,7 +54,7 @@ class Link:
     async def go_down(self) -> None:
         self.is_down = True
         await self.cut()
-        await trio.testing.wait_all_tasks_blocked()
+        await settle()
 
     async def come_back(self, client: Client) -> None:
         """Be there again, and wait until the client is."""
@@ -135,7 +134,7 @@ async def test_a_device_gets_what_it_subscribed_to(autojump_clock: MockClock, tr
             assert None not in cursors
             assert len(set(cursors)) == 3
             assert client.cursor == cursors[-1]
-        await trio.testing.wait_all_tasks_blocked()
+        await settle()
         assert len(tuple(world.node.devices())) == 0
 
 
@@ -166,7 +165,7 @@ async def test_a_restart_is_survived(autojump_clock: MockClock, transport: str) 
     async with open_world(transport) as world, client_of(world, statuses, vaults=["v1"]) as client:
         await client.wait_ready()
         await world.node.drain(2)
-        await trio.testing.wait_all_tasks_blocked()
+        await settle()
         assert isinstance(statuses[-1], Disconnected)
         assert (statuses[-1].code, statuses[-1].reason) == (1001, "server-shutdown")
         await trio.sleep(11)

@@ -5,16 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 from trio.testing import MockClock
-from world import REDIS, WORLDS, World, open_world, use_redis
-
-
-@pytest.fixture(params=WORLDS)
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each of the transports in turn, and then the engine in Redis."""
-    kind: str = request.param
-    if kind == REDIS:
-        use_redis(request.getfixturevalue("redis_server").url)
-    return kind
+from world import World, open_world
 
 
 @pytest.fixture

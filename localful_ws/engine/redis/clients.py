@@ -7,9 +7,9 @@ not say what was lost, and a connection that is lost while it is in use is one t
 
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import trio
 from attrs import frozen
@@ -41,6 +41,7 @@ __all__ = [
     "parse_url",
 ]
 
+T = TypeVar("T")
 RedisClient: TypeAlias = "Redis[bytes] | RedisCluster[bytes]"
 
 # It logs what it raises as well, and with tracebacks.
@@ -82,6 +83,20 @@ async def open_client(url: str, timeout: float) -> AsyncIterator[RedisClient]:  
     except BaseExceptionGroup as group:
         raise_single(group)
         raise
+
+
+class _OnePolicy(NoRetryPolicy):
+    """Each command is sent once, and fails with one of `REDIS_ERRORS`."""
+
+    async def call_with_retries(
+        self, func: Callable[..., Awaitable[T]], before_hook: Any = None, failure_hook: Any = None
+    ) -> T:
+        try:
+            return await super().call_with_retries(func, before_hook, failure_hook)
+        except RuntimeError as error:
+            # A pool that has lost a connection is closed at once. Whoever still has the client learns of the
+            # loss a moment later, and until then hears that the pool was left.
+            raise RedisUnavailableError("The connection to Redis is lost.") from error
 
 
 def is_cluster(client: RedisClient) -> bool:
@@ -182,7 +197,7 @@ class _Opener:
             "stream_timeout": self.timeout,
             "ssl_context": None if address.tls is None else address.tls.make_context(),
         }
-        retrying: dict[str, Any] = {"retry_policy": NoRetryPolicy()}
+        retrying: dict[str, Any] = {"retry_policy": _OnePolicy()}
         # Longer than to connect and to introduce itself take at most.
         pool_timeout = 4 * self.timeout
         options: dict[str, Any] = {

@@ -94,7 +94,7 @@ class Control:
         settings: Settings,
         clock: Clock,
         keys: Keys,
-        put_call: Callable[[Callable[[Subscriber], None]], None],
+        put_call: Callable[[Callable[[Subscriber], None]], object],
     ) -> None:
         self._clock = clock
         self._keys = keys
@@ -169,8 +169,6 @@ class Control:
                     tally.check()
         except msgspec.MsgspecError:
             _log.warning("a message of Redis can't be read")
-        except trio.ClosedResourceError:
-            pass  # the engine is closing
 
     def _apply(self, order: _Order, subscriber: Subscriber) -> None:
         disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until, close=order.close)

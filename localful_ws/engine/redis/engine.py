@@ -6,13 +6,14 @@ from typing import Final
 
 import structlog
 import trio
-from coredis.exceptions import ReadOnlyError
+from coredis.exceptions import ReadOnlyError, ResponseError
 
 from localful_ws.engine import EngineUnavailableError, Position, Receipt, Subscriber
 from localful_ws.engine.redis.clients import (
     REDIS_ERRORS,
     PubSub,
     RedisClient,
+    RedisUnavailableError,
     is_cluster,
     open_client,
     open_pubsub,
@@ -58,6 +59,7 @@ class RedisEngine:
         self._tried = trio.Event()
         self._closing = trio.Event()
         self._restart = trio.Event()
+        self._connecting = trio.CancelScope()
 
     # --- for publishers ---
 
@@ -101,7 +103,7 @@ class RedisEngine:
             with trio.fail_after(self._settings.publish_timeout):
                 for event in events:
                     if event.name is EventName.USER_DELETE:
-                        await self._refuse_deleted(client, event.user)
+                        await self._refuse_deleted(client, event)
                 users = list(by_user.items())
                 if is_cluster(client):
                     for user in users:
@@ -109,12 +111,7 @@ class RedisEngine:
                 elif users:
                     accepted = await self._publish(client, users)
         except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            if isinstance(error, ReadOnlyError):
-                self._restart.set()
-            _log.warning("a publish failed", error=type(error).__name__)
-            raise EngineUnavailableError(
-                "Redis did not confirm it; it may have been accepted or not.", retry_after=1
-            ) from None
+            raise self._failed(client, error) from None
         return Receipt(accepted, len(events) - accepted)
 
     async def _publish(self, client: RedisClient, users: Sequence[tuple[str, Sequence[Event]]]) -> int:
@@ -137,7 +134,10 @@ class RedisEngine:
         accepted: int = await client.register_script(PUBLISH)(keys, arguments)
         return accepted
 
-    async def _refuse_deleted(self, client: RedisClient, user: str) -> None:
+    async def _refuse_deleted(self, client: RedisClient, event: Event) -> None:
+        user = event.user
+        if event.id is not None and await client.exists([self._keys.of_user(user, f"id:{event.id}")]):
+            return  # accepted before; the user may have begun anew
         now = self._clock.now()
         deletion = Disconnect(user=user, at=now, until=now + self._settings.revocation_seconds, close=False)
         try:
@@ -153,10 +153,20 @@ class RedisEngine:
         try:
             with trio.fail_after(self._settings.publish_timeout):
                 return await self._control.tell(client, disconnect)
-        except (*REDIS_ERRORS, trio.TooSlowError):
-            raise EngineUnavailableError(
-                "Redis did not confirm it; it may have been done or not.", retry_after=1
-            ) from None
+        except (*REDIS_ERRORS, trio.TooSlowError) as error:
+            raise self._failed(client, error) from None
+
+    def _failed(self, client: RedisClient, error: Exception) -> EngineUnavailableError:
+        """What a publisher is told when Redis did not do what it should have."""
+        refused = isinstance(error, ResponseError)
+        _log.warning("Redis did not confirm", reason=str(error) if refused else type(error).__name__)
+        # A client that has lost a connection is not to be used any more. To be slow is no loss.
+        slow = isinstance(error, trio.TooSlowError)
+        if client is self._client and (isinstance(error, ReadOnlyError) or not (refused or slow)):
+            self._restart.set()
+        return EngineUnavailableError(
+            "Redis did not confirm it; it may have been done or not.", retry_after=1
+        )
 
     def _unavailable(self) -> EngineUnavailableError:
         if self._closing.is_set():
@@ -185,7 +195,7 @@ class RedisEngine:
         """See `Engine.run`. Starts when Redis has been reached, or has been tried to."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._queue.run, subscriber)
-            nursery.start_soon(self._stay_connected)
+            nursery.start_soon(self._connect)
             await self._tried.wait()
             task_status.started()
 
@@ -194,7 +204,14 @@ class RedisEngine:
         self._closing.set()
         self._restart.set()
         self._queue.close()
+        if self._client is None:
+            self._connecting.cancel()
         await trio.lowlevel.checkpoint()
+
+    async def _connect(self) -> None:
+        with self._connecting:
+            await self._stay_connected()
+        self._tried.set()
 
     async def _stay_connected(self) -> None:
         attempt = 0
@@ -203,6 +220,8 @@ class RedisEngine:
             try:
                 await self._connect_once()
             except REDIS_ERRORS as error:
+                # coredis may make an error of being cancelled.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._lose(str(error))
             self._client = None
             self._tried.set()
@@ -245,6 +264,8 @@ class RedisEngine:
                     self._tried.set()
                     _log.info("Redis is there")
                     await self._restart.wait()
+                    if not self._closing.is_set():
+                        raise RedisUnavailableError("Redis did not take what it was sent.")
                     nursery.cancel_scope.cancel()
             finally:
                 self._client = None

@@ -17,7 +17,13 @@ BEGINNING: Id = (0, 0)
 
 @frozen
 class Live:
-    """A message: what was published at once for one user."""
+    """A message: what was published at once for one user.
+
+    Attributes:
+        epoch: The stream's epoch.
+        before: The id of what came before the first of the entries; without entries, of the stream's end.
+        entries: The events; none if it was begun anew, or if they are to be read.
+    """
 
     epoch: str
     before: Id
@@ -43,10 +49,12 @@ class Reading:
     entries: Sequence[tuple[Id, Entry]]
 
     def follows(self, epoch: str, place: Id) -> bool:
-        """Whether nothing is missing between this place and the first of the entries."""
-        if self.epoch != epoch or place > self.last:
+        """Whether this is all that comes after this place, as far as it was allowed."""
+        if self.epoch != epoch:
             return False
-        return self.before <= place if self.entries else place == self.last
+        if not self.entries:
+            return place == self.last
+        return self.before == place and (self.more or self.entries[-1][0] == self.last)
 
 
 class Outcome(Enum):
@@ -78,7 +86,8 @@ class Feed:
     def hear(self, live: Live) -> Sequence[Entry]:
         """Take in a message, if it is next; what is to be routed."""
         if not self.behind and live.epoch == self.epoch:
-            if live.entries[-1][0] <= self.last:
+            end = live.entries[-1][0] if live.entries else live.before
+            if end <= self.last:
                 return ()
             if live.before == self.last:
                 return self._take_in(live.entries)
@@ -100,23 +109,21 @@ class Feed:
         if not self.epoch:
             self.epoch, self.last = reading.epoch, reading.last
             return self._conclude(more=False), ()
-        if not reading.entries and self.epoch == reading.epoch and reading.last <= self.last:
-            return self._conclude(more=False), ()
-        if not reading.follows(self.epoch, min(self.last, reading.last)):
+        if not reading.follows(self.epoch, self.last):
             self.epoch, self.last = reading.epoch, reading.last
             for watch in self.watches:
                 watch.broken = True
             self._conclude(more=False)
             return Outcome.LOST, ()
-        entries = self._take_in(reading.entries)
-        return self._conclude(more=reading.more), entries
+        return self._conclude(more=reading.more), self._take_in(reading.entries)
 
     def _conclude(self, *, more: bool) -> Outcome:
         self.behind = more or self.noticed
         return Outcome.READ_ON if self.behind else Outcome.UP_TO_DATE
 
     def _take_in(self, entries: Sequence[tuple[Id, Entry]]) -> Sequence[Entry]:
-        self.last = entries[-1][0]
+        if entries:
+            self.last = entries[-1][0]
         for watch in self.watches:
             watch.entries.extend(entries)
         return [entry for _, entry in entries]

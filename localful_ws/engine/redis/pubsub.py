@@ -334,8 +334,9 @@ async def open_links(
         raise_single(group)
         raise
     finally:
-        for link in links.values():
-            await link.close()
+        with trio.CancelScope(shield=True):
+            for link in links.values():
+                await link.close()
 
 
 async def _receive(stream: trio.abc.Stream) -> bytes | bytearray:

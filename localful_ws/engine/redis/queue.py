@@ -1,7 +1,6 @@
 """What has been taken in and waits to be routed, in order."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import trio
 from attrs import define, frozen
@@ -58,6 +57,11 @@ class Taken:
     at: float
 
 
+def size_of(entries: Sequence[Entry]) -> int:
+    """About how many bytes events take."""
+    return sum(len(entry.event.data) + _EVENT_BYTES for entry in entries)
+
+
 class RouteQueue:
     """Events on their way to the subscriber, and what must happen between them.
 
@@ -85,19 +89,26 @@ class RouteQueue:
     async def wait_room(self) -> None:
         """Wait until it isn't full."""
         while self.is_full():
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
 
     def put(self, followed: Followed, entries: Sequence[Entry]) -> None:
         """Have events routed. What is put in is bounded by whoever looks whether it is full."""
-        size = sum(len(entry.event.data) + _EVENT_BYTES for entry in entries)
-        self.bytes += size
-        with suppress(trio.ClosedResourceError):  # the engine is closing, and the node gone
-            self._send.send_nowait(Taken(followed, entries, size, trio.current_time()))
+        taken = Taken(followed, entries, size_of(entries), trio.current_time())
+        if self._put(taken):
+            self.bytes += taken.size
 
-    def put_call(self, call: Callable[[Subscriber], None]) -> None:
-        """Have this called when all that was put in before has been routed."""
-        self._send.send_nowait(call)
+    def put_call(self, call: Callable[[Subscriber], None]) -> bool:
+        """Have this called when all that was put in before has been routed, unless closed: False."""
+        return self._put(call)
+
+    def _put(self, item: Taken | Callable[[Subscriber], None]) -> bool:
+        try:
+            self._send.send_nowait(item)
+        except trio.ClosedResourceError:
+            return False
+        return True
 
     def close(self) -> None:
         """Take no more; `run` returns when all is routed."""

@@ -4,20 +4,20 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import structlog
 import trio
 from attrs import define
+from coredis.exceptions import ReadOnlyError, RedisClusterError, ResponseError
 
 from localful_ws.engine import EngineUnavailableError, Position, Subscriber
-from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
+from localful_ws.engine.redis.clients import Message, PubSub, RedisClient, is_cluster
 from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
 from localful_ws.engine.redis.keys import Keys, read_cursor, write_cursor
 from localful_ws.engine.redis.lua import READ
-from localful_ws.engine.redis.queue import Followed, RouteQueue
+from localful_ws.engine.redis.queue import Followed, RouteQueue, size_of
 from localful_ws.engine.redis.subscriptions import Subscriptions
-from localful_ws.engine.redis.wire import decode_live, decode_reading
+from localful_ws.engine.redis.wire import UNREADABLE, decode_live, decode_reading
 from localful_ws.engine.turns import Turn
 from localful_ws.settings import Settings
 
@@ -27,6 +27,9 @@ _READERS: Final = 16
 # A stream that is read because something was missed is read in such portions.
 _PORTION_EVENTS: Final = 250
 _PORTION_BYTES: Final = 1024 * 1024
+_PAUSE_IN_TROUBLE: Final = 1.0
+# So often in the time that they last the heads of streams are renewed.
+_KEEPINGS: Final = 3
 
 
 @define
@@ -66,6 +69,7 @@ class Streams:
         self._something_to_read = trio.Event()
         self._client: RedisClient | None = None
         self._connected = trio.Event()
+        self._trouble = ""
 
     def __len__(self) -> int:
         """How many are followed."""
@@ -86,15 +90,14 @@ class Streams:
                 if since is None:
                     turn = Turn(lambda: begin(Position(followed.routed)))
                     turn.take()
+                    await turn.wait()
                 else:
                     position = await self._find_place(followed, since)
                     turn = Turn(lambda: begin(position))
-                    self._queue.put_call(lambda _: turn.take())
-                await turn.wait()
+                    if self._queue.put_call(lambda _: turn.take()):
+                        await turn.wait()
         except REDIS_ERRORS as error:
             _log.warning("a stream could not be read", error=type(error).__name__)
-        except trio.ClosedResourceError:
-            pass  # the engine is closing
         finally:
             if turn is None or not turn.taken:
                 self.leave(user)
@@ -107,12 +110,14 @@ class Streams:
         if followed is None:
             return  # the device is gone
         turn = Turn(lambda: act(followed.routed))
+        placed = True
         if self._queue.is_idle():
             turn.take()
         else:
-            self._queue.put_call(lambda _: turn.take())
-        with trio.move_on_after(self._join_timeout):
-            await turn.wait()
+            placed = self._queue.put_call(lambda _: turn.take())
+        if placed:
+            with trio.move_on_after(self._join_timeout):
+                await turn.wait()
         if not turn.taken:
             raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
@@ -130,6 +135,10 @@ class Streams:
             limits = self._replay_limits
             reading = await self._read(followed, cursor[1], limits.max_events, limits.max_bytes)
             resumable = not reading.more and reading.follows(*cursor)
+            if reading.epoch != feed.epoch:
+                # It was lost, and nobody has published since who would have said so.
+                feed.fall_behind()
+                self._want_reading(followed)
             # A message may be on its way; or the device was served by a node that is ahead of this one.
             while (feed.last < reading.last and not watch.broken) or feed.behind:
                 await followed.wait_change()
@@ -140,7 +149,7 @@ class Streams:
             return Position(end)
         missed = [entry for _, entry in reading.entries]
         missed += [entry for place, entry in watch.entries if place > reading.last]
-        if len(missed) > limits.max_events:
+        if len(missed) > limits.max_events or size_of(missed) > limits.max_bytes:
             return Position(end)
         return Position(end, missed)
 
@@ -177,6 +186,7 @@ class Streams:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._subscriptions.run, pubsub)
+                nursery.start_soon(self._keep_heads, client)
                 for _ in range(_READERS):
                     nursery.start_soon(self._read_on)
         finally:
@@ -192,7 +202,7 @@ class Streams:
         feed = followed.feed
         try:
             live = decode_live(followed.user, message.data)
-        except (msgspec.MsgspecError, KeyError, ValueError):
+        except UNREADABLE:
             _log.warning("a message of Redis can't be read")
             feed.fall_behind()
         else:
@@ -211,6 +221,8 @@ class Streams:
         for channel in channels:
             followed = self._by_channel.get(channel)
             if followed is not None:
+                # It may have been read before, while an earlier subscription was on its way to its end.
+                followed.feed.fall_behind()
                 self._want_reading(followed)
 
     def _want_reading(self, followed: Followed) -> None:
@@ -222,7 +234,8 @@ class Streams:
         """Read streams that are behind, one after the other."""
         while True:
             while not self._to_read:
-                self._something_to_read = trio.Event()
+                if self._something_to_read.is_set():
+                    self._something_to_read = trio.Event()
                 await self._something_to_read.wait()
             followed = next(iter(self._to_read))
             del self._to_read[followed]
@@ -232,17 +245,33 @@ class Streams:
                 while followed.feed.behind and followed.followers:
                     await self._queue.wait_room()
                     await self._read_once(followed)
+            except (ReadOnlyError, RedisClusterError):
+                raise
+            except ResponseError as error:
+                # Redis is there and doesn't do it: no memory, no permission, a key of another type.
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    _log.error("a stream can't be read; trying on", reason=self._trouble)
+                await trio.sleep(_PAUSE_IN_TROUBLE)
+                if followed.followers:
+                    self._to_read[followed] = None
             finally:
                 followed.reading = False
+
+    async def _keep_heads(self, client: RedisClient) -> None:
+        """Have the ends of streams remembered for as long as somebody follows them who may resume."""
+        while True:
+            await trio.sleep(self._head_milliseconds / 1000 / _KEEPINGS)
+            for user in list(self._followed):
+                await client.pexpire(self._keys.of_user(user, "head"), self._head_milliseconds)
 
     async def _read_once(self, followed: Followed) -> None:
         feed = followed.feed
         fresh = not feed.epoch
         if not fresh:
             self.counts.readings += 1
-        reading = await self._read(
-            followed, feed.begin_reading(), 0 if fresh else _PORTION_EVENTS, _PORTION_BYTES
-        )
+        since, most = feed.begin_reading(), 0 if fresh else _PORTION_EVENTS
+        reading = await self._read(followed, since, most, _PORTION_BYTES, taken_in=feed.epoch)
         outcome, entries = feed.take_reading(reading)
         if fresh:
             followed.routed = write_cursor(feed.epoch, feed.last)
@@ -254,20 +283,26 @@ class Streams:
             self._queue.put_call(lambda subscriber: _lose_events(subscriber, followed, end))
         followed.tell_change()
 
-    async def _read(self, followed: Followed, since: Id, max_events: int, max_bytes: int) -> Reading:
+    async def _read(
+        self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""
+    ) -> Reading:
         client = self._client
         if client is None:
             raise RedisUnavailableError("Redis is lost.")
-        keys = [self._keys.of_user(followed.user, "events"), self._keys.of_user(followed.user, "head")]
+        user = followed.user
+        keys = [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]
         arguments: list[str | int] = [
             new_epoch(),
             self._head_milliseconds,
             f"{since[0]}-{since[1]}",
             max_events,
             max_bytes,
+            taken_in,
+            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            self._keys.of_user(user, "live"),
         ]
         reply: object = await client.register_script(READ)(keys, arguments)
-        return decode_reading(followed.user, reply)
+        return decode_reading(user, reply)
 
 
 def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:

@@ -11,6 +11,9 @@ from localful_ws.engine.redis.keys import read_id, write_cursor
 from localful_ws.protocol import Event, EventName
 
 _NAMES: Final = {name.value: name for name in EventName}
+UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError, RecursionError)
+"""What reading raises: another version wrote it, or it is nested more deeply than can be read here."""
+
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -45,7 +48,7 @@ def decode_live(user: str, data: bytes) -> Live:
     """Read a message of a user's channel.
 
     Raises:
-        msgspec.MsgspecError, KeyError or ValueError: If it is none; another version wrote it.
+        msgspec.MsgspecError, KeyError, ValueError, RecursionError: If it can't be read; see `UNREADABLE`.
     """
     message = _live_decoder.decode(data)
     entries = [_entry(user, message.epoch, read_id(id_), stored) for id_, stored in message.events]
@@ -53,15 +56,18 @@ def decode_live(user: str, data: bytes) -> Live:
 
 
 def decode_reading(user: str, reply: Any) -> Reading:
-    """Read what the script ``read`` returned; raises what `decode_live` raises."""
+    """Read what the script ``read`` returned. Events that can't be read count as missing."""
     epoch, last, more, flat = reply
-    epoch_text = epoch.decode()
-    entries = [
-        _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
-        for index in range(0, len(flat), 3)
-    ]
+    epoch_text, last_id = epoch.decode(), read_id(last.decode())
+    try:
+        entries = [
+            _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
+            for index in range(0, len(flat), 3)
+        ]
+    except UNREADABLE:
+        return Reading(epoch_text, last_id, more=False, before=BEGINNING, entries=())
     before = read_id(flat[1].decode()) if flat else BEGINNING
-    return Reading(epoch_text, read_id(last.decode()), bool(more), before, entries)
+    return Reading(epoch_text, last_id, bool(more), before, entries)
 
 
 def _entry(user: str, epoch: str, id_: Id, stored: _StoredEvent) -> tuple[Id, Entry]:

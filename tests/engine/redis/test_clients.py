@@ -277,6 +277,19 @@ async def test_a_command_is_not_sent_again_when_the_connection_is_lost(redis_pre
         await use(server.url)
 
 
+async def test_a_client_whose_connections_are_closed_fails_as_when_redis_is_away(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    async with open_client(redis_server.url, TIMEOUT) as client:
+        script = client.register_script("return 1")
+        assert await script([], []) == 1
+    # As it is for a moment to whoever uses it when a connection is lost.
+    with pytest.raises(RedisUnavailableError):
+        await client.get(redis_prefix)
+    with pytest.raises(RedisUnavailableError):
+        await script([], [])
+
+
 async def test_what_the_block_raises_comes_out_as_it_is(redis_server: RedisServer) -> None:
     async def fail(error: BaseException) -> None:
         async with open_client(redis_server.url, TIMEOUT):

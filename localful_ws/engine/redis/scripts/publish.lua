@@ -10,14 +10,23 @@ local head_ms, id_ms, publish = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local key, arg, accepted = 1, 6, 0
+local keeps = history_events > 0 and history_ms > 0
+-- Nodes are told at once of so many bytes of events. The rest they read.
+local left = 1024 * 1024
 while arg <= #ARGV do
   local stream, head = KEYS[key], KEYS[key + 1]
   local epoch, channel, count = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2])
   key, arg = key + 2, arg + 3
   local known = redis.call('HMGET', head, 'epoch', 'last')
-  epoch = known[1] or epoch
+  if known[1] then
+    epoch = known[1]
+  else
+    -- First what Redis refuses without memory. What is left of a stream whose head is gone is not of this one.
+    redis.call('HSET', head, 'epoch', epoch, 'last', '0-0')
+    redis.call('DEL', stream)
+  end
   local last = known[2] or '0-0'
-  local before, told = last, {}
+  local before, told, size = last, {}, 0
   local ms, seq = string.match(last, '^(%d+)-(%d+)$')
   ms, seq = tonumber(ms), tonumber(seq)
   for _ = 1, count do
@@ -29,10 +38,11 @@ while arg <= #ARGV do
     if new then
       if now > ms then ms, seq = now, 0 else seq = seq + 1 end
       local id = string.format('%.0f-%.0f', ms, seq)
-      if history_events > 0 and history_ms > 0 then
+      if keeps then
         redis.call('XADD', stream, id, 'p', last, 'e', ARGV[arg + 1])
       end
       told[#told + 1] = '["' .. id .. '",' .. ARGV[arg + 1] .. ']'
+      size = size + #told[#told]
       last, accepted = id, accepted + 1
     end
     arg = arg + 2
@@ -42,9 +52,15 @@ while arg <= #ARGV do
     redis.call('XTRIM', stream, 'MINID', string.format('%.0f', math.max(0, now - history_ms)))
     redis.call('PEXPIRE', stream, history_ms)
     redis.call('HSET', head, 'epoch', epoch, 'last', last)
-    redis.call('PEXPIRE', head, head_ms)
+    if size > left and keeps and #told <= history_events then
+      -- Redis would cut off nodes that it has too much to send to. They read it at their own pace.
+      before, told = last, {}
+    else
+      left = left - size
+    end
     redis.call(publish, channel,
       '{"epoch":"' .. epoch .. '","prev":"' .. before .. '","events":[' .. table.concat(told, ',') .. ']}')
   end
+  redis.call('PEXPIRE', head, head_ms)
 end
 return accepted

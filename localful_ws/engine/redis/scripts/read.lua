@@ -1,29 +1,52 @@
 -- What came after an id in a user's stream.
 --
 -- KEYS: the stream, the head.
--- ARGV: an epoch for a new head, milliseconds a head lasts, the id, the most events, the most bytes.
+-- ARGV: an epoch for a new head, milliseconds a head lasts, the id, the most events, the most bytes; of a node
+--       that has taken in all up to that id the epoch, else nothing; the command that publishes, the channel.
 -- Returns the epoch, the last id of the stream, whether there is more than was allowed, and of each event its
 -- id, the id before it and its JSON.
-local stream, head = KEYS[1], KEYS[2]
+local stream, head, since = KEYS[1], KEYS[2], ARGV[3]
+
+local function is_before(one, other)
+  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
+end
+
+local function begin_anew(last)
+  redis.call('HSET', head, 'epoch', ARGV[1], 'last', last)
+  redis.call('DEL', stream)
+  return {ARGV[1], last}
+end
+
 local known = redis.call('HMGET', head, 'epoch', 'last')
 if not known[1] then
-  known = {ARGV[1], '0-0'}
-  redis.call('HSET', head, 'epoch', known[1], 'last', known[2])
+  known = begin_anew('0-0')
 end
 redis.call('PEXPIRE', head, ARGV[2])
 local found, left, bytes = {}, tonumber(ARGV[4]), tonumber(ARGV[5])
-local from, more = '(' .. ARGV[3], 0
-while more == 0 do
+local from, more, over = '(' .. since, 0, left == 0
+while not over do
   local some = redis.call('XRANGE', stream, from, '+', 'COUNT', 64)
+  over = #some < 64
   for _, entry in ipairs(some) do
     local fields = entry[2]
     left, bytes = left - 1, bytes - #fields[4]
-    if left < 0 or (bytes < 0 and #found > 0) then more = 1 break end
+    if left < 0 or (bytes < 0 and #found > 0) then
+      more, over = 1, true
+      break
+    end
     found[#found + 1] = entry[1]
     found[#found + 1] = fields[2]
     found[#found + 1] = fields[4]
     from = '(' .. entry[1]
   end
-  if #some < 64 then break end
+end
+if ARGV[6] == known[1] and (is_before(known[2], since) or found[2] and is_before(found[2], since)) then
+  -- Redis came back with an older state: this id was in the stream, and is not. Nobody can be told what else is
+  -- gone, and so no cursor of before holds.
+  known, more, found = begin_anew(known[2]), 0, {}
+  redis.call(ARGV[7], ARGV[8], '{"epoch":"' .. known[1] .. '","prev":"' .. known[2] .. '","events":[]}')
 end
 return {known[1], known[2], more, found}

@@ -1,0 +1,105 @@
+"""A user whose last device leaves and comes back while the channel is still being unsubscribed from."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import trio
+import trio.testing
+from attrs import Factory, define, field
+from world import make_settings
+
+from localful_ws.engine import Entry, Position, Subscriber
+from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
+from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.queue import RouteQueue
+from localful_ws.engine.redis.streams import Streams
+
+CHANNEL = b"localful:{ada}:live"
+EPOCH = "e"
+
+
+@define
+class Redis:
+    """As much of Redis as one stream needs: what is in it, and who hears of it.
+
+    Attributes:
+        length: How many events are in the stream; their ids are 1-0, 2-0 and so on.
+        subscribed: Whether the channel is subscribed to.
+        unsubscribing: Lets an UNSUBSCRIBE take effect.
+    """
+
+    length: int = 0
+    subscribed: bool = False
+    unsubscribing: trio.Event = field(factory=trio.Event)
+
+    def register_script(self, _: str) -> "Redis":
+        return self
+
+    async def __call__(self, _: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
+        """The script ``read``."""
+        await trio.lowlevel.checkpoint()
+        since = int(str(arguments[2]).partition("-")[0])
+        flat: list[bytes] = []
+        for number in range(since + 1, self.length + 1):
+            flat += [b"%d-0" % number, b"%d-0" % (number - 1), b'{"event":"user-update","data":null}']
+        if arguments[3] == 0:
+            return [EPOCH.encode(), b"%d-0" % self.length, int(bool(flat)), []]
+        return [EPOCH.encode(), b"%d-0" % self.length, 0, flat]
+
+    async def subscribe(self, *_: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.subscribed = True
+
+    async def unsubscribe(self, *_: bytes) -> None:
+        await self.unsubscribing.wait()
+        self.subscribed = False
+
+    def publish(self) -> Message | None:
+        """Append an event; returns what is heard of it."""
+        self.length += 1
+        event = f'["{self.length}-0",{{"event":"user-update","data":null}}]'
+        text = f'{{"epoch":"{EPOCH}","prev":"{self.length - 1}-0","events":[{event}]}}'
+        return Message(CHANNEL, text.encode()) if self.subscribed else None
+
+
+@define
+class Routed:
+    """Takes what is routed: the cursors."""
+
+    cursors: list[str] = Factory(list)
+
+    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
+        self.cursors += [entry.cursor for entry in entries]
+
+    def lose(self, user: str) -> None:
+        raise AssertionError(user)
+
+
+async def test_nothing_waits_for_the_next_event(nursery: trio.Nursery, autojump_clock: object) -> None:
+    redis, routed = Redis(), Routed()
+    settings = make_settings()
+    queue = RouteQueue(settings.redis_queue_bytes)
+    streams = Streams(settings, Keys("localful"), queue)
+    nursery.start_soon(queue.run, cast("Subscriber", routed))
+    client, pubsub = cast("tuple[RedisClient, PubSub]", (redis, redis))
+    nursery.start_soon(streams.run, client, pubsub)
+    positions: list[Position] = []
+    await streams.join("ada", None, positions.append)
+    streams.leave("ada")
+    await trio.testing.wait_all_tasks_blocked()
+
+    # The channel is still subscribed to: what comes over it has the stream read.
+    nursery.start_soon(streams.join, "ada", None, positions.append)
+    await trio.testing.wait_all_tasks_blocked()
+    first = redis.publish()
+    assert first is not None
+    streams.hear(first)
+    await trio.testing.wait_all_tasks_blocked()
+    redis.unsubscribing.set()
+    redis.subscribed = False
+    assert redis.publish() is None
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert redis.subscribed
+    # Whether or not the first is behind the position, the second comes, and comes without a third.
+    assert routed.cursors[-1:] == ["e.2-0"]
