@@ -148,6 +148,11 @@ class FeedMachine(RuleBasedStateMachine):
         self.on_the_way.popleft()
         self.feed.fall_behind()
 
+    @precondition(lambda self: self.on_the_way)
+    @rule()
+    def drop_unnoticed(self) -> None:
+        self.on_the_way.popleft()
+
     @rule()
     def cut(self) -> None:
         self.on_the_way.clear()
@@ -213,7 +218,7 @@ class FeedMachine(RuleBasedStateMachine):
 
 
 TestFeed = FeedMachine.TestCase
-TestFeed.settings = settings(max_examples=3000, stateful_step_count=40, deadline=None)
+TestFeed.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
 
 
 def reading(epoch: str, last: Id, *entries: tuple[Id, int], before: Id = BEGINNING) -> Reading:
