@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from localful_ws import __version__
+from localful_ws.cli.check import check
 from localful_ws.cli.demo import demo
 from localful_ws.cli.listen import listen
 from localful_ws.cli.publish import publish
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, token, publish, listen, demo):
+for command in (serve, check, token, publish, listen, demo):
     main.add_command(command)

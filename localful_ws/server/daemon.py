@@ -18,6 +18,7 @@ from localful_ws.server.collector import tuned_collector
 from localful_ws.server.internal import build_app, serve_internal
 from localful_ws.server.listeners import address, bind, tls_context
 from localful_ws.server.node import Node
+from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
@@ -131,6 +132,8 @@ class Daemon:
 
     def shut_down(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
+        if self._gather is None:
+            notify_stopping("draining")
         self._shutdown.set()
 
     async def serve(self, *, task_status: trio.TaskStatus[Metrics] = trio.TASK_STATUS_IGNORED) -> None:
@@ -157,6 +160,7 @@ class Daemon:
                 await edge.start(self._listen, node, connections, listening)
                 if self._gather is None:
                     log_addresses(self.addresses, settings.path, tls=self._tls is not None)
+                    notify_ready("serving")
                 with tuned_collector(settings.gc_threshold, node.metrics.observe_gc_pause):
                     task_status.started(node.metrics)
                     await self._shutdown.wait()

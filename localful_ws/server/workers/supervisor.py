@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 
 from localful_ws.server.daemon import Addresses, log_addresses
 from localful_ws.server.listeners import ListenError, address, reserve, tls_context
+from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.workers.messages import (
     AllMetrics,
     BrokenChannelError,
@@ -167,6 +168,7 @@ class Supervisor:
 
     def shut_down(self) -> None:
         """Have all workers drain; `serve` returns when they have."""
+        notify_stopping("draining")
         self._shutdown.set()
         self._change()
 
@@ -190,6 +192,7 @@ class Supervisor:
                     if not self._shutdown.is_set():
                         self._started = True
                         log_addresses(self.addresses, self._settings.path, tls=self._tls)
+                        notify_ready(f"serving with {self._count} workers")
                     task_status.started()
                 nursery.cancel_scope.cancel()
         _log.info("stopped")

@@ -1,0 +1,136 @@
+"""Wheel and sdist: built, looked into, and installed where there is no checkout. Needs the network (PyPI)."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from spec_document import ROOT
+
+from localful_ws import __version__
+
+pytestmark = pytest.mark.package
+
+PATIENCE = 300
+
+
+def run(*command: str | Path, directory: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command to its end, which must be a success, and say what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment or clean_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment without anything that leads to the checkout, or to settings."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LOCALFUL_WS_", "PYTHON", "VIRTUAL_ENV", "NOTIFY_SOCKET"))
+    }
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the sdist, and the wheel that was built from it."""
+    directory = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", directory, ROOT, directory=directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (wheel,) = built.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of programs of an environment with the wheel and what it needs, and nothing else."""
+    directory = tmp_path_factory.mktemp("environment")
+    venv.create(directory, with_pip=True)
+    pip = (directory / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    run(*pip, f"{wheel}[redis]", directory=directory)
+    return directory / "bin"
+
+
+def package_files() -> set[str]:
+    """Every file of the package in the checkout."""
+    files = (path for path in (ROOT / "localful_ws").rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    info = f"localful_ws-{__version__}.dist-info"
+    assert {name for name in names if not name.startswith(f"{info}/")} == package_files()
+    assert f"{info}/licenses/LICENSE" in names
+    # Were they not among the files of the package, the above would not notice.
+    assert "localful_ws/py.typed" in names
+    assert any(name.endswith(".lua") for name in names)
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    info = f"localful_ws-{__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(f"{info}/METADATA").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+    assert wheel.name == f"localful_ws-{__version__}-py3-none-any.whl"
+    for line in ("License-Expression: MIT", "Requires-Python: >=3.11", "Provides-Extra: redis"):
+        assert line in metadata.splitlines()
+    assert "localful-ws = localful_ws.cli:main" in entry_points
+
+
+def test_the_sdist_has_what_tests_and_packagers_need(built: Path) -> None:
+    with tarfile.open(built / f"localful_ws-{__version__}.tar.gz") as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert package_files() <= names
+    for name in (
+        *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"),
+        *("docs/operating.md", "spec/protocol.md", "tests/test_package.py", "tests/conftest.py"),
+        *("packaging/systemd/localful-ws.service", "packaging/docker/Dockerfile", ".dockerignore"),
+        *("packaging/nginx/localful-ws.conf", "packaging/caddy/Caddyfile", "packaging/docker/compose.yaml"),
+    ):
+        assert name in names
+    wrong = ("node_modules/", "__pycache__", ".venv/", ".git/", "secrets/")
+    assert not [name for name in names if any(part in name for part in wrong)]
+
+
+def test_the_program_runs_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    program = installed / "localful-ws"
+    assert run(program, "--version", directory=tmp_path).split()[-1] == __version__
+    secrets = {
+        "LOCALFUL_WS_PUBLISHER_KEY": "a-publisher-key-to-try",
+        "LOCALFUL_WS_JWT_SECRET": "x" * 32,
+        "LOCALFUL_WS_PORT": "0",
+        "LOCALFUL_WS_INTERNAL_PORT": "0",
+    }
+    said = run(program, "check", directory=tmp_path, environment=clean_environment() | secrets)
+    assert "settings: Everything" in said
+
+
+def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import localful_ws.engine.redis.engine, localful_ws.engine.redis.lua as lua; print(len(lua.PUBLISH))"
+    )
+    assert int(run(installed / "python", "-c", code, directory=tmp_path)) > 100
+
+
+def test_the_demo_runs_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    assert run(installed / "localful-ws", "demo", directory=tmp_path).strip()
