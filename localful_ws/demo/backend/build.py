@@ -1,0 +1,135 @@
+"""Puts the backend together."""
+
+import random as random_numbers
+import time
+from collections.abc import Callable
+
+import httpx
+import trio
+from attrs import frozen
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from localful_ws.demo.backend import auth_routes, content_routes, user_routes
+from localful_ws.demo.backend.database import Database, Offload, in_thread, transact
+from localful_ws.demo.backend.errors import ApiError
+from localful_ws.demo.backend.publisher import Publisher
+from localful_ws.demo.backend.requests import (
+    BodyLimits,
+    Handler,
+    Services,
+    endpoint,
+    handle_api_error,
+    handle_failure,
+    handle_http_exception,
+)
+from localful_ws.demo.backend.seed import seed_users
+from localful_ws.demo.backend.settings import BackendSettings
+
+_HASHES_AT_ONCE = 2
+
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/v1/auth/login": {"POST": auth_routes.log_in},
+    "/v1/auth/refresh": {"POST": auth_routes.refresh},
+    "/v1/auth/logout": {"POST": auth_routes.log_out},
+    "/v1/users": {
+        "GET": user_routes.get_profile,
+        "PATCH": user_routes.change_profile,
+        "DELETE": user_routes.delete_user,
+    },
+    "/v1/users/email": {"PUT": user_routes.change_email},
+    "/v1/users/password": {"PUT": user_routes.change_password},
+    "/v1/snapshot": {"GET": content_routes.get_snapshot},
+    "/v1/vaults": {"GET": content_routes.list_vaults, "POST": content_routes.create_vault},
+    "/v1/vaults/{id}": {
+        "GET": content_routes.get_vault,
+        "PATCH": content_routes.change_vault,
+        "DELETE": content_routes.delete_vault,
+    },
+    "/v1/vaults/{id}/snapshot": {"GET": content_routes.get_vault_snapshot},
+    "/v1/items": {"GET": content_routes.list_items, "POST": content_routes.create_item},
+    "/v1/items/{id}": {"GET": content_routes.get_item, "DELETE": content_routes.delete_item},
+    "/v1/versions": {"GET": content_routes.list_versions, "POST": content_routes.create_version},
+    "/v1/versions/{id}": {"GET": content_routes.get_version, "DELETE": content_routes.delete_version},
+}
+"""What answers where."""
+
+
+@frozen
+class Backend:
+    """A backend.
+
+    Attributes:
+        app: The ASGI application; it needs Trio.
+        database: Its database.
+    """
+
+    app: Starlette
+    database: Database
+    _publisher: Publisher
+    _client: httpx.AsyncClient
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Publish what is committed, until cancelled; what is not published then stays in the database."""
+        async with self._client:
+            task_status.started()
+            await self._publisher.run()
+
+    def close(self) -> None:
+        """Close the database, after all else has ended."""
+        self.database.close()
+
+
+def build_backend(
+    settings: BackendSettings,
+    *,
+    now: Callable[[], float] = time.time,
+    transport: httpx.AsyncBaseTransport | None = None,
+    offload: Offload = in_thread,
+    random: Callable[[], float] = random_numbers.random,
+) -> Backend:
+    """Build a backend: open its database, and make tables and the demo's users where there are none.
+
+    Args:
+        settings: The settings.
+        now: The present, in Unix seconds.
+        transport: How to reach the WebSocket server, if not over the network.
+        offload: Runs what blocks.
+        random: Gives numbers from 0 to 1, for the pauses between attempts to publish.
+
+    Raises:
+        sqlite3.Error: If the database can't be opened.
+    """
+    database = Database(settings.database, settings.busy_seconds, offload)
+    if settings.seed:
+        transact(
+            database.connection,
+            "BEGIN IMMEDIATE",
+            lambda connection: seed_users(connection, settings.password_cost, now()),
+        )
+    client = httpx.AsyncClient(
+        base_url=settings.intake_url,
+        headers={"Authorization": f"Bearer {settings.publisher_key}"},
+        timeout=settings.publish_seconds,
+        transport=transport,
+        trust_env=False,
+    )
+    publisher = Publisher(database, client, settings, random)
+    database.on_commit(publisher.wake)
+    services = Services(settings, database, now, offload, trio.CapacityLimiter(_HASHES_AT_ONCE))
+    app = Starlette(
+        routes=[
+            Route(path, endpoint(services, handlers), methods=list(handlers))
+            for path, handlers in ROUTES.items()
+        ],
+        middleware=[Middleware(BodyLimits, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)],
+        exception_handlers={
+            ApiError: handle_api_error,
+            HTTPException: handle_http_exception,
+            Exception: handle_failure,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Backend(app, database, publisher, client)
