@@ -83,7 +83,7 @@ class DaemonProcess:
         for secret in (SECRET, PUBLISHER_KEY, *self.tokens):
             assert secret not in written
             assert secret[:20] not in written
-        assert "Traceback" not in written
+        assert "Traceback" not in written, written
         assert '"level": "error"' not in written
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
+import anyio
 import trio
 from attrs import frozen
 from coredis import Redis, RedisCluster, Sentinel
@@ -93,9 +94,9 @@ class _OnePolicy(NoRetryPolicy):
     ) -> T:
         try:
             return await super().call_with_retries(func, before_hook, failure_hook)
-        except RuntimeError as error:
-            # A pool that has lost a connection is closed at once. Whoever still has the client learns of the
-            # loss a moment later, and until then hears that the pool was left.
+        except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            # A connection that is ending takes no command, and a pool that has lost one is closed at once.
+            # Whoever still has the client learns of it a moment later.
             raise RedisUnavailableError("The connection to Redis is lost.") from error
 
 
