@@ -1,0 +1,37 @@
+"""Run plans of faults: ``python -m tests.faults --seed 7 --seconds 30 --mode long-history``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from faults.plan import make_plan
+from faults.report import run_plan
+from faults.run import DEVICES, MODES
+
+
+def main() -> int:
+    """Run each seed in each mode; the exit status is 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1], help="one or more")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long there are faults")
+    parser.add_argument("--mode", choices=MODES, nargs="+", default=list(MODES))
+    parser.add_argument("--plan", action="store_true", help="only print the plans")
+    parser.add_argument("--keep", action="store_true", help="write down what everybody saw in any case")
+    options = parser.parse_args()
+    if options.plan:
+        for seed in options.seed:
+            print(f"seed {seed}", *make_plan(seed, options.seconds, DEVICES), sep="\n")
+        return 0
+    failed = False
+    for seed in options.seed:
+        for mode in options.mode:
+            report = run_plan(seed, options.seconds, mode, keep=options.keep)
+            print(report.text, flush=True)
+            failed |= bool(report.outcome.complaints)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

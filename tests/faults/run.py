@@ -1,0 +1,294 @@
+"""One run: nodes, Redis, devices and publishers under a plan of faults, and whether anything was lost."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from random import Random
+from urllib.parse import quote
+
+import httpx
+import trio
+from attrs import Factory, define, frozen
+from redis_server import RedisServer
+
+from .check import check_devices, check_streams
+from .client_devices import ClientDevice
+from .devices import Authenticated, Device, Ended, Received, Renewed
+from .nodes import Node, make_token
+from .plan import NODES, Fault, make_plan
+from .publisher import OverHttp, OverIntake, Publisher, make_http
+from .reader import Rules, Stream
+from .resp import command
+from .storm import Storm
+from .streams import read_all, start_redis
+
+DEVICES = 50
+CLIENTS = 12
+"""So many of them are on the project's own client."""
+# The last two have what must not mix up the keys in Redis.
+USERS = ("ada", "bob", "cleo", "dora", "emil", "fay", "g{u}s", "h %7D é")
+GROUPS = ("phone", "laptop", "tablet")
+VAULTS = ("v0", "v1", "v2", "v3")
+HTTP_PUBLISHERS = 3
+CALM_WITHIN = 60.0
+"""Seconds within which every device must have everything once the faults are over."""
+MARK_AGAIN_AFTER = 2.0
+INTAKE_LOOKS = 50
+
+
+Settings = Mapping[str, str | int | float]
+
+
+@frozen
+class Mode:
+    """How much is kept for devices that were away.
+
+    Attributes:
+        settings: The settings of the nodes.
+        rules: What may happen to devices.
+    """
+
+    settings: Settings
+    rules: Rules
+
+
+_SETTINGS: Settings = {
+    "redis-timeout": 1,
+    "redis-retry": 0.5,
+    "publish-timeout": 2,
+    "max-connections-per-user": 100,
+}
+_EVERYTHING: Settings = {
+    **_SETTINGS,
+    "history-events": 1_000_000,
+    "outbox-events": 1_000_000,
+    "outbox-bytes": "64MiB",
+    "redis-queue-bytes": "16KiB",
+}
+_LITTLE: Settings = {**_SETTINGS, "history-events": 40, "outbox-events": 30, "redis-queue-bytes": "2KiB"}
+MODES = {
+    "long-history": Mode(_EVERYTHING, Rules()),
+    "short-history": Mode(_LITTLE, Rules(always_resumes=False)),
+    "lossy-redis": Mode(_EVERYTHING, Rules(always_resumes=False, loses_end=True)),
+}
+
+
+@define
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        complaints: What is wrong.
+        figures: What happened, in numbers.
+        calm_after: Seconds from the last fault until every device had everything.
+    """
+
+    complaints: list[str] = Factory(list)
+    figures: dict[str, int] = Factory(dict)
+    calm_after: float = math.nan
+
+
+@define(eq=False)
+class Run:
+    """A run in the making.
+
+    Attributes:
+        seed: Makes the plan and all that is drawn.
+        seconds: How long there are faults.
+        mode: One of `MODES`.
+        directory: Where what everybody saw is written.
+        keep: Whether it is written even if nothing is wrong.
+        outcome: What it has come to.
+        storm_began: When the first second of the plan began, on Trio's clock.
+        nodes: The nodes, by name.
+        devices: The devices.
+        streams: The users' streams, in the end.
+    """
+
+    seed: int
+    seconds: float
+    mode: Mode
+    directory: Path
+    keep: bool = False
+    outcome: Outcome = Factory(Outcome)
+    storm_began: float = math.nan
+    nodes: dict[str, Node] = Factory(dict)
+    devices: list[Device] = Factory(list)
+    streams: dict[str, Stream] = Factory(dict)
+
+    @property
+    def plan(self) -> list[Fault]:
+        """The faults."""
+        return make_plan(self.seed, self.seconds, DEVICES)
+
+    async def run(self) -> None:
+        """Do it all, and check; see `outcome`."""
+        with start_redis() as redis:
+            self.nodes = {name: Node(name, {**self.mode.settings, "engine": redis.url}) for name in NODES}
+            self.devices = make_devices(self.seed, self.nodes)
+            try:
+                await self._run(redis)
+            except BaseException:
+                self.write_down()
+                raise
+            finally:
+                with trio.CancelScope(shield=True):
+                    for node in self.nodes.values():
+                        await node.kill()
+
+    async def _run(self, redis: RedisServer) -> None:
+        async with trio.open_nursery() as processes:
+            for node in self.nodes.values():
+                await node.start(processes)
+            storm = Storm(self.nodes, redis, self.devices, processes, self.mode.rules.loses_end)
+            publishers = await self._go_through(storm)
+            await self._empty_intake(redis)
+            for node in self.nodes.values():
+                await node.kill()
+        rules = self.mode.rules
+        self.streams, complaints = await read_all(
+            redis, USERS, all_kept=rules.always_resumes, earlier=storm.written
+        )
+        published = [each for some in publishers for each in some.published]
+        # What Redis loses of the intake may never have been in a stream.
+        unsure = {"intake"} if rules.loses_end else set()
+        complaints += check_streams(published, self.streams, unsure)
+        complaints += check_devices(self.devices, self.streams, rules)
+        for node in self.nodes.values():
+            complaints += node.complaints()
+        if math.isnan(self.outcome.calm_after):
+            complaints.append(f"after {CALM_WITHIN:g} s there were still devices without the last events")
+        self.outcome.complaints += complaints
+        self.outcome.figures = figures(self.nodes, self.devices, publishers)
+        if self.outcome.complaints or self.keep:
+            self.write_down()
+
+    def write_down(self) -> None:
+        """Write down what everybody saw."""
+        for user, stream in self.streams.items():
+            (self.directory / f"stream-{quote(user)}.log").write_text("\n".join(map(str, stream.entries)))
+        for node in self.nodes.values():
+            (self.directory / f"node-{node.name}.log").write_text("\n".join(node.output))
+        for device in self.devices:
+            times = [f"{time - self.storm_began:8.3f}" for time in device.times]
+            lines = [f"{time} {record}" for time, record in zip(times, device.log, strict=True)]
+            lines.insert(0, device.name)
+            (self.directory / f"device-{device.number}.log").write_text("\n".join(lines))
+        (self.directory / "complaints.json").write_text(json.dumps(self.outcome.complaints, indent=1))
+
+    async def _go_through(self, storm: Storm) -> list[Publisher]:
+        """Have devices and publishers at work while there are faults, and until all is quiet."""
+        async with trio.open_nursery() as nursery, make_http() as http:
+            for device in storm.devices:
+                nursery.start_soon(device.run)
+            with trio.fail_after(CALM_WITHIN):
+                for device in storm.devices:
+                    await device.authenticated.wait()
+            stormy = trio.Event()
+            publishers = self._make_publishers(http, storm)
+            async with trio.open_nursery() as publishing:
+                for publisher in publishers:
+                    publishing.start_soon(publisher.run, stormy.is_set)
+                self.storm_began = trio.current_time()
+                await storm.run(self.plan)
+                stormy.set()
+                calming = trio.current_time()
+                publishing.cancel_scope.deadline = calming + CALM_WITHIN
+            with trio.move_on_after(CALM_WITHIN):
+                # What a publisher was told is accepted comes before its marker. The second round comes after
+                # whatever might still have been on its way twice.
+                for marker in ("last", "after the last"):
+                    await self._mark(publishers, storm.devices, marker)
+                self.outcome.calm_after = trio.current_time() - calming
+            nursery.cancel_scope.cancel()
+        return publishers
+
+    async def _mark(self, publishers: Sequence[Publisher], devices: Sequence[Device], marker: str) -> None:
+        """Publish a marker and wait until every device has it.
+
+        Where a device may have been told that it missed something, the marker may be among that, and is
+        published again.
+        """
+        for attempt in count(1):
+            names = [f"{marker} of {publisher.name}, {attempt}" for publisher in publishers]
+            for publisher, name in zip(publishers, names, strict=True):
+                await publisher.mark(name)
+            with trio.move_on_after(
+                math.inf if self.mode.rules.always_resumes else MARK_AGAIN_AFTER
+            ) as waiting:
+                for name in names:
+                    for device in devices:
+                        await device.marker(name).wait()
+            if not waiting.cancelled_caught:
+                return
+
+    def _make_publishers(self, http: httpx.AsyncClient, storm: Storm) -> list[Publisher]:
+        urls = [node.internal_url for node in storm.nodes.values()]
+        groups = dict.fromkeys(USERS, GROUPS)
+        over_http = OverHttp(http, urls, Random(f"{self.seed} http"), self.outcome.complaints)
+        over_intake = OverIntake(("127.0.0.1", storm.redis.port))
+        publishers = []
+        for number in range(HTTP_PUBLISHERS + 1):
+            deliver = over_http if number < HTTP_PUBLISHERS else over_intake
+            name = f"http{number}" if number < HTTP_PUBLISHERS else "intake"
+            publishers.append(Publisher(name, deliver, Random(f"{self.seed} {name}"), groups, VAULTS))
+        return publishers
+
+    async def _empty_intake(self, redis: RedisServer) -> None:
+        """See that all is taken from the intake, and nothing was rejected."""
+        address = ("127.0.0.1", redis.port)
+        waiting = 0
+        for _ in range(INTAKE_LOOKS):
+            waiting = await command(address, "XLEN", "localful:intake")
+            if not waiting:
+                break
+            # What was published last may still have to be taken out.
+            await trio.sleep(0.1)
+        rejected = await command(address, "XLEN", "localful:intake:rejected")
+        if rejected or waiting:
+            self.outcome.complaints.append(f"the intake has rejected {rejected} and left {waiting}")
+
+
+def make_devices(seed: int, nodes: Mapping[str, Node]) -> list[Device]:
+    """The devices of a seed: some of every user, token groups shared, subscriptions that overlap."""
+    random = Random(f"{seed} devices")
+    addresses = {name: (node.host, node.port) for name, node in nodes.items()}
+    return [
+        (ClientDevice if number < CLIENTS else Device)(
+            number,
+            USERS[number % len(USERS)],
+            random.choice(GROUPS),
+            tuple(random.sample(VAULTS, random.randint(0, len(VAULTS)))),
+            addresses,
+            make_token,
+            Random(f"{seed} device {number}"),
+        )
+        for number in range(DEVICES)
+    ]
+
+
+def figures(
+    nodes: Mapping[str, Node], devices: Sequence[Device], publishers: Sequence[Publisher]
+) -> dict[str, int]:
+    """What happened, in numbers."""
+    counts: Counter[str] = Counter()
+    counts["events accepted"] = sum(len(each.published) for each in publishers)
+    counts["publishes repeated"] = sum(each.repeats for each in publishers)
+    counts["starts of nodes"] = sum(node.lives for node in nodes.values())
+    for device in devices:
+        for record in device.log:
+            match record:
+                case Received():
+                    counts["events delivered"] += 1
+                case Renewed():
+                    counts["renewed"] += 1
+                case Authenticated(resumed=resumed):
+                    counts["authenticated"] += 1
+                    if resumed is not None:
+                        counts["resumed" if resumed else "not resumed"] += 1
+                case Ended(code=code) if code is not None:
+                    counts[f"closed {code}"] += 1
+    return dict(counts)
