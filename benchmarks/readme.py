@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
+from benchmarks.servers import ENGINE_SERVERS
 from benchmarks.tables import scenario_tables, setting_line, target_table
 
+BESIDE_PEERS = frozenset({"users", "latency"})
+"""Scenarios in which engines are measured, and other servers as well."""
 README = Path(__file__).resolve().parent / "README.md"
 PLOTS = README.parent / "results"
 
@@ -16,13 +19,23 @@ def update(record: dict[str, Any]) -> None:
     """Write the tables between the README's markers and draw the plots."""
     text = README.read_text()
     sections = {name: scenario_tables(record, name) for name in record["scenarios"]}
-    sections["setting"] = setting_line(record)
-    sections["targets"] = target_table(record)
+    peers = set().union(*record["scenarios"].values()) - set(ENGINE_SERVERS)
+    if peers:
+        sections["setting"] = setting_line(record)
+        sections["targets"] = target_table(record)
+    else:
+        # Of engines and workers only: what stands beside other servers stays.
+        sections = {
+            f"{name}-engines" if name in BESIDE_PEERS else name: told for name, told in sections.items()
+        }
+        sections["setting-engines"] = setting_line(record)
     for name, section in sections.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         text = pattern.sub(lambda _match, new=f"{begin}\n{section}\n{end}": new, text)  # type: ignore[misc]
     README.write_text(text)
+    if not peers:
+        return
     try:
         from benchmarks.plots import draw  # noqa: PLC0415 - an extra that a run can do without
     except ImportError:
