@@ -200,7 +200,8 @@ def test_devices_that_do_not_read_cost_little_and_nobody_else_anything(daemon: D
 def test_it_reports_health_and_metrics(daemon: DaemonProcess) -> None:
     assert daemon.http.get("/healthz").status_code == 200
     assert daemon.http.get("/readyz").status_code == 200
-    assert daemon.metric("localful_ws_connections_opened_total") > 0
+    with daemon.connect():
+        assert daemon.metric("localful_ws_connections_opened_total") > 0
     assert daemon.metric('localful_ws_closes_total{reason="internal-error"}') == 0
 
 

@@ -10,8 +10,8 @@ from localful_ws.client import ClientError, ReceivedEvent, SnapshotNeeded, Timeo
 from .devices import Authenticated, Device, Received, Refused
 
 _TIMEOUTS = Timeouts(connect=4.0, answer=4.0, close=1.0)
-# Below the range it is made for: all pauses are a twentieth of the longest they could be.
-_IMPATIENT = -0.9
+# Below the range it is made for: all pauses are a hundredth of the longest they could be.
+_IMPATIENT = -0.98
 
 
 @define(eq=False)
@@ -48,6 +48,7 @@ class ClientDevice(Device):
             since=self._cursor,
             timeouts=_TIMEOUTS,
             open_stream=self._open_stream,
+            on_status=lambda status: self.remarks.append((trio.current_time(), str(status))),
             draw=lambda: _IMPATIENT,
         )
         try:

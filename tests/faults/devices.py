@@ -100,6 +100,7 @@ class Device:
         random: Chooses nodes and pauses.
         log: All it was told, in order.
         times: When, on Trio's clock.
+        remarks: What else may help to understand the log, and when it was.
         authenticated: Set from its first ``authenticated`` on.
     """
 
@@ -112,6 +113,7 @@ class Device:
     random: Random
     log: list[Record] = Factory(list)
     times: list[float] = Factory(list)
+    remarks: list[tuple[float, str]] = Factory(list)
     authenticated: trio.Event = field(factory=trio.Event)
     _since: str | None = None
     _text: str = ""

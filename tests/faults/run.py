@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from urllib.parse import quote
@@ -68,7 +69,7 @@ _EVERYTHING: Settings = {
     "outbox-bytes": "64MiB",
     "redis-queue-bytes": "16KiB",
 }
-_LITTLE: Settings = {**_SETTINGS, "history-events": 40, "outbox-events": 30, "redis-queue-bytes": "2KiB"}
+_LITTLE: Settings = {**_SETTINGS, "history-events": 10, "outbox-events": 8, "redis-queue-bytes": "2KiB"}
 MODES = {
     "long-history": Mode(_EVERYTHING, Rules()),
     "short-history": Mode(_LITTLE, Rules(always_resumes=False)),
@@ -173,10 +174,11 @@ class Run:
         for node in self.nodes.values():
             (self.directory / f"node-{node.name}.log").write_text("\n".join(node.output))
         for device in self.devices:
-            times = [f"{time - self.storm_began:8.3f}" for time in device.times]
-            lines = [f"{time} {record}" for time, record in zip(times, device.log, strict=True)]
-            lines.insert(0, device.name)
-            (self.directory / f"device-{device.number}.log").write_text("\n".join(lines))
+            told = [*zip(device.times, map(str, device.log), strict=True), *device.remarks]
+            lines = [
+                f"{time - self.storm_began:8.3f} {text}" for time, text in sorted(told, key=itemgetter(0))
+            ]
+            (self.directory / f"device-{device.number}.log").write_text("\n".join([device.name, *lines]))
         (self.directory / "complaints.json").write_text(json.dumps(self.outcome.complaints, indent=1))
 
     async def _go_through(self, storm: Storm) -> list[Publisher]:

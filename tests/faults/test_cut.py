@@ -9,7 +9,7 @@ from redis_server import find_program
 
 from .network import find_way_in
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.faults]
 
 SECONDS = 90
 

@@ -257,6 +257,24 @@ async def test_closing_before_it_runs(redis_server: RedisServer) -> None:
         await engine.run(FakeNode(engine))
 
 
+async def test_it_may_be_cancelled_at_any_moment(redis_server: RedisServer, redis_prefix: str) -> None:
+    for turn in range(60):
+        prefix = f"{redis_prefix}-{turn}"
+        engine = RedisEngine(make_settings(engine=redis_server.url, redis_prefix=prefix), Clock())
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(engine.run, FakeNode(engine))
+                if turn % 2:
+                    # It reads the intake by now.
+                    lease = f"{prefix}:{{{prefix}:intake}}:reader"
+                    await until(lambda lease=lease: redis_server.cli("exists", lease) == "1")  # type: ignore[misc]
+                for _ in range(turn % 30):
+                    await trio.lowlevel.checkpoint()
+                if turn % 3:
+                    await engine.aclose()
+                nursery.cancel_scope.cancel()
+
+
 async def test_being_cancelled_leaves_no_connection_open(redis_cluster: Sequence[RedisServer]) -> None:
     hosts = ",".join(f"127.0.0.1:{server.port}" for server in redis_cluster)
     engine = RedisEngine(make_settings(engine=f"redis+cluster://{hosts}", intake="off"), Clock())
