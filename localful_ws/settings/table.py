@@ -175,7 +175,9 @@ class Settings:
     publish_body_timeout: float = setting(
         30.0, kinds.SECONDS, "the body of a publish has this long to arrive", at_least=0.1
     )
-    publish_queue: int = setting(256, kinds.WHOLE, "publishes that may wait to be routed", at_least=1)
+    publish_queue: int = setting(
+        256, kinds.WHOLE, "publishes that may wait to be routed, or with Redis be under way", at_least=1
+    )
     publish_timeout: float = setting(
         5.0, kinds.SECONDS, "a publish waits this long for a place among them; then HTTP 503", at_least=0.1
     )

@@ -54,6 +54,7 @@ class RedisEngine:
         self._control = Control(settings, clock, self._keys, self._queue.put_call)
         self._intake_counts = IntakeCounts()
         self._losses = 0
+        self._places = trio.Semaphore(settings.publish_queue)
         self._client: RedisClient | None = None
         self._reason: str | None = "Redis has not been reached yet."
         self._tried = trio.Event()
@@ -92,6 +93,20 @@ class RedisEngine:
 
     async def publish(self, events: Sequence[Event]) -> Receipt:
         """See `Engine.publish`. In a cluster a batch is all or nothing for each user."""
+        try:
+            # Without a checkpoint: who comes first is first.
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.move_on_after(self._settings.publish_timeout) as waiting:
+                await self._places.acquire()
+            if waiting.cancelled_caught:
+                raise EngineUnavailableError("Too many publishes are under way.", retry_after=1) from None
+        try:
+            return await self._publish_batch(events)
+        finally:
+            self._places.release()
+
+    async def _publish_batch(self, events: Sequence[Event]) -> Receipt:
         client = self._client
         if client is None or self._closing.is_set():
             raise self._unavailable()

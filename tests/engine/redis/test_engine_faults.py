@@ -109,6 +109,34 @@ async def test_redis_says_nothing_for_too_long() -> None:
                 await node.until(lambda device=device: device.numbers == [0, 1])  # type: ignore[misc]
 
 
+async def test_too_many_publishes_are_under_way() -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, count=1, redis_timeout=5, publish_timeout=0.5, publish_queue=1) as (
+            node,
+        ):
+            device = await node.join(Device("ada"))
+            await node.publish(update(0))
+            server.pause()
+            refused: list[str] = []
+
+            async def publish(number: int) -> None:
+                with pytest.raises(EngineUnavailableError) as error:
+                    await node.publish(update(number, id=str(number)))
+                refused.append(error.value.message)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish, 1)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                # Of these one gets the place when the first gives up, and the other waits in vain.
+                nursery.start_soon(publish, 2)
+                nursery.start_soon(publish, 3)
+            assert sorted("Too many" in message for message in refused) == [False, False, True]
+            server.resume()
+            for number in (1, 2, 3):
+                await publish_surely(node, update(number, id=str(number)))
+            await node.until(lambda: sorted(device.numbers) == [0, 1, 2, 3])
+
+
 async def test_a_request_that_is_given_up_does_not_confuse_those_after_it() -> None:
     with RedisServer() as server:
         async with open_nodes(server.url, count=1, redis_timeout=5, publish_timeout=0.1) as (node,):
