@@ -106,7 +106,7 @@ def _listen(port: int | None) -> socket.socket:
             return socket.create_server((_HOST, 0), backlog=128)
         reason = os.strerror(error.errno or 0).lower()
         raise DemoError(
-            f"Port {port or PORT} can't be had: {reason}. Give another with --port, or --port 0 for a free one."
+            f"Port {port or PORT} can't be had: {reason}. Give another: --port 0 takes a free one."
         ) from None
 
 

@@ -478,11 +478,6 @@ export class Device {
 
   // ---------------------------------------------------------------------------------------------------------- showing
 
-  dismiss() {
-    this.notice = null;
-    this.#changed();
-  }
-
   #set(state, notice) {
     this.state = state;
     this.notice = notice;

@@ -66,7 +66,7 @@ export class Panel {
       id: `${id}-expire`,
       onchange: () => this.#device.setRenews(!parts.expire.checked),
     });
-    parts.notice = el("div", { class: "panel-notice", role: "status" });
+    parts.notice = el("div", { class: "panel-notice notice", role: "status" });
     parts.rows = el("div");
     parts.toldRows = el("div");
     parts.number = el("span", { class: "badge number" }, "0");
@@ -208,17 +208,28 @@ export class Panel {
   }
 
   #showNotice() {
-    const { notice, state } = this.#device;
-    const signature = JSON.stringify([notice, state]);
+    const { notice, state, name } = this.#device;
+    const { kind, text } = notice ?? { kind: "", text: this.#usual() };
+    const signature = JSON.stringify([kind, text, state]);
     if (this.#parts.notice.dataset.shown === signature) return;
     this.#parts.notice.dataset.shown = signature;
-    const action =
+    const again =
       state === "ended"
-        ? button("Log in again", () => this.#device.start(), { kind: "small primary", describe: `Log in again on ${this.#device.name}` })
-        : button("Dismiss", () => this.#device.dismiss(), { kind: "delete small", glyph: "delete" });
-    this.#parts.notice.replaceChildren(
-      ...(notice === null ? [] : [el("div", { class: `notice ${notice.kind}` }, el("p", { class: "small" }, notice.text), state === "ended" ? action : null)]),
-    );
+        ? button("Log in again", () => this.#device.start(), { kind: "small primary", describe: `Log in again on ${name}` })
+        : null;
+    this.#parts.notice.className = `panel-notice notice ${kind}`;
+    this.#parts.notice.replaceChildren(el("p", { class: "small" }, text), ...(again === null ? [] : [again]));
+  }
+
+  /** What to say while nothing has happened: what it is subscribed to. */
+  #usual() {
+    const { content, subscription, foreign, connected, account } = this.#device;
+    if (!connected) return "Connecting…";
+    const names = subscription.filter((id) => content.vaults.has(id)).map((id) => content.vaults.get(id).name);
+    const others = subscription.filter((id) => foreign.has(id)).length;
+    const own = names.length === 0 ? "none of its vaults" : names.length > 3 ? count(names.length, "vault") : list(names);
+    const more = others === 0 ? "" : `, and to ${count(others, "vault")} that ${others === 1 ? "isn't" : "aren't"} ${account.name}'s`;
+    return `Subscribed to ${own}${more}.`;
   }
 
   #showProgress() {
@@ -379,6 +390,10 @@ export class Panel {
   }
 }
 
+function list(words) {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
 const act = (name, control) => {
   control.dataset.action = name;
   return control;
@@ -431,7 +446,7 @@ const RENDER = {
 
   item({ vault, item, expanded }, panel) {
     const text = textOf(item);
-    const called = text === null ? `empty ${item.type}` : shorten(text, 30);
+    const called = text === null ? `empty ${item.type}` : shorten(text, 40);
     return {
       className: "item-row",
       signature: [text, item.versions.size, expanded],
@@ -468,7 +483,7 @@ const RENDER = {
         el(
           "span",
           { class: "row-actions" },
-          change("delete", button(`Delete the version ${shorten(text, 30)}`, () => panel.device.deleteVersion(vault, item, version), { glyph: "delete" })),
+          change("delete", button(`Delete the version ${shorten(text, 40)}`, () => panel.device.deleteVersion(vault, item, version), { glyph: "delete" })),
         ),
       ],
     };
