@@ -1,22 +1,18 @@
 """The daemon: two listeners, a node between them, and how it ends."""
 
-import signal
 import ssl
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
 
 import structlog
 import trio
-from attrs import frozen
 
 from localful_ws.engine.build import build_engine
 from localful_ws.metrics import Metrics
 from localful_ws.server.clock import Clock
 from localful_ws.server.collector import tuned_collector
 from localful_ws.server.internal import build_app, serve_internal
-from localful_ws.server.listeners import address, bind, tls_context
+from localful_ws.server.listeners import Addresses, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.tcp import TcpStream, accept_connections
@@ -26,74 +22,6 @@ from localful_ws.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _INTERNAL_BACKLOG = 512
-
-
-@frozen
-class Addresses:
-    """Where a daemon listens, as host and port."""
-
-    websocket: tuple[str, int]
-    internal: tuple[str, int]
-
-
-class Server(Protocol):
-    """What runs until a signal ends it: a daemon, or the parent of several."""
-
-    def shut_down(self) -> None:
-        """Begin to drain; `serve` returns when that is done."""
-        ...
-
-    async def serve(self) -> None:
-        """Serve until `shut_down`, drain, and return. Cancelled, it ends at once."""
-        ...
-
-
-def run(settings: Settings) -> None:
-    """Run the daemon, or with ``workers`` several, until a signal ends it.
-
-    The first SIGTERM or SIGINT drains it, and it returns. A second ends it at once.
-
-    Raises:
-        SystemExit: With 128 and the signal's number, after a second signal.
-        localful_ws.server.listeners.ListenError: If an address can't be listened on.
-        localful_ws.settings.SettingsError: If a setting turns out to be impossible.
-    """
-    impatient_signal = trio.run(serve_until_signalled, _build_server(settings))
-    if impatient_signal is not None:
-        sys.exit(128 + impatient_signal)
-
-
-def _build_server(settings: Settings) -> Server:
-    if settings.workers == 1:
-        return Daemon(settings)
-    # It imports this module.
-    from localful_ws.server.workers.supervisor import Supervisor  # noqa: PLC0415
-
-    return Supervisor(settings, settings.workers)
-
-
-async def serve_until_signalled(server: Server) -> int | None:
-    """Serve until SIGTERM or SIGINT, drain, and return; or until the server ends by itself.
-
-    Returns:
-        The number of a second signal, which ended it at once; None without one.
-    """
-    impatient_signal = None
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-
-            async def watch() -> None:
-                nonlocal impatient_signal
-                number = await anext(signals)
-                _log.info("draining", signal=signal.Signals(number).name)
-                server.shut_down()
-                impatient_signal = await anext(signals)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            await server.serve()
-            nursery.cancel_scope.cancel()
-    return impatient_signal
 
 
 class Daemon:
@@ -206,20 +134,6 @@ class Daemon:
             graceful_timeout=settings.publish_timeout,
             task_status=task_status,
         )
-
-
-def log_addresses(addresses: Addresses, path: str, *, tls: bool) -> None:
-    """Say in the log where devices and publishers are listened for.
-
-    Args:
-        addresses: Where.
-        path: The path of the WebSocket endpoint.
-        tls: Whether its listener speaks TLS.
-    """
-    host, port = addresses.websocket
-    _log.info("listening", listener="websocket", host=host, port=port, path=path, tls=tls)
-    host, port = addresses.internal
-    _log.info("listening", listener="internal", host=host, port=port)
 
 
 async def _serve_tls(node: Node, context: ssl.SSLContext, stream: TcpStream) -> None:

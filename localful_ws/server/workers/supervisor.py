@@ -14,8 +14,14 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from localful_ws.server.daemon import Addresses, log_addresses
-from localful_ws.server.listeners import ListenError, address, reserve, tls_context
+from localful_ws.server.listeners import (
+    Addresses,
+    ListenError,
+    address,
+    log_addresses,
+    reserve,
+    tls_context,
+)
 from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.workers.messages import (
     AllMetrics,

@@ -15,8 +15,9 @@ import trio
 
 from localful_ws.logs import configure_logging
 from localful_ws.metrics import Metrics
-from localful_ws.server.daemon import Daemon, serve_until_signalled
+from localful_ws.server.daemon import Daemon
 from localful_ws.server.listeners import ListenError
+from localful_ws.server.run import serve_until_signalled
 from localful_ws.server.workers.messages import (
     AllMetrics,
     BrokenChannelError,
