@@ -1,8 +1,6 @@
 """The pages in docs/ say what is so: names of metrics and settings, links, and commands, which are run."""
 
-import importlib.util
 import re
-import shutil
 import sys
 import time
 import tomllib
@@ -14,6 +12,7 @@ import pytest
 import trio
 from attrs import Factory, define
 from printed import clean_environment, output_of, with_ports
+from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
 from world import make_settings
@@ -118,8 +117,8 @@ async def run_against_daemon(commands: Iterable[tuple[list[str], str]]) -> list[
             ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_publishing_with_curl_as_it_is_printed() -> None:
+    find_program("curl")
     publish, disconnect = publishing_blocks("sh")
     shell = ["sh", "-e", "-c"]
     assert await run_against_daemon([(shell, publish), (shell, disconnect)]) == [
@@ -134,8 +133,8 @@ async def test_publishing_with_python_as_it_is_printed() -> None:
     assert await run_against_daemon([([sys.executable, "-c"], accepted)]) == ["{'accepted': 1}\n"]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 async def test_publishing_with_node_as_it_is_printed() -> None:
+    find_program("node")
     (text,) = publishing_blocks("js")
     accepted = text + "\nconsole.log(await response.text());"
     node = ["node", "--input-type=module", "-e"]
@@ -148,8 +147,6 @@ def get_token() -> str:
 
 @pytest.mark.parametrize("language", ["sh", "python"])
 async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
-    if language == "python" and importlib.util.find_spec("redis") is None:
-        pytest.skip("redis-py is not installed")
     (text,) = publishing_blocks(language, "intake")
     with RedisServer() as redis, trio.fail_after(PATIENCE):
         here = text.replace("redis://127.0.0.1:6379/0", redis.url)

@@ -1,7 +1,6 @@
 """The configurations of nginx and Caddy in the README, where they are installed: a device gets through."""
 
 import os
-import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 import trio
 import trustme
 from printed import with_ports
+from programs import find_program
 from spec_document import ROOT, blocks
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
@@ -79,8 +79,7 @@ def caddy(directory: Path, entrance: Path, daemon: DaemonProcess, certificate: t
 
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
 async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
-    if shutil.which(proxy.__name__) is None:
-        pytest.skip(f"{proxy.__name__} is not installed")
+    find_program(proxy.__name__)
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
