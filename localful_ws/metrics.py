@@ -236,8 +236,8 @@ def _connections(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _counter(
         "closes",
-        "Connections that ended, by reason word: those of the close codes, device-closed, connection-lost and "
-        "ping-timeout.",
+        "Connections that ended, by reason word: those of the close codes, device-closed, connection-lost "
+        "and ping-timeout.",
         {(reason,): count for reason, count in metrics.closes.items()},
         "reason",
     )

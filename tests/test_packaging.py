@@ -13,7 +13,7 @@ from spec_document import ROOT, blocks
 from localful_ws.settings import OPTIONS, environment_variable
 
 PACKAGING = ROOT / "packaging"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 UNIT = PACKAGING / "systemd" / "localful-ws.service"
 DOCKER = PACKAGING / "docker"
 VARIABLES = {environment_variable(name) for name in OPTIONS}
@@ -27,10 +27,10 @@ def text_of(*parts: str) -> str:
     ("language", "file"), [("nginx", "nginx/localful-ws.conf"), ("caddyfile", "caddy/Caddyfile")]
 )
 def test_proxies_are_set_up_as_printed_and_keep_the_internal_port_in(language: str, file: str) -> None:
-    (printed,) = [block.text for block in blocks(README) if block.language == language]
+    (printed,) = [block.text for block in blocks(DEPLOYING) if block.language == language]
     text = text_of(file)
     assert text == printed
-    assert f"(packaging/{file})" in README
+    assert f"(../packaging/{file})" in DEPLOYING
     # One path, to one port.
     assert re.findall(r"127\.0\.0\.1:(\d+)", text) == ["42102"]
     assert len(re.findall(r"/v1/sync", text)) == 1

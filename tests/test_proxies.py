@@ -1,4 +1,4 @@
-"""The configurations of nginx and Caddy in the README, where they are installed: a device gets through."""
+"""The configurations of nginx and Caddy in docs/deploying.md, where they are: a device gets through."""
 
 import os
 import ssl
@@ -19,7 +19,7 @@ from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, DaemonProcess, running_daemon
 from localful_ws.tokens import mint_token
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 HOST = "sync.example.org"
 PATIENCE = 20
 Proxy = Callable[[Path, Path, DaemonProcess, trustme.LeafCert], list[str]]
@@ -44,7 +44,7 @@ http {{
 
 def configuration(language: str, changes: dict[str, str]) -> str:
     """A configuration as it is printed, but for these changes."""
-    (block,) = [block for block in blocks(README) if block.language == language]
+    (block,) = [block for block in blocks(DEPLOYING) if block.language == language]
     text = block.text
     for printed, ours in changes.items():
         assert text.count(printed) == 1

@@ -1,4 +1,4 @@
-"""The README says what is so: its settings, its commands, and its tour, which is run as it is printed."""
+"""The README says what is so: its commands, and its tour, which is run as it is printed."""
 
 import re
 import sys
@@ -13,7 +13,6 @@ from spec_document import ROOT, blocks
 
 from localful_ws.cli import main
 from localful_ws.demo.daemon import DaemonProcess, running_daemon
-from localful_ws.settings import settings_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE = 30
@@ -22,14 +21,6 @@ PATIENCE = 30
 def section(title: str) -> str:
     """The text below a heading of the second level."""
     return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def test_settings_table_is_current() -> None:
-    written = re.search(
-        r"<!-- settings: .*? -->\n(?P<table>.*)<!-- end of settings -->", section("Settings"), re.DOTALL
-    )
-    assert written
-    assert written["table"] == settings_table()
 
 
 def test_every_command_is_listed() -> None:

@@ -1,7 +1,8 @@
 """Writes into the pages what is made from the code: settings, commands, metrics, and the examples.
 
-`make reference` runs it. What it writes stands in a page between ``<!-- generated: NAME -->`` and ``<!-- end -->``,
-so that it can be read in the repository as well as on the site; a test runs it with ``--check``.
+`make reference` runs it. What it writes stands in a page between ``<!-- generated: NAME -->`` and
+``<!-- end -->``, so that it can be read in the repository as well as on the site; a test runs it with
+``--check``.
 """
 
 import inspect
@@ -30,7 +31,14 @@ _GENERATED: Final = re.compile(
     r"(?P<begin>^<!-- generated: (?P<name>[\w.-]+) -->\n)(?P<text>.*?)(?P<end>^<!-- end -->$)",
     re.MULTILINE | re.DOTALL,
 )
-_LANGUAGES: Final = {".py": "python", ".mjs": "js", ".sh": "sh", ".sql": "sql", ".html": "html", ".toml": "toml"}
+_LANGUAGES: Final = {
+    ".py": "python",
+    ".mjs": "js",
+    ".sh": "sh",
+    ".sql": "sql",
+    ".html": "html",
+    ".toml": "toml",
+}
 
 
 def commands() -> str:
@@ -92,7 +100,7 @@ def metrics() -> str:
 
 
 async def _of_engines() -> list[Figure]:
-    settings = Settings(publisher_key="a-key-of-nobody's", jwt_secret="x" * 32, max_connections=1)
+    settings = Settings(publisher_key="a-key-of-nobody's", jwt_secret=b"x" * 32, max_connections=1)
     clock = Clock()
     return [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
 

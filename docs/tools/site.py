@@ -1,8 +1,8 @@
-"""What MkDocs is told beyond mkdocs.yml: pages from elsewhere in the repository, and links that hold there and here.
+"""What MkDocs is told beyond mkdocs.yml: pages from elsewhere in the repository, and links for both.
 
-Every page is written for a reader of the repository: links are relative to the file. The site shows docs/ at its
-root and everything else at its path in the repository, so links between the two are put right here. Files that
-are no pages, such as units and schemas, are shown as pages with their text.
+Every page is written for a reader of the repository: links are relative to the file. The site shows docs/ at
+its root and everything else at its path in the repository, so links between the two are put right here. Files
+that are no pages, such as units and schemas, are shown as pages with their text.
 """
 
 import json
@@ -24,7 +24,8 @@ from localful_ws.protocol import TRANSITIONS
 ROOT: Final = Path(__file__).parents[2]
 _log: Final = logging.getLogger("mkdocs.hooks.site")
 
-_PAGES: Final = ("spec/*.md", "benchmarks/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+_PAGES: Final = ("spec/*.md", "benchmarks/README.md", "changes/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+_ELSEWHERE: Final = ("spec/", "benchmarks/", "packaging/", "changes/")
 _ASSETS: Final = ("benchmarks/results/*.svg", "spec/*.json", "LICENSE")
 _SHOWN: Final = ("packaging/*/*", "docs/examples/*")
 _LANGUAGES: Final = {
@@ -38,6 +39,11 @@ _LANGUAGES: Final = {
     "Dockerfile": "dockerfile",
 }
 _SCHEMAS: Final = "spec/schemas"
+_ABOUT_SCHEMAS: Final = (
+    "A schema for each message, event, body and answer of the [protocol](protocol.md), from the files in "
+    "`spec/schemas/`; each is complete in itself. They allow unknown extra keys, since the protocol grows by "
+    "them."
+)
 
 _FENCE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\]\((?![a-z]+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
@@ -48,22 +54,18 @@ _UNRELEASED: Final = "<!-- towncrier release notes start -->"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is not in docs/."""
 
-    def add(place: str, *, content: str | None = None, source: Path | None = None, shown: bool = True) -> None:
-        level = InclusionLevel.UNDEFINED if shown else InclusionLevel.NOT_IN_NAV
-        path = None if source is None else str(source)
-        files.append(File.generated(config, place, content=content, abs_src_path=path, inclusion=level))
-
-    for path in _found(_PAGES):
-        add(_repository(path), source=path)
-    for path in _found(_ASSETS):
-        add(_repository(path), source=path, shown=False)
+    for path in [*_found(_PAGES), *_found(_ASSETS)]:
+        level = InclusionLevel.NOT_IN_NAV if path.suffix != ".md" else InclusionLevel.UNDEFINED
+        files.append(File.generated(config, _repository(path), abs_src_path=str(path), inclusion=level))
     for path in _found(_SHOWN):
-        add(_place(_repository(path)), content=_as_page(path), shown=False)
-    add(f"{_SCHEMAS}.md", content=_schemas())
+        place = _place(_repository(path))
+        shown = File.generated(config, place, content=_as_page(path), inclusion=InclusionLevel.NOT_IN_NAV)
+        files.append(shown)
+    files.append(File.generated(config, f"{_SCHEMAS}.md", content=_schemas()))
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, /, *, page: Page, **_: object) -> str:
     """Make a page of the repository one of the site."""
     here = page.file.src_uri
     if here == "CHANGELOG.md":
@@ -102,9 +104,9 @@ class _Loads(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
-            if name in ("src", "srcset", "data") or (tag, name) == ("link", "href"):
-                if re.match(r"(https?:)?//", value or ""):
-                    self.found.append(value or "")
+            loaded = name in ("src", "srcset", "data") or (tag, name) == ("link", "href")
+            if loaded and value is not None and re.match(r"(https?:)?//", value):
+                self.found.append(value)
 
 
 def _found(patterns: tuple[str, ...]) -> list[Path]:
@@ -132,7 +134,7 @@ def _place(path: str) -> str:
 
 def _relinked(text: str, here: str) -> str:
     """Make relative links between files of the repository such between places of the site."""
-    elsewhere = here.startswith(("spec/", "benchmarks/", "packaging/")) or here in _PAGES
+    elsewhere = here.startswith(_ELSEWHERE) or here in _PAGES
     directory = posixpath.dirname(here if elsewhere else f"docs/{here}")
 
     def replace(link: re.Match[str]) -> str:
@@ -152,9 +154,7 @@ def _as_page(path: Path) -> str:
 def _schemas() -> str:
     parts = [
         "# JSON Schemas",
-        "A schema for each message, event, body and answer of the [protocol](protocol.md), from the files in "
-        "`spec/schemas/`; each is complete in itself. They allow unknown extra keys, since the protocol grows by "
-        "them.",
+        _ABOUT_SCHEMAS,
     ]
     documents = [path.name for path in _found(("spec/*.json",))]
     if documents:
@@ -173,7 +173,8 @@ def _transitions() -> str:
     """The table of states as a table; a diagram would take a program from elsewhere."""
     lines = ["| state | what happens | next state |", "|---|---|---|"]
     for state, row in TRANSITIONS.items():
-        lines += [f"| {state.value} | {happening.value} | {target.value} |" for happening, target in row.items()]
+        for happening, target in row.items():
+            lines.append(f"| {state.value} | {happening.value} | {target.value} |")
     return "\n".join(lines)
 
 

@@ -75,7 +75,7 @@ class RedisEngine:
             Figure("redis_followed_users", "Users whose streams this node follows.", len(self._streams)),
             Figure(
                 "redis_queue_bytes",
-                "Events from Redis that wait to be routed; at redis-queue-bytes the rest is left there for now.",
+                "Events from Redis that wait to be routed; over redis-queue-bytes they stay there for now.",
                 self._queue.bytes,
             ),
             Figure("redis_losses", "Times that Redis was lost.", self._losses, total=True),
@@ -91,8 +91,15 @@ class RedisEngine:
                 counts.lost,
                 total=True,
             ),
-            Figure("intake_accepted", "Events that this node took from the intake.", intake.accepted, total=True),
-            Figure("intake_rejected", "Entries of the intake that this node rejected.", intake.rejected, total=True),
+            Figure(
+                "intake_accepted", "Events that this node took from the intake.", intake.accepted, total=True
+            ),
+            Figure(
+                "intake_rejected",
+                "Entries of the intake that this node rejected.",
+                intake.rejected,
+                total=True,
+            ),
         )
 
     async def publish(self, events: Sequence[Event]) -> Receipt:
