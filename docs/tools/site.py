@@ -27,7 +27,7 @@ _log: Final = logging.getLogger("mkdocs.hooks.site")
 _PAGES: Final = ("spec/*.md", "benchmarks/README.md", "changes/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _ELSEWHERE: Final = ("spec/", "benchmarks/", "packaging/", "changes/")
 _ASSETS: Final = ("benchmarks/results/*.svg", "spec/*.json", "LICENSE")
-_SHOWN: Final = ("packaging/*/*", "docs/examples/*")
+_SHOWN: Final = ("packaging/*/*", "docs/examples/*.*")
 _LANGUAGES: Final = {
     ".service": "ini",
     ".conf": "nginx",
