@@ -35,6 +35,27 @@ class Source(Protocol):
         ...
 
 
+def figures_of_workers(told: int, missing: int, restarts: int) -> list[Metric]:
+    """What the parent says of its workers.
+
+    Args:
+        told: How many told their metrics.
+        missing: How many did not.
+        restarts: How many have been started again.
+    """
+    return [
+        GaugeMetricFamily("localful_ws_workers", "Workers whose metrics these are.", told),
+        GaugeMetricFamily(
+            "localful_ws_workers_missing",
+            "Workers that did not tell theirs: dead, starting or stuck.",
+            missing,
+        ),
+        CounterMetricFamily(
+            "localful_ws_worker_restarts", "Workers started again after they had ended.", restarts
+        ),
+    ]
+
+
 @define
 class _Account:
     """What is known of one worker.
@@ -142,20 +163,7 @@ class Scrapes:
                 own,
             ]
         )
-        return render([*families, *self._of_workers(len(fresh))])
-
-    def _of_workers(self, fresh: int) -> list[Metric]:
-        return [
-            GaugeMetricFamily("localful_ws_workers", "Workers whose metrics these are.", fresh),
-            GaugeMetricFamily(
-                "localful_ws_workers_missing",
-                "Workers that did not tell theirs: dead, starting or stuck.",
-                self._workers - fresh,
-            ),
-            CounterMetricFamily(
-                "localful_ws_worker_restarts", "Workers started again after they had ended.", self.restarts
-            ),
-        ]
+        return render([*families, *figures_of_workers(len(fresh), self._workers - len(fresh), self.restarts)])
 
     def _change(self) -> None:
         self._changed.set()
