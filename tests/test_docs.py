@@ -24,7 +24,8 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.metrics import Metrics
 from localful_ws.server.clock import Clock
-from localful_ws.server.workers.scrape import Scrapes
+from localful_ws.server.questions import Answer, MetricsAnswer, MetricsQuestion, Question
+from localful_ws.server.workers.inquiries import Inquiries
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
 
@@ -68,27 +69,28 @@ def test_toml_names_settings(page: Path) -> None:
 class OnlyWorker:
     """A worker that tells what it counted, and keeps what all of them counted."""
 
-    scrapes: Scrapes
+    inquiries: Inquiries
     text: bytes = b""
     answered: trio.Event = Factory(trio.Event)
 
-    def tell_metrics(self, number: int) -> None:
-        self.scrapes.told(self, number, Metrics().expose())
+    def tell(self, number: int, question: Question) -> None:
+        self.inquiries.told(self, number, MetricsAnswer(Metrics().expose()))
 
-    def all_metrics(self, number: int, text: bytes) -> None:
+    def answer(self, number: int, question: Question, answer: Answer) -> None:
         assert number == 1
-        self.text = text
+        assert isinstance(answer, MetricsAnswer)
+        self.text = answer.text
         self.answered.set()
 
 
 async def test_metrics_are_those_that_are_exposed(nursery: trio.Nursery) -> None:
     table = text_of("operating.md").partition("<!-- metrics")[2].partition("<!-- end of metrics")[0]
     listed = set(re.findall(r"`(localful_ws_\w+)", table))
-    scrapes = Scrapes(workers=1)
-    worker = OnlyWorker(scrapes)
-    scrapes.join(worker)
-    scrapes.want(worker, 1)
-    nursery.start_soon(scrapes.run)
+    inquiries = Inquiries(workers=1)
+    worker = OnlyWorker(inquiries)
+    inquiries.join(worker)
+    inquiries.want(worker, 1, MetricsQuestion())
+    nursery.start_soon(inquiries.run)
     with trio.fail_after(PATIENCE):
         await worker.answered.wait()
     exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", worker.text, re.MULTILINE)
