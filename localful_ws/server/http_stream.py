@@ -59,11 +59,10 @@ class HttpStream:
         return received
 
     async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
+        self._active_at = trio.current_time()
         while (deadline := self._active_at + _SILENT_SECONDS) > trio.current_time():
             with trio.move_on_at(deadline):
-                received = await self._stream.receive_some(max_bytes)
-                self._active_at = trio.current_time()
-                return received
+                return await self._stream.receive_some(max_bytes)
         raise trio.TooSlowError
 
     async def send_all(self, data: bytes) -> None:

@@ -203,12 +203,12 @@ class _Watch:
                 nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
                 await _send_lines(watcher, send)
                 nursery.cancel_scope.cancel()
-            return
         except EngineUnavailableError as error:
             refusal = unavailable_answer("engine-unavailable", error.message, error.retry_after)
+            await refusal(scope, receive, send)
         except TooManyWatchersError:
             refusal = unavailable_answer("too-many-watchers", "As many are watching as may at the same time.")
-        await refusal(scope, receive, send)
+            await refusal(scope, receive, send)
 
 
 async def _send_lines(watcher: Watcher, send: Send) -> None:
