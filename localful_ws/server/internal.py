@@ -38,8 +38,10 @@ from localful_ws.publishing import (
 )
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.server.answers import error_answer, json_answer, refuse_without_key, unavailable_answer
+from localful_ws.server.console.pages import console_pages
 from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http_stream import HttpStream
+from localful_ws.web.files import SHARED, page_routes
 
 _log = structlog.get_logger(__name__)
 
@@ -144,7 +146,8 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", expose),
-            *(() if console is None else console_routes(console, key)),
+            *page_routes(SHARED),
+            *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],
         middleware=[Middleware(_Boundary)],
         exception_handlers={HTTPException: _answer_http_exception},
