@@ -57,11 +57,14 @@ class Watcher:
 
     def tell(self, entry: Entry) -> None:
         """Tell an event, unless too much is waiting."""
+        if self._ended:
+            return
         if len(self._lines) >= MOST_LINES:
             self._missed += 1
             return
         event = entry.event
-        optional = {"vault": event.vault, "group": event.group, "id": event.id}
+        # Its id is left out: an engine need not keep it.
+        optional = {"vault": event.vault, "group": event.group}
         shown: dict[str, object] = {
             "event": event.name.value,
             **{key: value for key, value in optional.items() if value is not None},

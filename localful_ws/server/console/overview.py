@@ -149,4 +149,4 @@ def build_overview(
 
 def _whole(value: float) -> float:
     """A count as a whole number, which JSON then shows as one."""
-    return int(value) if value.is_integer() else value
+    return int(value) if value == int(value) else value

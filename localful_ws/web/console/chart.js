@@ -10,7 +10,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 132;
 const PAD = { top: 8, right: 8, bottom: 20, left: 8 };
 /** The least span of time that is drawn. */
-const LEAST_SECONDS = 120;
+const LEAST_SECONDS = 60;
 const GAP_SECONDS = 15;
 
 function s(tag, attributes, text) {
@@ -32,6 +32,7 @@ export class Chart {
   #lines;
   #format;
   #binary;
+  #least;
   #title;
   #svg;
   #values = new Map();
@@ -43,12 +44,14 @@ export class Chart {
    * @param {string} options.title
    * @param {{ key: string, name: string }[]} options.lines What of a sample is drawn; null is a gap.
    * @param {(value: number) => string} options.format
+   * @param {number} options.least What the axis ends at, at least.
    * @param {boolean} [options.binary] Whether the axis ends at a power of two.
    */
-  constructor({ title, lines, format, binary = false }) {
+  constructor({ title, lines, format, least, binary = false }) {
     this.#lines = lines;
     this.#format = format;
     this.#binary = binary;
+    this.#least = least;
     this.#title = title;
     this.#svg = s("svg", { role: "img", height: HEIGHT, class: "chart-lines" });
     const legend = h("ul", { class: "legend" });
@@ -82,7 +85,7 @@ export class Chart {
     const now = samples.at(-1).time;
     const span = Math.max(LEAST_SECONDS, now - samples[0].time);
     const values = samples.flatMap((sample) => this.#lines.map((line) => sample[line.key] ?? 0));
-    const top = roundUp(Math.max(1, ...values), this.#binary);
+    const top = roundUp(Math.max(this.#least, ...values), this.#binary);
     const inner = { width: width - PAD.left - PAD.right, height: HEIGHT - PAD.top - PAD.bottom };
     const x = (time) => PAD.left + inner.width * (1 - (now - time) / span);
     const y = (value) => PAD.top + inner.height * (1 - value / top);
@@ -92,7 +95,7 @@ export class Chart {
       parts.push(s("line", { class: "grid", x1: PAD.left, x2: width - PAD.right, y1: level, y2: level }));
       if (share > 0) parts.push(s("text", { x: PAD.left, y: level + 12, class: "axis" }, this.#format(top * share)));
     }
-    const step = span > 300 ? 120 : span > 150 ? 60 : 30;
+    const step = span > 300 ? 120 : span > 150 ? 60 : span > 90 ? 30 : 15;
     for (let back = 0; back <= span; back += step) {
       const at = x(now - back);
       if (at < PAD.left + 24 && back > 0) continue;

@@ -15,7 +15,8 @@ const LONGEST_PAUSE_MS = 30_000;
 
 let overview = null;
 let latest = null;
-let user = null;
+/** What is shown beside the list: a `User`, or null for the invitation to choose one. */
+let user;
 let timer = null;
 let failures = 0;
 let retryAt = 0;
@@ -55,7 +56,8 @@ function askForKey(problem) {
   forgetKey();
   clearTimeout(timer);
   user?.close();
-  user = overview = latest = null;
+  user = undefined;
+  overview = latest = null;
   failures = 0;
   users.setVisible(false);
   for (const id of ["views", "state", "forget", "overview", "users"]) byId(id).hidden = true;
@@ -179,10 +181,11 @@ function decode(text) {
 }
 
 function openUser(id) {
-  if (id === (user?.user ?? null)) return;
+  if (user !== undefined && id === (user?.user ?? null)) return;
   user?.close();
   user = id === null ? null : new User(id, refused);
   byId("users").classList.toggle("has-user", user !== null);
+  users.setCurrent(id);
   byId("user").replaceChildren(
     user?.element ?? h("p", { class: "soft user-none" }, "Choose a user, or look one up by their id."),
   );

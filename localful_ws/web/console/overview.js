@@ -21,6 +21,7 @@ const CHARTS = [
       { key: "awaiting", name: "awaiting auth" },
     ],
     format: whole,
+    least: 10,
   },
   {
     title: "Events a second",
@@ -29,6 +30,7 @@ const CHARTS = [
       { key: "accepted", name: "accepted" },
     ],
     format: rate,
+    least: 1,
   },
   {
     title: "Connections opened and closed a second",
@@ -37,11 +39,13 @@ const CHARTS = [
       { key: "closed", name: "closed" },
     ],
     format: rate,
+    least: 1,
   },
   {
     title: "Outbox peak since the start",
     lines: [{ key: "peakBytes", name: "largest outbox" }],
     format: bytes,
+    least: 1024,
     binary: true,
   },
 ];
@@ -99,7 +103,7 @@ export class Overview {
     this.#tile("Events accepted", `${orDash(latest.accepted)}/s`, [`${whole(sum(overview.events.accepted))} in all`]);
     this.#tile("Events delivered", `${orDash(latest.delivered)}/s`, [`${whole(overview.events.delivered)} in all`]);
     this.#tile("Publish to write", most === null ? "–" : upTo(most), [
-      most === null ? "no event in the last minute" : `95 % of the last minute; half ${upTo(half)}`,
+      most === null ? "no event in the last minute" : `95 % of events; half ${upTo(half)}`,
     ]);
     this.#tile("Outbox peak", bytes(outbox.peakBytes), [
       plural(outbox.peakEvents, "event"),

@@ -19,6 +19,8 @@ export class User {
   element;
   #refuse;
   #list;
+  #rows = h("div", { class: "device-rows" });
+  #height = WIDE.matches ? 52 : 116;
   #summary = h("p", { class: "soft small number", role: "status" }, "Loading…");
   #problem = h("p", { class: "notice bad small", hidden: true });
   #watch;
@@ -33,7 +35,6 @@ export class User {
   constructor(user, refuse) {
     this.user = user;
     this.#refuse = refuse;
-    const rows = h("div", { class: "device-rows" });
     const send = new SendForm(user, { refuse, sent: () => this.load() });
     this.#watch = new Watch(user, refuse);
     this.element = h(
@@ -51,14 +52,14 @@ export class User {
         ),
         h("div", { class: "panel-line" }, this.#summary),
         this.#problem,
-        rows,
+        this.#rows,
       ),
       this.#watch.element,
       send.element,
     );
-    this.#list = new RowList(rows, {
+    this.#list = new RowList(this.#rows, {
       label: `Devices of ${user}`,
-      height: WIDE.matches ? 52 : 116,
+      height: this.#height,
       render: (device, element) => this.#render(device, element),
       empty: "This user has no device connected here. Events can be watched and sent all the same.",
     });
@@ -82,6 +83,7 @@ export class User {
       const answer = await ask("devices", { user: this.user, vaults: NAMED });
       this.#time = answer.time;
       this.#list.replace(answer.devices);
+      this.#rows.style.height = `${answer.devices.length * this.#height + 1}px`;
       const shown = answer.devices.length < answer.total ? `the first ${whole(answer.devices.length)} of ` : "";
       setText(this.#summary, `${shown}${plural(answer.total, "device")} connected`);
       this.#problem.hidden = true;
@@ -113,12 +115,13 @@ export class User {
       pair("outbox", waiting ? `${bytes(device.waitingBytes)} in ${whole(device.waitingEvents)}` : "empty"),
       h(
         "span",
-        { class: "device-vaults clip" },
+        { class: "device-pair device-vaults" },
+        h("span", { class: "soft" }, "subscribed to"),
         device.subscribed === 0
-          ? h("span", { class: "soft" }, "no vaults")
+          ? h("span", {}, "no vault")
           : h(
               "button",
-              { class: "quiet clip", type: "button", "data-does": "vaults", onclick: () => this.#showVaults(device) },
+              { class: "link clip", type: "button", "data-does": "vaults", onclick: () => this.#showVaults(device) },
               vaultsInWords(device),
             ),
       ),
@@ -206,5 +209,5 @@ export class User {
 
 function vaultsInWords({ vaults, subscribed }) {
   const more = subscribed - vaults.length;
-  return `${vaults.join(", ")}${more > 0 ? ` and ${whole(more)} more` : ""}`;
+  return `${plural(subscribed, "vault")}: ${vaults.join(", ")}${more > 0 ? ", …" : ""}`;
 }

@@ -8,6 +8,7 @@ import { RowList } from "../rows.js";
 import { ask, KeyRefused } from "./api.js";
 import { byId, h, plural, setText, whole } from "./dom.js";
 
+const HEIGHT = 36;
 const PAGE = 1000;
 const MOST = 10_000;
 const TYPING_MS = 250;
@@ -22,6 +23,7 @@ export class Users {
   #load = null;
   #typing = null;
   #visible = false;
+  #current = null;
   #loadedAt = -Infinity;
 
   /**
@@ -37,9 +39,9 @@ export class Users {
     byId("users-rows").className = "users-rows";
     this.#list = new RowList(byId("users-rows"), {
       label: "Users",
-      height: 36,
+      height: HEIGHT,
       limit: MOST,
-      render,
+      render: (row, element) => this.#render(row, element),
       onSelect: (row) => this.#open(row.user),
       empty: "No user has a connection here.",
     });
@@ -61,6 +63,12 @@ export class Users {
     const comes = visible && !this.#visible;
     this.#visible = visible;
     if (comes && this.#load === null) this.load();
+  }
+
+  /** Say whose devices are shown beside the list. */
+  setCurrent(user) {
+    this.#current = user;
+    this.#list.refresh();
   }
 
   /** Do what is due; called every now and then. */
@@ -131,12 +139,14 @@ export class Users {
   #show() {
     const byCount = (one, other) => other.connections - one.connections;
     this.#list.replace(byId("users-order").checked ? this.#users.toSorted(byCount) : this.#users);
+    byId("users-rows").style.height = `${this.#list.length * HEIGHT + 1}px`;
   }
-}
 
-function render(row, element) {
-  element.replaceChildren(
-    h("span", { class: "mono clip", title: row.user }, row.user),
-    h("span", { class: "number soft" }, plural(row.connections, "device")),
-  );
+  #render(row, element) {
+    element.classList.toggle("current", row.user === this.#current);
+    element.replaceChildren(
+      h("span", { class: "mono clip", title: row.user }, row.user),
+      h("span", { class: "number soft" }, plural(row.connections, "device")),
+    );
+  }
 }

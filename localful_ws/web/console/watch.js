@@ -42,7 +42,7 @@ export class Watch {
       h(
         "div",
         { class: "panel-head" },
-        h("h2", { id: "watch-title" }, "Events ", this.#state),
+        h("h2", { id: "watch-title" }, "Events"),
         h(
           "div",
           { class: "buttons" },
@@ -50,7 +50,7 @@ export class Watch {
           this.#button,
         ),
       ),
-      h("p", { class: "panel-line", role: "status" }, this.#count),
+      h("p", { class: "panel-line", role: "status" }, this.#state, " ", this.#count),
       rows,
       this.#detail,
     );
