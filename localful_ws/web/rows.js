@@ -39,7 +39,7 @@ export class RowList {
    * @param {HTMLElement} element An empty element, whose height the style sheet says.
    * @param {object} options
    * @param {string} options.label What the list is, for those who can't see it.
-   * @param {number} options.height Height of a row, in pixels.
+   * @param {number | (() => number)} options.height Height of a row, in pixels. If it is a function, `refresh` asks anew.
    * @param {(row: any, element: HTMLElement) => void} options.render Fills a row's element, which may be filled already.
    * @param {boolean} [options.follow] Whether to stay at the end as rows are added; no.
    * @param {number} [options.limit] How many rows are kept, the newest; 10,000.
@@ -50,7 +50,8 @@ export class RowList {
   constructor(element, options) {
     const { label, height, render, follow = false, limit = 10_000, key = null, onSelect = null, empty = "" } = options;
     this.#element = element;
-    this.#options = { height, render, follow, limit, key, onSelect };
+    const heightNow = typeof height === "function" ? height : () => height;
+    this.#options = { heightNow, height: heightNow(), render, follow, limit, key, onSelect };
     this.#following = follow;
     element.classList.add("rows");
     element.tabIndex = 0;
@@ -117,6 +118,7 @@ export class RowList {
 
   /** Render the rows in view once more: something in them has changed. */
   refresh() {
+    this.#options.height = this.#options.heightNow();
     this.#stale = true;
     this.#schedule();
   }
