@@ -119,12 +119,12 @@ async def test_whoever_asks_gets_the_answer_of_all(nursery: trio.Nursery, autoju
     inquiries.want(two, 2, ADA)
     await wait_all_tasks_blocked()
     assert one.answers == [(2, USERS, users("ada", "bob"))]
-    assert two.answers == [
+    assert sorted(two.answers, key=lambda answer: answer[0]) == [
         (1, USERS, users("ada", "bob")),
         (2, ADA, DevicesAnswer([device("a")], 1)),
     ]
     # Each question was put once.
-    assert list(one.asked.values()) == [USERS, ADA]
+    assert sorted(map(str, one.asked.values())) == sorted(map(str, [USERS, ADA]))
     assert trio.current_time() == 0
 
 
@@ -195,7 +195,7 @@ async def test_what_is_asked_is_bounded(
     await wait_all_tasks_blocked()
     assert len(two.asked) == 2
     await trio.sleep(5 * ANSWER_SECONDS)
-    assert [number for number, _, _ in one.answers] == [0, 1, 2]
+    assert sorted(number for number, _, _ in one.answers) == [0, 1, 2]
     inquiries.want(one, 10, asked[9])
     await trio.sleep(2 * ANSWER_SECONDS)
     assert one.answers[-1][0] == 10
