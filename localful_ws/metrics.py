@@ -97,6 +97,7 @@ class Gauges:
         engine_up: Whether the engine can be reached.
         draining: Whether the node is about to stop.
         engine: The engine's own figures.
+        users: Users who have an authenticated connection.
     """
 
     connections: Mapping[str, int] = Factory(dict)
@@ -105,6 +106,7 @@ class Gauges:
     engine_up: bool = True
     draining: bool = False
     engine: Sequence[Figure] = ()
+    users: int = 0
 
 
 @define(eq=False)
@@ -202,6 +204,7 @@ def _state(gauges: Gauges) -> Iterator[Metric]:
         {(state,): count for state, count in gauges.connections.items()},
         "state",
     )
+    yield _gauge("users", "Users who have an authenticated connection.", {(): gauges.users})
     yield _gauge(
         "outbox_peak_events",
         "The most events that have waited for one device since the start.",

@@ -22,8 +22,8 @@ from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.metrics import Figure, Gauges, Metrics
 from localful_ws.protocol import State
 from localful_ws.server.clock import Clock
+from localful_ws.server.workers.accounts import figures_of_workers
 from localful_ws.server.workers.merge import parse
-from localful_ws.server.workers.scrape import figures_of_workers
 from localful_ws.settings import OPTIONS, Settings, settings_table
 
 DOCS: Final = Path(__file__).parents[1]

@@ -51,6 +51,4 @@ def start_over(connection: sqlite3.Connection, settings: BackendSettings, now: f
 
 def users() -> list[dict[str, str]]:
     """Who can log in, for the page. These passwords are no secret."""
-    return [
-        {"name": seed.display_name, "email": seed.email, "password": seed.password} for seed in SEEDS
-    ]
+    return [{"name": seed.display_name, "email": seed.email, "password": seed.password} for seed in SEEDS]

@@ -77,9 +77,7 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(backend.run)
         await nursery.start(
-            partial(
-                serve_internal, backend.app, listening, shutdown=never, graceful_timeout=_GOODBYE_SECONDS
-            )
+            partial(serve_internal, backend.app, listening, shutdown=never, graceful_timeout=_GOODBYE_SECONDS)
         )
         _greet(url, daemon)
         if open_browser:

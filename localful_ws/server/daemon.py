@@ -1,20 +1,21 @@
 """The daemon: two listeners, a node between them, and how it ends."""
 
 import ssl
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 import trio
 
 from localful_ws.engine.build import build_engine
-from localful_ws.metrics import Metrics
 from localful_ws.server.clock import Clock
 from localful_ws.server.collector import tuned_collector
+from localful_ws.server.console.routes import Console
+from localful_ws.server.inspection import Inspection
 from localful_ws.server.internal import build_app, serve_internal
 from localful_ws.server.listeners import Addresses, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
+from localful_ws.server.questions import Ask, MetricsAnswer, MetricsQuestion
 from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
@@ -29,22 +30,19 @@ class Daemon:
 
     Args:
         settings: The daemon's settings.
-        gather: If it is one of several workers, gathers the metrics of all; None if they can't be had. The
-            ports are shared with the others then, and what is true of all of them is left to their parent
-            to log.
+        ask_all: If it is one of several workers, has a question answered by all. The ports are shared with
+            the others then, and what is true of all of them is left to their parent to log.
 
     Raises:
         localful_ws.server.listeners.ListenError: If an address can't be listened on.
         localful_ws.settings.SettingsError: If the TLS files can't be used.
     """
 
-    def __init__(
-        self, settings: Settings, *, gather: Callable[[], Awaitable[bytes | None]] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, *, ask_all: Ask | None = None) -> None:
         self._settings = settings
-        self._gather = gather
+        self._ask_all = ask_all
         self._tls = tls_context(settings.tls_cert, settings.tls_key)
-        shared = gather is not None
+        shared = ask_all is not None
         self._websocket = bind(
             settings.host, settings.port, setting="port", backlog=settings.backlog, shared=shared
         )
@@ -60,14 +58,14 @@ class Daemon:
 
     def shut_down(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
-        if self._gather is None:
+        if self._ask_all is None:
             notify_stopping("draining")
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[Metrics] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[Inspection] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `shut_down`, drain, and return.
 
-        Starts with its own metrics, when connections are accepted.
+        Starts, when connections are accepted, with what answers for this process alone.
         """
         settings = self._settings
         clock = Clock()
@@ -86,11 +84,11 @@ class Daemon:
                 await edge.start(self._serve_internal, node, internal_stop)
                 listening = trio.CancelScope()
                 await edge.start(self._listen, node, connections, listening)
-                if self._gather is None:
+                if self._ask_all is None:
                     log_addresses(self.addresses, settings.path, tls=self._tls is not None)
                     notify_ready("serving")
                 with tuned_collector(settings.gc_threshold, node.metrics.observe_gc_pause):
-                    task_status.started(node.metrics)
+                    task_status.started(node.inspection)
                     await self._shutdown.wait()
                     listening.cancel()
                     await node.drain(settings.drain_seconds)
@@ -98,7 +96,7 @@ class Daemon:
                 internal_stop.set()
             await engine.aclose()
             node_nursery.cancel_scope.cancel()
-        if self._gather is None:
+        if self._ask_all is None:
             _log.info("stopped")
 
     async def _listen(
@@ -118,14 +116,21 @@ class Daemon:
         self, node: Node, stop: trio.Event, *, task_status: trio.TaskStatus[None]
     ) -> None:
         settings = self._settings
+        ask = self._ask_all or node.inspection.answer
+
+        async def gather() -> bytes | None:
+            answer = await ask(MetricsQuestion())
+            return answer.text if isinstance(answer, MetricsAnswer) else None
+
         app = build_app(
             node,
             publisher_key=settings.publisher_key,
             limits=settings.publish_limits(),
             metrics=node.metrics,
-            gather=self._gather,
+            gather=gather,
             now=node.clock.now,
             revocation_seconds=settings.revocation_seconds,
+            console=Console(node, settings, ask) if settings.console == "on" else None,
         )
         await serve_internal(
             app,
