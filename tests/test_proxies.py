@@ -7,10 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 import trio
 import trustme
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
 from printed import with_ports
 from programs import find_program
 from spec_document import ROOT, blocks
@@ -85,9 +88,9 @@ async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
     authority.configure_trust(trusting)
     entrance = tmp_path / "entrance"
 
-    async def open_stream() -> trio.abc.Stream:
-        stream = await trio.open_unix_socket(entrance)
-        return trio.SSLStream(stream, trusting, server_hostname=HOST, https_compatible=True)
+    async def open_stream() -> ByteStream:
+        stream = await anyio.connect_unix(entrance)
+        return await TLSStream.wrap(stream, hostname=HOST, ssl_context=trusting, standard_compatible=False)
 
     def get_token() -> str:
         return mint_token(JWT_SECRET.encode(), "ada", "laptop", 600, int(time.time()))

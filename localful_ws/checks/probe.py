@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+import ssl
 from contextlib import suppress
 from typing import Final
 
@@ -14,7 +15,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from localful_ws import __version__
-from localful_ws.client.endpoint import Endpoint, open_stream
+from localful_ws.client.endpoint import Endpoint
 from localful_ws.protocol import SUBPROTOCOL
 
 _MOST_HEAD: Final = 32 * 1024
@@ -86,7 +87,7 @@ async def get(endpoint: Endpoint, target: str) -> Answer:
         trio.BrokenResourceError: If there is no TLS, or the connection broke.
         NoAnswerError: If what answers is no HTTP server.
     """
-    stream = await open_stream(endpoint)
+    stream = await _open_stream(endpoint)
     try:
         await stream.send_all(_request(endpoint, target, "Connection: close", "Accept: */*"))
         status, headers, rest = await _read_head(stream)
@@ -108,7 +109,7 @@ async def upgrade(endpoint: Endpoint, *headers: str) -> Answer | Upgraded:
         NoAnswerError: If what answers is no HTTP server.
     """
     key = base64.b64encode(os.urandom(16))
-    stream = await open_stream(endpoint)
+    stream = await _open_stream(endpoint)
     try:
         request = _request(
             endpoint,
@@ -192,6 +193,22 @@ class Frames:
                 self._connection.receive_data(bytes(chunk))
         except (trio.BrokenResourceError, RemoteProtocolError):
             return False
+
+
+async def _open_stream(endpoint: Endpoint) -> trio.abc.Stream:
+    """Connect, with TLS if it is ``wss``; trusts whom the system trusts."""
+    if not endpoint.tls:
+        return await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    stream = await trio.open_ssl_over_tcp_stream(
+        endpoint.host, endpoint.port, https_compatible=True, ssl_context=ssl.create_default_context()
+    )
+    try:
+        # At once, so that a certificate that is not trusted is an error of its own.
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 def _request(endpoint: Endpoint, target: str, *headers: str) -> bytes:
