@@ -13,14 +13,20 @@ class Stage(Protocol):
     """A server, and everybody who talks to it. Times are seconds since the scene began.
 
     Attributes:
-        early: How much earlier than written something may be seen.
-        late: How much later.
         strict: Whether keys that version 1 does not have are a difference.
     """
 
-    early: float
-    late: float
     strict: bool
+
+    @property
+    def early(self) -> float:
+        """How much earlier than written something may be seen."""
+        ...
+
+    @property
+    def late(self) -> float:
+        """How much later."""
+        ...
 
     async def wait_until(self, at: float) -> None:
         """Wait until it is that late, and whatever was begun before has had its effect."""
