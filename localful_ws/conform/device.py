@@ -53,6 +53,8 @@ class LiveDevice:
         self._shows_pings = shows_pings
         self._news = trio.Event()
         self._stream: trio.abc.Stream | None = None
+        # The scene sends, and whoever reads answers pings.
+        self._sending = trio.Lock()
         self._frames = FrameProtocol(client=True, extensions=[])
         self._opened = trio.Event()
         self.is_open = False
@@ -157,9 +159,10 @@ class LiveDevice:
         self._news = trio.Event()
 
     async def _send(self, data: bytes | bytearray) -> None:
-        if self._stream is not None:
-            with suppress(*_GONE):
-                await self._stream.send_all(data)
+        async with self._sending:
+            if self._stream is not None:
+                with suppress(*_GONE):
+                    await self._stream.send_all(data)
 
     async def _read(self, stream: trio.abc.Stream, websocket: WSConnection | None) -> None:
         reading = _Reading(websocket)

@@ -35,16 +35,22 @@ class Site(Protocol):
     """Where a server is, and how it is reached.
 
     Attributes:
-        host: The ``Host`` header of a handshake.
-        path: The path of the WebSocket.
         publisher_key: The publisher key.
         internal: Asks its internal port.
     """
 
-    host: str
-    path: str
     publisher_key: str
     internal: httpx.AsyncClient
+
+    @property
+    def host(self) -> str:
+        """The ``Host`` header of a handshake."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The path of the WebSocket."""
+        ...
 
     async def connect(self, *, slow: bool) -> trio.abc.Stream:
         """Connect to the server.
