@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 
 from localful_ws.protocol import codec
+from localful_ws.tokens import signatures
 
 # The same examples for every mutant, and none saved. A failure is enough: nobody reads the smallest one.
 hypothesis.settings.register_profile(
@@ -17,7 +18,9 @@ hypothesis.settings.load_profile("mutants")
 
 
 @pytest.fixture(autouse=True)
-def _converter_of_the_mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutants are chosen when a function is called, and this one was called when the module was imported."""
+def _made_by_the_mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants are chosen when a function is called, and these were called when their module was imported."""
     if "codec" in request.node.nodeid:
         monkeypatch.setattr(codec, "_converter", codec._make_converter())
+    if "tokens/" in request.node.nodeid:
+        monkeypatch.setattr(signatures, "_jws", signatures._make_jws())
