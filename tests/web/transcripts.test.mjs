@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { Conversation, ReceivedEvent, ServerMessageError } from "../../localful_ws/web/client.js";
 
-const FOLDER = new URL("transcripts/", import.meta.url);
+const FOLDER = new URL("../../spec/transcripts/device/", import.meta.url);
 
 function shown({ content, cursor }) {
   if (content === null) return { moves: cursor };
