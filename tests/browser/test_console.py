@@ -2,128 +2,36 @@
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from attrs import Factory, define
-from end_to_end.process import PUBLISHER_KEY, DaemonProcess, receive
+from end_to_end.process import PUBLISHER_KEY, DaemonProcess
 from playwright.sync_api import Browser, Locator, Page, Route, expect
-from redis_server import RedisServer
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 from browser.browsing import (
-    DESKTOP,
-    PHONE,
-    Scheme,
     assert_accessible,
-    assert_no_sideways_scrolling,
     open_page,
+)
+from browser.console_page import (
+    AWAY,
+    ITEM,
+    REFUSED,
+    connected,
+    console,
+    eventually,
+    log_in,
+    look_up,
+    panel,
+    url_of,
 )
 
 pytestmark = pytest.mark.browser
-
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-ITEM = {"event": "item-create", "user": "ada", "vault": "v1", "group": "elsewhere", "data": {"id": "i1"}}
-REFUSED = ("HTTP 401", "the server responded with a status of 401")
-AWAY = ("HTTP 503", "the server responded with a status of 503")
-
-
-@define(eq=False)
-class LiveDevice:
-    """A device that reads on.
-
-    Attributes:
-        socket: Its connection.
-        events: What it was told.
-        closed: Its close code, once it is closed.
-    """
-
-    socket: ClientConnection
-    events: list[dict[str, Any]] = Factory(list)
-    closed: int | None = None
-
-    def read(self) -> None:
-        """Read until the end."""
-        try:
-            while True:
-                self.events.append(json.loads(self.socket.recv()))
-        except ConnectionClosed as end:
-            self.closed = end.rcvd.code if end.rcvd is not None else 0
-
-
-@contextmanager
-def connected(daemon: DaemonProcess, user: str, group: str, *vaults: str) -> Iterator[LiveDevice]:
-    """Have a device that is authenticated and subscribed."""
-    with daemon.connect(close_timeout=1) as socket:
-        authenticate = {"event": "authenticate", "token": daemon.token(user, group), "vaults": list(vaults)}
-        socket.send(json.dumps(authenticate))
-        assert receive(socket)["event"] == "authenticated"
-        device = LiveDevice(socket)
-        reader = threading.Thread(target=device.read)
-        reader.start()
-        try:
-            yield device
-        finally:
-            with suppress(ConnectionClosed):
-                socket.close()
-            reader.join()
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[DaemonProcess]:
     with DaemonProcess() as running:
         yield running
-
-
-def url_of(daemon: DaemonProcess) -> str:
-    return f"http://127.0.0.1:{daemon.ports['internal']}/console"
-
-
-def log_in(page: Page, key: str = PUBLISHER_KEY) -> None:
-    page.get_by_label("Key", exact=True).fill(key)
-    page.get_by_role("button", name="Open the console").click()
-
-
-@contextmanager
-def console(
-    browser: Browser,
-    daemon: DaemonProcess,
-    *,
-    size: tuple[int, int] = DESKTOP,
-    scheme: Scheme = "light",
-    expected: tuple[str, ...] = (),
-) -> Iterator[Page]:
-    """Have a console that is open."""
-    with open_page(browser, url_of(daemon), size=size, scheme=scheme, expected=expected) as page:
-        log_in(page)
-        expect(page.get_by_role("heading", name="The last minutes")).to_be_visible()
-        yield page
-
-
-def look_up(page: Page, user: str) -> None:
-    page.get_by_role("link", name="Users").click()
-    page.get_by_role("searchbox").fill(user)
-    page.get_by_role("button", name="Look up").click()
-    expect(page.get_by_role("heading", name=f"User {user}")).to_be_visible()
-
-
-def panel(page: Page, name: str) -> Locator:
-    """A section by the text of its heading."""
-    return page.get_by_role("region", name=name)
-
-
-def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait, in bounded time, until something holds that is not in the page."""
-    for _ in range(200):
-        if holds():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("it does not come true")
 
 
 # --- the key ---
@@ -146,7 +54,8 @@ def test_a_wrong_key_is_refused_and_the_right_one_kept_in_memory_only(
         expect(page.get_by_text("all is well")).to_be_visible()
         kept = page.evaluate(
             "JSON.stringify([location.href, document.cookie, {...localStorage}, {...sessionStorage},"
-            " document.documentElement.outerHTML, [...document.querySelectorAll('input')].map((i) => i.value)])"
+            " document.documentElement.outerHTML,"
+            " [...document.querySelectorAll('input')].map((input) => input.value)])"
         )
         assert PUBLISHER_KEY not in kept
         page.get_by_role("button", name="Forget the key").click()
@@ -218,12 +127,14 @@ def test_a_user_is_looked_up(browser: Browser, daemon: DaemonProcess) -> None:
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("300 vaults")
         vaults = dialog.get_by_role("list")
+        expect(vaults.get_by_text("vault-0", exact=True)).to_be_visible()
         vaults.press("End")
         expect(vaults.get_by_text("vault-299")).to_be_visible()
         assert_accessible(page)
         dialog.get_by_role("button", name="Close").click()
         look_up(page, "nobody / here?")
         expect(page.get_by_text("This user has no device connected here.")).to_be_visible()
+        page.go_back()
         page.go_back()
         expect(page.get_by_role("heading", name="User uma")).to_be_visible()
 
@@ -335,136 +246,6 @@ def test_a_watch_that_breaks_goes_on_where_it_was(browser: Browser, daemon: Daem
         assert all(url.endswith("since=c.2") for url in requests[1:])
 
 
-# --- when something is wrong ---
-
-
-def test_a_daemon_that_goes_away(browser: Browser) -> None:
-    trouble = ("failed:", "net::ERR", *REFUSED)
-    with DaemonProcess() as mortal, console(browser, mortal, expected=trouble) as page:
-        look_up(page, "ada")
-        mortal.end()
-        problem = page.locator(".problem")
-        expect(problem).to_contain_text("The daemon can't be reached. What you see is not fresh.")
-        expect(page.locator("#state")).to_have_text("not reached")
-        expect(problem.get_by_role("button", name="Try now")).to_be_visible()
-        assert_accessible(page)
-
-
-def test_the_engine_is_away_and_comes_back(browser: Browser) -> None:
-    with (
-        RedisServer() as redis,
-        DaemonProcess("--engine", redis.url, "--redis-retry", "0.5") as daemon,
-        console(browser, daemon, expected=AWAY) as page,
-    ):
-        expect(page.get_by_text("all is well")).to_be_visible()
-        expect(panel(page, "Engine")).to_contain_text(f"127.0.0.1:{redis.port}")
-        redis.kill()
-        problem = page.locator(".problem", has_text="The engine is away.")
-        expect(problem).to_be_visible()
-        look_up(page, "ada")
-        page.get_by_role("button", name="Watch").click()
-        expect(panel(page, "Events")).to_contain_text("Trying again.")
-        redis.start()
-        expect(problem).to_be_hidden()
-        expect(panel(page, "Events")).to_contain_text("watching")
-        daemon.publish(ITEM)
-        expect(panel(page, "Events").get_by_role("option")).to_contain_text("item-create")
-
-
-# --- very many ---
-
-
-@contextmanager
-def crowd(page: Page, users: Sequence[str], devices: int) -> Iterator[None]:
-    """Have the daemon speak of more users and devices than there are."""
-
-    def answer_users(route: Route) -> None:
-        query = dict(re.findall(r"(\w+)=([^&]*)", route.request.url))
-        found = [user for user in users if user > query["after"] and user.startswith(query["prefix"])]
-        limit = int(query["limit"])
-        rows = [{"user": user, "connections": 1 + int(user[1:]) % 7} for user in found[:limit]]
-        route.fulfill(json={"users": rows, **({"next": found[limit - 1]} if len(found) > limit else {})})
-
-    def answer_devices(route: Route) -> None:
-        device = {
-            "state": "authenticated",
-            "connectedAt": 1000,
-            "issuedAt": None,
-            "expiresAt": 5000,
-            "subscribed": 1,
-            "vaults": ["v1"],
-            "waitingEvents": 0,
-            "waitingBytes": 0,
-        }
-        rows = [{"group": f"g{number:05}", **device} for number in range(devices)]
-        route.fulfill(json={"user": "u", "time": 2000, "total": devices, "devices": rows})
-
-    page.route("**/console/api/users?**", answer_users)
-    page.route("**/console/api/devices?**", answer_devices)
-    yield
-    page.unroute("**/console/api/users?**")
-    page.unroute("**/console/api/devices?**")
-
-
-def test_ten_thousand_users_and_devices(browser: Browser, daemon: DaemonProcess) -> None:
-    users = [f"u{number:05}" for number in range(12_345)]
-    with console(browser, daemon) as page, crowd(page, users, 10_000):
-        page.get_by_role("link", name="Users").click()
-        expect(page.locator("#users-count")).to_have_text("10,000 users")
-        expect(page.get_by_text("These are the first 10,000")).to_be_visible()
-        rows = page.get_by_role("listbox", name="Users")
-        assert rows.locator(".row").count() < 60
-        rows.press("End")
-        expect(rows.get_by_role("option", name="u09999")).to_be_visible()
-        page.get_by_label("Most connections first").check()
-        rows.press("Home")
-        expect(rows.get_by_role("option").first).to_contain_text("7 devices")
-        page.get_by_role("searchbox").fill("u1234")
-        expect(page.locator("#users-count")).to_have_text("5 users")
-        rows.get_by_role("option", name="u12344").click()
-        devices = page.get_by_role("list", name="Devices of u12344")
-        expect(page.get_by_text("10,000 devices connected")).to_be_visible()
-        assert devices.locator(".row").count() < 60
-        devices.press("End")
-        expect(devices.get_by_text("g09999")).to_be_visible()
-        took = page.evaluate(
-            """() => new Promise((done) => {
-              const list = document.querySelector(".device-rows");
-              const began = performance.now();
-              let left = 20;
-              const step = () => {
-                list.scrollTop = (left * 9973 * 52) % list.scrollHeight;
-                if (--left > 0) requestAnimationFrame(step);
-                else done((performance.now() - began) / 20);
-              };
-              step();
-            })"""
-        )
-        assert took < 200
-
-
-def test_loading_very_many_shows_how_far_it_is(browser: Browser, daemon: DaemonProcess) -> None:
-    held: list[Route] = []
-    with console(browser, daemon) as page:
-
-        def answer(route: Route) -> None:
-            if "after=&" in route.request.url:
-                rows = [{"user": f"u{number:05}", "connections": 1} for number in range(1000)]
-                route.fulfill(json={"users": rows, "next": "u00999"})
-            else:
-                held.append(route)
-
-        page.route("**/console/api/users?**", answer)
-        page.get_by_role("link", name="Users").click()
-        expect(page.get_by_role("progressbar")).to_be_visible()
-        expect(page.locator("#users-count")).to_have_text("1,000 so far")
-        # What is there can be used meanwhile.
-        expect(page.get_by_role("option", name="u00000")).to_be_visible()
-        held.pop().fulfill(json={"users": [{"user": "u01000", "connections": 1}]})
-        expect(page.locator("#users-count")).to_have_text("1,001 users")
-        expect(page.get_by_role("progressbar")).to_be_hidden()
-
-
 # --- for everybody ---
 
 
@@ -505,43 +286,3 @@ def test_it_works_by_keyboard_alone(browser: Browser, daemon: DaemonProcess) -> 
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         eventually(page, lambda: laptop.closed == 4403)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "scheme"),
-    [("light", DESKTOP, "light"), ("dark", DESKTOP, "dark"), ("phone", PHONE, "light")],
-)
-def test_it_is_accessible_and_fits(
-    browser: Browser, daemon: DaemonProcess, name: str, size: tuple[int, int], scheme: Scheme
-) -> None:
-    def check(page: Page) -> None:
-        assert_accessible(page)
-        assert_no_sideways_scrolling(page)
-
-    with open_page(browser, url_of(daemon), size=size, scheme=scheme) as page:
-        check(page)
-    with (
-        connected(daemon, "ada", "ada-laptop", "v1", "v2", "a-vault-with-a-rather-long-name"),
-        connected(daemon, "ada", "ada-phone", "v1"),
-        connected(daemon, "a-user-whose-id-is-long-" + "x" * 100, "tablet"),
-        console(browser, daemon, size=size, scheme=scheme) as page,
-    ):
-        for _ in range(4):
-            daemon.publish(*[ITEM | {"group": "ada-phone"}] * 5)
-            page.wait_for_timeout(500)
-        page.get_by_text("The same as a table").click()
-        check(page)
-        page.get_by_role("link", name="Users").click()
-        expect(page.get_by_role("option", name="ada")).to_be_visible()
-        check(page)
-        look_up(page, "ada")
-        page.get_by_role("button", name="Watch").click()
-        expect(panel(page, "Events")).to_contain_text("watching")
-        daemon.publish(*[ITEM | {"group": "ada-phone"}] * 5)
-        panel(page, "Events").get_by_role("option").first.click()
-        check(page)
-        page.get_by_role("button", name="Disconnect user…").click()
-        check(page)
-        page.keyboard.press("Escape")
-        look_up(page, "a-user-whose-id-is-long-" + "x" * 100) if size == DESKTOP else None
-        assert_no_sideways_scrolling(page)
