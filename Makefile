@@ -4,15 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit core cover package faults autobahn bench format clean
+.PHONY: help demo demo-terminal screenshots test lint types unit core cover package faults autobahn bench format clean
 
 help:
-	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
+	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
+	@echo "make demo-terminal   every event at three devices, and who got what, without a browser"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
 	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
+	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -23,7 +25,10 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/localful-ws demo
+	@$(BIN)/localful-ws demo $(ARGS)
+
+demo-terminal: $(READY)
+	@$(BIN)/localful-ws demo --terminal $(ARGS)
 
 test: lint types unit core
 
@@ -49,6 +54,9 @@ cover: $(READY)
 # Needs PyPI, and so is no part of `make test`.
 package: $(READY)
 	$(BIN)/pytest -q -m package tests/test_package.py
+
+screenshots: $(READY)
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
