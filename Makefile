@@ -56,7 +56,7 @@ package: $(READY)
 	$(BIN)/pytest -q -m package tests/test_package.py
 
 screenshots: $(READY)
-	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py tests/browser/test_console_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
