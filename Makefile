@@ -79,7 +79,7 @@ changelog-draft: $(READY)
 	@$(BIN)/towncrier build --draft --version Unreleased
 
 screenshots: $(READY)
-	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py tests/browser/test_console_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30

@@ -76,7 +76,7 @@ function open(first) {
   byId("overview").hidden = false;
   show(first);
   route();
-  byId("main").focus();
+  byId("main").focus({ preventScroll: true });
   timer = setTimeout(poll, POLL_MS);
 }
 
