@@ -20,7 +20,7 @@ from spec_document import ROOT, Block, blocks
 
 pytestmark = pytest.mark.sockets
 
-PATIENCE = 60
+PATIENCE = 120
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 NAMED = {block.label: block for block in blocks(TOUR) if block.label}
 
