@@ -16,6 +16,7 @@ from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
 
+import localful_ws.client
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
 from localful_ws.settings import OPTIONS
@@ -61,6 +62,11 @@ def test_what_is_generated_is_current() -> None:
     command = [sys.executable, str(ROOT / "docs" / "tools" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_name_of_the_client_is_described() -> None:
+    described = re.findall(r"^::: localful_ws\.client\.(\w+)$", text_of("reference/client.md"), re.MULTILINE)
+    assert sorted(described) == sorted(localful_ws.client.__all__)
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:

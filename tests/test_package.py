@@ -109,7 +109,15 @@ def test_the_sdist_has_what_tests_and_packagers_need(built: Path) -> None:
     assert package_files() <= names
     for name in (
         *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"),
-        *("docs/operating.md", "spec/protocol.md", "tests/test_package.py", "tests/conftest.py"),
+        *(
+            "docs/operating.md",
+            "docs/tools/site.py",
+            "mkdocs.yml",
+            "changes/README.md",
+            "spec/protocol.md",
+            "tests/test_package.py",
+            "tests/conftest.py",
+        ),
         *("packaging/systemd/localful-ws.service", "packaging/docker/Dockerfile", ".dockerignore"),
         *("packaging/nginx/localful-ws.conf", "packaging/caddy/Caddyfile", "packaging/docker/compose.yaml"),
     ):
@@ -129,6 +137,35 @@ def test_the_program_runs_without_a_checkout(installed: Path, tmp_path: Path) ->
     }
     said = run(program, "check", directory=tmp_path, environment=clean_environment() | secrets)
     assert "settings: Everything" in said
+
+
+def test_what_is_installed_is_typed(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from localful_ws.client import ReceivedEvent, open_client\n"
+        "def name(event: ReceivedEvent) -> int:\n"
+        "    return event.event\n"
+    )
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        str(installed / "python"),
+        "app.py",
+    ]
+    done = subprocess.run(
+        mypy,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    # Without types it would have nothing to complain of, or of nothing but missing stubs.
+    assert 'Incompatible return value type (got "str", expected "int")' in done.stdout
+    assert "Found 1 error" in done.stdout
 
 
 def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def on_page_markdown(markdown: str, /, *, page: Page, **_: object) -> str:
     # What stands after the language is for the tests.
     markdown = re.sub(r"^```(\w+) .*$", r"```\1", markdown, flags=re.MULTILINE)
     markdown = re.sub(r"^```(jsonl|redis|sequence)$", "```text", markdown, flags=re.MULTILINE)
+    # Elsewhere a list may follow a line of text at once.
+    markdown = re.sub(r"^(?![-\s|>#`])(.+)\n(?=- )", r"\1\n\n", markdown, flags=re.MULTILINE)
     parts = []
     end = 0
     for fence in _FENCE.finditer(markdown):
