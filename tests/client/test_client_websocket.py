@@ -288,8 +288,12 @@ class Stuck(ByteStream):
 
 
 def test_nothing_follows_half_a_frame(backend: str) -> None:
+    async def accept(peer: Peer) -> None:
+        await peer.accept()
+        await anyio.sleep_forever()
+
     async def main() -> None:
-        async with serving(deaf) as server:
+        async with serving(accept) as server:
             endpoint = parse_endpoint(server.url)
             stream = Stuck(await open_stream(endpoint))
 
@@ -297,7 +301,7 @@ def test_nothing_follows_half_a_frame(backend: str) -> None:
                 return stream
 
             websocket = await open_websocket(
-                endpoint, stuck_stream, connect_timeout=5, close_timeout=5, max_message_bytes=1000
+                endpoint, stuck_stream, connect_timeout=5, close_timeout=0.1, max_message_bytes=1000
             )
             # Cancelled before it begins, a send does no harm.
             with anyio.CancelScope() as scope:
