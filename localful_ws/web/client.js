@@ -134,6 +134,9 @@ const AFTER_CLOSE = new Map([
   [1000, NO],
   [1001, AFTER_RANDOM_DELAY],
   [1002, NO],
+  // Without a code, and without a close frame.
+  [1005, YES],
+  [LOST, YES],
   [1007, NO],
   [1009, NO],
   [1011, LATER],
@@ -148,11 +151,10 @@ const AFTER_CLOSE = new Map([
   [4429, LATER],
 ]);
 
-/** What a close code means; one that isn't listed: later if it is an application's own, else yes. */
+/** What a close code means; one that isn't listed: later, as an error of the server's own. */
 function afterClose(code) {
   const known = AFTER_CLOSE.get(code);
-  if (known !== undefined) return known;
-  return code < 3000 ? YES : LATER;
+  return known === undefined ? LATER : known;
 }
 
 /**
