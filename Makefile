@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
-	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
+	@echo "make package   build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
@@ -46,9 +46,9 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Needs PyPI, and so is no part of `make test`.
+# Needs PyPI and the npm registry, and so is no part of `make test`.
 package: $(READY)
-	$(BIN)/pytest -q -m package tests/test_package.py
+	$(BIN)/pytest -q -m package tests/test_package.py tests/web/test_types.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
