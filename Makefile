@@ -12,7 +12,7 @@ help:
 	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
 	@echo "make demo-terminal   every event at three devices, and who got what, without a browser"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
-	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
+	@echo "make package   build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make docs      build the documentation into site/; make docs-serve shows it while it is written"
 	@echo "make reference write settings, commands, metrics and examples into the documentation"
 	@echo "make changelog-draft  what the next release's changelog would say"
@@ -56,9 +56,9 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Needs PyPI, and so is no part of `make test`.
+# Needs PyPI and the npm registry, and so is no part of `make test`.
 package: $(READY)
-	$(BIN)/pytest -q -m package tests/test_package.py
+	$(BIN)/pytest -q -m package tests/test_package.py tests/web/test_types.py
 
 $(DOCS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'

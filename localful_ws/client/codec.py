@@ -49,7 +49,7 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
         ServerMessageError: If it is no message of this protocol.
     """
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ServerMessageError("The server sent what is not JSON.") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
@@ -115,6 +115,11 @@ def encode_subscribe(vaults: Sequence[str], message_id: str) -> str:
 def is_cursor(value: object) -> bool:
     """Whether a value can be a cursor: a string of 1 to 128 characters."""
     return isinstance(value, str) and 1 <= len(value) <= MAX_ID
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity, which Python would take, are not JSON."""
+    raise ValueError(name)
 
 
 def _text(raw: dict[str, Any], key: str) -> str:
