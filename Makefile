@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit core cover package faults autobahn bench format clean
+.PHONY: help demo test lint types unit core cover package faults autobahn bench transcripts format clean
 
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
@@ -13,6 +13,7 @@ help:
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
+	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -61,6 +62,9 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	-npm ci --prefix benchmarks/peers/node --no-audit --no-fund --silent
 	$(BIN)/python -m benchmarks --readme
+
+transcripts: $(READY)
+	$(BIN)/python tests/scenes/written.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
