@@ -22,7 +22,7 @@ LONGEST: Final = 40.0
 AT_A_TIME: Final = 40
 _AGAIN_AT_A_TIME: Final = 4
 _TRIES: Final = 3
-# If this machine was later than that, what went otherwise may have been its own fault.
+# If this machine was later than that, in seconds, what went otherwise may have been its own fault.
 _BUSY: Final = 0.1
 TOLERANCE: Final = Tolerance(early=0.05, late=1.0, quiet=0.3)
 # Beyond what it takes itself, a scene may be held up so long by waits that fail.
@@ -86,7 +86,7 @@ async def run_scenes(
 ) -> None:
     """Play scenes side by side, each with users of its own; those that have to be alone, one after the other.
 
-    One that went otherwise while this machine was busy is played again, with few beside it.
+    One that was late, or went otherwise while this machine was busy, is played again, with few beside it.
 
     Args:
         site: The server.
@@ -120,8 +120,8 @@ async def _play_in_place(
     again: list[Scene] | None,
 ) -> None:
     async with places:
-        result, was_busy = await run.play(scene)
-    if result.outcome is Outcome.VIOLATED and was_busy and again is not None:
+        result, is_doubtful = await run.play(scene)
+    if is_doubtful and again is not None:
         again.append(scene)
     else:
         tell(result)
@@ -136,7 +136,7 @@ class _Run:
     count: int = 0
 
     async def play(self, scene: Scene) -> tuple[Result, bool]:
-        """Play a scene; also says whether this machine was busy meanwhile."""
+        """Play a scene; also says whether what went otherwise may have been a matter of a busy machine."""
         reason = why_not(scene, self.target.given, self.site.befalls)
         if reason:
             return Result(scene, Outcome.NOT_PLAYED, message=reason), False
@@ -146,20 +146,24 @@ class _Run:
         terms = Terms(self.target.issuer, unix, prefix)
         async with trio.open_nursery() as nursery:
             stage = LiveStage(self.site, scene, nursery, began, self.tolerance)
-            result = Result(scene, Outcome.VIOLATED, message="It did not come to an end.")
+            failure: SceneFailedError | None
+            failure = SceneFailedError(None, "It did not come to an end.", is_late=True)
             with trio.move_on_after(scene.seconds + _SPARE_SECONDS):
-                result = await _judge(scene, stage, terms)
+                failure = await _failure_of(scene, stage, terms)
             await stage.leave()
             nursery.cancel_scope.cancel()
-        return result, stage.behind > _BUSY
+        if failure is None:
+            return Result(scene, Outcome.HOLDS), False
+        result = Result(scene, Outcome.VIOLATED, failure.step, failure.message)
+        return result, failure.is_late or stage.behind > _BUSY
 
 
-async def _judge(scene: Scene, stage: LiveStage, terms: Terms) -> Result:
+async def _failure_of(scene: Scene, stage: LiveStage, terms: Terms) -> SceneFailedError | None:
     try:
         await play(scene, stage, terms)
     except SceneFailedError as error:
-        return Result(scene, Outcome.VIOLATED, error.step, error.message)
-    return Result(scene, Outcome.HOLDS)
+        return error
+    return None
 
 
 async def _begin(scene: Scene) -> tuple[float, int]:
