@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
 .PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
-	changelog-draft faults autobahn bench format clean
+	changelog-draft faults autobahn bench transcripts format clean
 
 help:
 	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
+	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -92,6 +93,9 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	-npm ci --prefix benchmarks/peers/node --no-audit --no-fund --silent
 	$(BIN)/python -m benchmarks --readme
+
+transcripts: $(READY)
+	$(BIN)/python tests/scenes/written.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

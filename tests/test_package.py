@@ -80,11 +80,18 @@ def package_files() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
 
 
+def scene_files() -> set[str]:
+    """The scenes of the specification, as they lie in the wheel."""
+    folder = ROOT / "spec" / "transcripts"
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {f"localful_ws/conform/transcripts/{path.relative_to(folder)}" for path in files}
+
+
 def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = f"localful_ws-{__version__}.dist-info"
-    assert {name for name in names if not name.startswith(f"{info}/")} == package_files()
+    assert {name for name in names if not name.startswith(f"{info}/")} == package_files() | scene_files()
     assert f"{info}/licenses/LICENSE" in names
     # Were they not among the files of the package, the above would not notice.
     assert "localful_ws/py.typed" in names
@@ -166,6 +173,11 @@ def test_what_is_installed_is_typed(installed: Path, tmp_path: Path) -> None:
     # Without types it would have nothing to complain of, or of nothing but missing stubs.
     assert 'Incompatible return value type (got "str", expected "int")' in done.stdout
     assert "Found 1 error" in done.stdout
+
+
+def test_the_scenes_are_there_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed / "localful-ws", "conform", "--list", directory=tmp_path)
+    assert int(listed.splitlines()[-1].removesuffix(" scenes")) >= 80
 
 
 def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:
