@@ -153,8 +153,6 @@ class Device:
         elif draw < 0.96:
             since = self.world.somebody_elses_cursor(random, self.user)
         vaults = None if random.random() < 0.1 else self._draw_vaults()
-        if len(set(vaults or ())) > self.world.settings.max_vaults:
-            talk.done.add("many-vaults")
         talk.authenticate(self._issue(), vaults, since)
 
     def _ping_on(self, talk: Talk) -> None:
@@ -271,7 +269,7 @@ class Device:
         talk = self.talk
         if talk is None:
             return
-        if not talk.authenticated or "dark" in talk.done or "half-close" in talk.done:
+        if not talk.authenticated or "dark" in talk.done or "half-close" in talk.done or not self.world.good_network:
             talk.give_up("silent")
         else:
             talk.link.go_on_reading()

@@ -91,6 +91,7 @@ class Follower:
             self._complain(f"renewed at {cursor}, which is before what was told")
             return
         self._pass(there, "a renewal")
+        self._let_confirmations_come(now)
         possible = self._now_possible()
         given = frozenset(vaults)
         if asked is not None and given != frozenset(asked):
@@ -154,6 +155,7 @@ class Follower:
             self._complain(f"{name} came again, or out of order")
             return
         self._pass(index, name)
+        self._let_confirmations_come(fact.at)
         # What is told comes after all that was confirmed before it.
         vaults = self._now_possible()
         told = {some for some in vaults if fact.is_for(self.group, some)}

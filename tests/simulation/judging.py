@@ -90,9 +90,13 @@ def judge_silent_end(talk: "Talk", *, reset: bool) -> str | None:
     if talk.done & excuses or talk.slow or talk.node.killed or talk.node.draining:
         return None
     world = talk.device.world
+    if not talk.upgraded and "max_connections" in world.plan.settings and world.plan.devices > 100:
+        return None  # of those that are too many, only so many are told
     if talk.beginning == "unfinished" or world.jumped_since(talk.began) or talk.link.reset_by_kernel:
         return None
-    # A ping or its answer that takes longer than a device has.
+    # A ping or its answer that takes longer than a device has, by itself or behind what waits.
+    if not world.good_network:
+        return None
     if world.plan.network.delay[1] * 2 >= min(talk.node.settings.ping_timeout, talk.node.settings.close_timeout):
         return None
     return f"ended without a close frame ({'reset' if reset else 'end of stream'}), after {sorted(talk.done)}"

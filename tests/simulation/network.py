@@ -18,6 +18,8 @@ from localful_ws.server.tcp import TcpStream
 from .agenda import Agenda
 
 _NEVER_FULL = 1 << 30
+# Of a connection, so many reads are kept small. What is long would take for ever.
+_FRAGMENTS = 60
 
 
 @frozen
@@ -105,6 +107,7 @@ class Link:
         self._random = random
         self._plan = plan
         self._told_end = False
+        self._fragments = _FRAGMENTS if plan.fragment else 0
         self.stream = SimulatedTcp(self)
 
     # --- the device's end ---
@@ -175,7 +178,8 @@ class Link:
         """Give what has arrived, or some of it."""
         waiting = self.up.waiting
         limit = max_bytes
-        if self._plan.fragment:
+        if self._fragments:
+            self._fragments -= 1
             limit = min(limit, self._random.randint(1, self._plan.fragment))
         data, written = waiting.popleft()
         if len(data) > limit:

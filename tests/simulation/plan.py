@@ -91,9 +91,9 @@ def make_plan(seed: int) -> Plan:
     random = Random(f"{seed} plan")
     engine = "redis" if random.random() < 0.35 else "memory"
     size = random.random()
-    if size < 0.85:
-        devices, seconds = random.randint(2, 8), random.uniform(5, 20)
-    elif size < 0.985:
+    if size < 0.9:
+        devices, seconds = random.randint(2, 6), random.uniform(3, 12)
+    elif size < 0.995:
         devices, seconds = random.randint(8, 30), random.uniform(10, 40)
     else:
         devices, seconds = random.randint(60, 250), random.uniform(10, 20)
@@ -115,8 +115,8 @@ def make_plan(seed: int) -> Plan:
         groups=random.randint(1, 4),
         seconds=seconds,
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
-        batch=random.choice((1, 1, 3, 10, 40)) if devices < 60 else random.choice((1, 3)),
-        big=random.choice((0.0, 0.0, 0.05, 0.3)),
+        batch=random.choice((1, 1, 1, 3, 10, 30)) if devices < 60 else random.choice((1, 3)),
+        big=random.choice((0.0, 0.0, 0.02, 0.2)),
         settings=_settings(random),
         network=_network(random),
         beginnings={"prompt": 12.0} | _some(random, _BEGINNINGS, 0.5),

@@ -93,6 +93,8 @@ class Talk:
             content["vaults"] = vaults
         if since is not None:
             content["since"] = since
+        if len(set(vaults or ())) > self.node.settings.max_vaults:
+            self.done.add("many-vaults")
         arrives = self.say(content)
         if not self.auth_sent:
             self.auth_sent = True

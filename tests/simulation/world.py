@@ -151,7 +151,10 @@ class World:
 
     def make_link(self, random: Random) -> Link:
         """A connection."""
-        link = Link(self.agenda, Random(random.random()), self.plan.network)
+        network = self.plan.network
+        if self.calm:
+            network = evolve(network, delay=(0.0, min(0.02, network.delay[1])), window=65536)
+        link = Link(self.agenda, Random(random.random()), network)
         self.links.append(link)
         return link
 
@@ -255,7 +258,7 @@ class World:
             device.calm_down()
         began = trio.current_time()
         while trio.current_time() < began + _CALM_WITHIN:
-            await trio.sleep(1.0)
+            await trio.sleep(0.25)
             if all(self._is_there(device) for device in self.devices):
                 break
         else:
@@ -267,12 +270,22 @@ class World:
             event.pop("group", None)
             if not await marker.publish([event]):
                 self.complain("the last event could not be published")
-        await trio.sleep(10.0)
+        began = trio.current_time()
+        while trio.current_time() < began + _CALM_WITHIN:
+            await trio.sleep(0.25)
+            if not any(device.follower.open and device.follower.missing() for device in self.devices):
+                return
+
+    @property
+    def good_network(self) -> bool:
+        """Whether what is sent arrives almost at once."""
+        return self.plan.network.window >= 65536 and self.plan.network.delay[1] < 0.1
 
     def _is_there(self, device: Device) -> bool:
         limited = {"max_connections", "max_connections_per_user"} & set(self.plan.settings)
         crowded = limited or self.plan.devices / self.plan.users > 45
-        return device.follower.open or bool(crowded)
+        there = device.talk is not None and device.follower.open and device.talk.told_close is None
+        return there or bool(crowded)
 
     def complain_of_absent(self) -> None:
         """Say who did not come back."""
@@ -285,7 +298,7 @@ class World:
             device.leave()
         began = trio.current_time()
         while trio.current_time() < began + _LEAVE_WITHIN:
-            await trio.sleep(1.0)
+            await trio.sleep(0.5)
             if not any(node.node.devices() for node in self.nodes if node is not None):
                 break
         await trio.sleep(self.settings.close_timeout + self.settings.handshake_timeout + 1)
