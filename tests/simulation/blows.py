@@ -31,9 +31,10 @@ class Blows:
             return
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(random.expovariate(sum(blows.values()) / 60))
-                if trio.current_time() > world.plan.seconds:
+                wait = random.expovariate(sum(blows.values()) / 60)
+                if trio.current_time() + wait > world.plan.seconds:
                     break
+                await trio.sleep(wait)
                 (blow,) = random.choices(list(blows), list(blows.values()))
                 world.log("blow", blow)
                 nursery.start_soon(self._deal, blow)
@@ -51,7 +52,7 @@ class Blows:
                 user = random.choice(world.users)
                 await self._disconnect(group=random.choice(world.groups_of(user)))
             case "pause":
-                world.jump(random.choice((0.01, 1.0, 4.0, 60.0)) * random.random())
+                world.jump(random.choice((0.01, 1.0, 4.0, 40.0)) * random.random())
             case "wall-clock":
                 world.wall_offset += random.choice((-3.0, 3.0)) * random.random()
                 world.log("clock", f"is {world.wall_offset:.3f} off")

@@ -68,8 +68,11 @@ class Publisher:
     async def run(self) -> None:
         """Publish as long as there are faults."""
         world = self.world
-        while trio.current_time() < world.plan.seconds:
-            await trio.sleep(self.random.expovariate(world.plan.pace))
+        while True:
+            wait = self.random.expovariate(world.plan.pace)
+            if trio.current_time() + wait > world.plan.seconds:
+                return
+            await trio.sleep(wait)
             repeat = self._repeatable and self.random.random() < 0.1
             batch = self._repeatable if repeat else self._draw()
             await self.publish(batch, repeat=bool(repeat))
