@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-6
 _EVERY = 2.0
-# The clocks of the API and of a node may be so far from each other.
+# The clocks of the API and of a node may be so far from each other, if the time of day is put right.
 _SKEW = 9.0
+_NO_SKEW = 0.01
+# A node may be told of an event so long after it was accepted.
+_BEHIND = 60.0
 # Frames that may wait beside the events: the close, a pong, and the marks of who waits for them.
 _BESIDE_EVENTS = 8
 
@@ -49,17 +52,13 @@ class Revocation:
     until: float
     node: "SimulatedNode | None"
 
-    def names(self, token: Token) -> bool:
-        """Whether it may be about this token."""
+    def names(self, token: Token, margin: float) -> bool:
+        """Whether it is about this token, even if it had been asked for so much later."""
         if self.group is not None:
             return self.group == token.group
-        return self.user == token.user and token.issued_at < self.at + _SKEW
-
-    def surely_names(self, token: Token) -> bool:
-        """Whether it is about this token."""
-        if self.group is not None:
-            return self.group == token.group
-        return self.user == token.user and token.issued_at < self.at - _SKEW
+        if self.node is None and margin > 0:
+            margin = _BEHIND  # whoever is told of a deletion later closes who came in between
+        return self.user == token.user and token.issued_at < self.at + margin
 
 
 class Checks:
@@ -68,6 +67,7 @@ class Checks:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._revocations: list[Revocation] = []
+        self._skew = _SKEW if "wall-clock" in world.plan.blows else _NO_SKEW
         self.looks = 0
 
     async def run(self) -> None:
@@ -166,7 +166,7 @@ class Checks:
         """Whether somebody who was told 4403 may have been revoked."""
         tokens = [token for token in (talk.token, talk.asking) if token is not None]
         tokens += [asked.token for asked in talk.asked if asked.token is not None]
-        return any(revocation.names(token) for revocation in self._revocations for token in tokens)
+        return any(each.names(token, self._skew) for each in self._revocations for token in tokens)
 
     def session_begun(self, talk: "Talk", token: Token, written: float) -> None:
         """A token was accepted: it must not be revoked, nor have expired."""
@@ -189,7 +189,7 @@ class Checks:
         if not self._world.good_network:
             return  # it may have been decided long before
         for revocation in self._revocations:
-            if not revocation.surely_names(token) or revocation.node is None:
+            if not revocation.names(token, -self._skew) or revocation.node is None:
                 continue
             if self._knows(talk.node, revocation, written) and written < revocation.until - _ROUNDING:
                 self._world.complain(f"{talk.device.name} {what} with {token}, and there is {revocation}")

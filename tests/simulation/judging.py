@@ -106,7 +106,10 @@ def judge_refusal(talk: "Talk", status: int, body: bytes) -> None:
     """Complain about an HTTP refusal that can't be explained."""
     world = talk.device.world
     world.refusals[status] += 1
-    identifier = json.loads(body)["identifier"] if body else ""
+    try:
+        identifier = json.loads(body)["identifier"]
+    except ValueError:
+        identifier = "and the rest is lost"
     world.log(talk.device.name, f"refused {status} {identifier}")
     explained = False
     match status:

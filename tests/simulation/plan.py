@@ -29,10 +29,10 @@ _DEEDS = {
 }  # fmt: skip
 # What happens to nodes and to the engine, so often a minute.
 _BLOWS = {
-    "drain": 1.0, "kill": 0.7, "disconnect-user": 1.5, "disconnect-group": 1.5, "pause": 1.0, "wall-clock": 1.0,
+    "drain": 3.0, "kill": 2.0, "disconnect-user": 3.0, "disconnect-group": 4.0, "pause": 1.0, "wall-clock": 1.0,
     "reset-all": 0.3, "probe": 6.0,
 }  # fmt: skip
-_REDIS_BLOWS = {"redis-down": 1.5, "redis-stall": 2.0, "redis-lose-one": 3.0, "redis-forget": 0.1}
+_REDIS_BLOWS = {"redis-down": 3.0, "redis-stall": 4.0, "redis-lose-one": 6.0, "redis-forget": 0.3}
 
 
 @frozen
@@ -91,14 +91,14 @@ def make_plan(seed: int) -> Plan:
     random = Random(f"{seed} plan")
     engine = "redis" if random.random() < 0.35 else "memory"
     size = random.random()
-    if size < 0.9:
-        devices, seconds = random.randint(2, 6), random.uniform(3, 12)
-    elif size < 0.995:
-        devices, seconds = random.randint(8, 30), random.uniform(10, 40)
+    if size < 0.95:
+        devices, seconds = random.randint(2, 5), random.uniform(2, 9)
+    elif size < 0.998:
+        devices, seconds = random.randint(8, 25), random.uniform(10, 30)
     else:
         devices, seconds = random.randint(60, 250), random.uniform(10, 20)
-    publishers = random.randint(1, 3) if devices < 60 else random.randint(2, 6)
-    if random.random() < 0.01:
+    publishers = random.choice((1, 1, 2, 3)) if devices < 60 else random.randint(2, 6)
+    if random.random() < 0.005:
         publishers = 150
     blows = _some(random, _BLOWS, 0.5)
     if engine == "redis":
@@ -115,7 +115,7 @@ def make_plan(seed: int) -> Plan:
         groups=random.randint(1, 4),
         seconds=seconds,
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
-        batch=random.choice((1, 1, 1, 3, 10, 30)) if devices < 60 else random.choice((1, 3)),
+        batch=random.choice((1, 1, 1, 3, 8, 20)) if devices < 60 else random.choice((1, 3)),
         big=random.choice((0.0, 0.0, 0.02, 0.2)),
         settings=_settings(random),
         network=_network(random),
