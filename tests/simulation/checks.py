@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .world import World
 
 _ROUNDING = 1e-6
-_EVERY = 2.0
 # The clocks of the API and of a node may be so far from each other, if the time of day is put right.
 _SKEW = 9.0
 _NO_SKEW = 0.01
@@ -73,7 +72,7 @@ class Checks:
     async def run(self) -> None:
         """Look now and then until cancelled."""
         while True:
-            await trio.sleep(_EVERY)
+            await trio.sleep(self._world.plan.look_every)
             self.look()
 
     # --- bounds ---
@@ -269,7 +268,7 @@ class Checks:
         """Each event that is accepted is in its stream once, and in its place."""
         world = self._world
         published = {each.number: each for some in world.publishers for each in some.published}
-        seen: dict[int, tuple[str, str]] = {}
+        seen: dict[int, tuple[str, str, float]] = {}
         times = Counter(fact.number for line in world.truth.lines.values() for fact in line.facts)
         for (user, epoch), line in world.truth.lines.items():
             if any(earlier >= later for earlier, later in zip(line.places, line.places[1:], strict=False)):
@@ -284,9 +283,11 @@ class Checks:
                     continue
                 if (record.user, record.name) != (user, fact.name):
                     world.complain(f"{record} is in a stream as {fact} of {user}")
-                if fact.number in seen and not self._may_be_twice(record, seen[fact.number], (user, epoch)):
+                if fact.number in seen and not self._may_be_twice(
+                    record, seen[fact.number], (user, epoch, fact.at)
+                ):
                     world.complain(f"{fact.number} is in the streams twice")
-                seen[fact.number] = user, epoch
+                seen[fact.number] = user, epoch, fact.at
         for record in published.values():
             if record.told < inf and record.number not in seen and not self._may_be_lost(record):
                 world.complain(f"{record.number} was accepted and is in no stream")
@@ -299,11 +300,14 @@ class Checks:
                 self._world.complain(f"{record.number} of {user} stands before what was accepted earlier")
             earliest = min(earliest, record.told)
 
-    def _may_be_twice(self, record: "Published", one: tuple[str, str], other: tuple[str, str]) -> bool:
-        """Ids are forgotten with a node's memory, or where few are remembered."""
+    def _may_be_twice(
+        self, record: "Published", one: tuple[str, str, float], other: tuple[str, str, float]
+    ) -> bool:
+        """Ids are forgotten with a node's memory, where few are remembered, and after some time."""
         settings = self._world.settings
-        few = settings.idempotency_events < 1000
-        return record.id is not None and (few or (self._world.plan.engine == "memory" and one != other))
+        forgotten = settings.idempotency_events < 1000 or other[2] >= one[2] + settings.idempotency_seconds - 1
+        new_memory = self._world.plan.engine == "memory" and one[:2] != other[:2]
+        return record.id is not None and (forgotten or new_memory)
 
     def _may_be_lost(self, record: "Published") -> bool:
         """What was accepted and not routed is lost with a node's memory."""

@@ -262,6 +262,8 @@ class Device:
         wait = self.random.choice((0.0, 0.1, 1.0, 1.0, 8.0)) * self.random.random()
         if self.calm:
             wait = self.random.random()
+        elif self.world.plan.away and "close" in talk.done:
+            wait = self.random.expovariate(1 / self.world.plan.away)
         self._later(wait, self.connect)
 
     def calm_down(self) -> None:
@@ -269,6 +271,7 @@ class Device:
         self.calm = True
         talk = self.talk
         if talk is None:
+            self._later(self.random.random(), self.connect)
             return
         if not talk.authenticated or "dark" in talk.done or "half-close" in talk.done or not self.world.good_network:
             talk.give_up("silent")

@@ -4,6 +4,7 @@ A node has its end as a non-blocking socket, so the outbox takes the way that it
 """
 
 import errno
+import math
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -214,7 +215,7 @@ class Link:
         now = trio.current_time()
         arrival = now + self._delay()
         if self._plan.tick:
-            arrival = self._plan.tick * (int(arrival / self._plan.tick + 0.999999))
+            arrival = self._plan.tick * math.ceil(arrival / self._plan.tick - 1e-6)
         if pipe.flying and pipe.flying[-1][0] > arrival:
             arrival = pipe.flying[-1][0]
         pipe.flying.append((arrival, data, now))

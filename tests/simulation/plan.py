@@ -61,6 +61,8 @@ class Plan:
         redis_delay: The least and most seconds to and from Redis.
         redis_loses_answers: How often an answer of Redis is lost.
         ttl: The least and most seconds that tokens last.
+        away: How long a device stays away that has closed its connection, on average, beside the usual pauses.
+        look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
 
     seed: int
@@ -84,6 +86,8 @@ class Plan:
     redis_delay: tuple[float, float]
     redis_loses_answers: float
     ttl: tuple[float, float]
+    away: float = 0.0
+    look_every: float = 2.0
 
 
 def make_plan(seed: int) -> Plan:

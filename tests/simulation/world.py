@@ -221,7 +221,7 @@ class World:
             group = random.choice(self.groups_of(user))
             device = Device(self, number, user, group, Random(f"{plan.seed} device {number}"))
             self.devices.append(device)
-            self.agenda.after(random.uniform(0, plan.seconds / 4), device.connect)
+            self.agenda.after(random.uniform(0, min(600.0, plan.seconds / 4)), device.connect)
         for number in range(plan.publishers):
             self.publishers.append(Publisher(self, number, Random(f"{plan.seed} publisher {number}")))
 
