@@ -11,7 +11,7 @@ _DAY = 86_400.0
 _USERS = 200
 
 
-def day_plan(seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, ping_interval: float = 25.0) -> Plan:
+def day_plan(seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, ping_interval: float = 120.0) -> Plan:
     """A day's world: one node with its default settings, 500 devices of 200 users."""
     return evolve(
         make_plan(seed),
