@@ -1,7 +1,6 @@
-"""The configurations of nginx and Caddy in the README, where they are installed: a device gets through."""
+"""The configurations of nginx and Caddy in docs/deploying.md, where they are: a device gets through."""
 
 import os
-import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -16,13 +15,14 @@ import trustme
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 from printed import with_ports
+from programs import find_program
 from spec_document import ROOT, blocks
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, DaemonProcess, running_daemon
 from localful_ws.tokens import mint_token
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 HOST = "sync.example.org"
 PATIENCE = 20
 Proxy = Callable[[Path, Path, DaemonProcess, trustme.LeafCert], list[str]]
@@ -47,7 +47,7 @@ http {{
 
 def configuration(language: str, changes: dict[str, str]) -> str:
     """A configuration as it is printed, but for these changes."""
-    (block,) = [block for block in blocks(README) if block.language == language]
+    (block,) = [block for block in blocks(DEPLOYING) if block.language == language]
     text = block.text
     for printed, ours in changes.items():
         assert text.count(printed) == 1
@@ -82,8 +82,7 @@ def caddy(directory: Path, entrance: Path, daemon: DaemonProcess, certificate: t
 
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
 async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
-    if shutil.which(proxy.__name__) is None:
-        pytest.skip(f"{proxy.__name__} is not installed")
+    find_program(proxy.__name__)
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)

@@ -79,6 +79,27 @@ class Upgraded:
         return self.headers.get("sec-websocket-protocol")
 
 
+async def open_stream(endpoint: Endpoint) -> trio.abc.Stream:
+    """Connect, with TLS if it is ``wss``; trusts whom the system trusts.
+
+    Raises:
+        OSError: If there is no connection.
+        trio.BrokenResourceError: If TLS fails; the cause says why.
+    """
+    if not endpoint.tls:
+        return await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    stream = await trio.open_ssl_over_tcp_stream(
+        endpoint.host, endpoint.port, https_compatible=True, ssl_context=ssl.create_default_context()
+    )
+    try:
+        # At once, so that a certificate that is not trusted is an error of its own.
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
 async def get(endpoint: Endpoint, target: str) -> Answer:
     """GET something there.
 
@@ -87,7 +108,7 @@ async def get(endpoint: Endpoint, target: str) -> Answer:
         trio.BrokenResourceError: If there is no TLS, or the connection broke.
         NoAnswerError: If what answers is no HTTP server.
     """
-    stream = await _open_stream(endpoint)
+    stream = await open_stream(endpoint)
     try:
         await stream.send_all(_request(endpoint, target, "Connection: close", "Accept: */*"))
         status, headers, rest = await _read_head(stream)
@@ -109,7 +130,7 @@ async def upgrade(endpoint: Endpoint, *headers: str) -> Answer | Upgraded:
         NoAnswerError: If what answers is no HTTP server.
     """
     key = base64.b64encode(os.urandom(16))
-    stream = await _open_stream(endpoint)
+    stream = await open_stream(endpoint)
     try:
         request = _request(
             endpoint,
@@ -193,22 +214,6 @@ class Frames:
                 self._connection.receive_data(bytes(chunk))
         except (trio.BrokenResourceError, RemoteProtocolError):
             return False
-
-
-async def _open_stream(endpoint: Endpoint) -> trio.abc.Stream:
-    """Connect, with TLS if it is ``wss``; trusts whom the system trusts."""
-    if not endpoint.tls:
-        return await trio.open_tcp_stream(endpoint.host, endpoint.port)
-    stream = await trio.open_ssl_over_tcp_stream(
-        endpoint.host, endpoint.port, https_compatible=True, ssl_context=ssl.create_default_context()
-    )
-    try:
-        # At once, so that a certificate that is not trusted is an error of its own.
-        await stream.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return stream
 
 
 def _request(endpoint: Endpoint, target: str, *headers: str) -> bytes:

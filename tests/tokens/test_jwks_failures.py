@@ -214,4 +214,12 @@ def test_algorithms_that_cannot_be(algorithm: str) -> None:
 
 async def test_the_usual_client_follows_no_redirect() -> None:
     async with make_http_client() as client:
-        assert not client.follow_redirects
+        assert client.follow_redirects is False
+
+
+async def test_the_usual_client_keeps_no_connection_and_has_one_at_most() -> None:
+    async with make_http_client() as client:
+        transport = client._transport
+        assert isinstance(transport, httpx.AsyncHTTPTransport)
+        pool = transport._pool
+        assert (pool._max_connections, pool._max_keepalive_connections) == (1, 0)
