@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit core cover package faults autobahn bench format clean
+.PHONY: help demo test lint types unit core cover package faults fuzz mutants autobahn bench format clean
 
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
 	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
+	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
+	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice? Some ten minutes"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make format    let ruff rewrite what it can"
@@ -54,6 +56,17 @@ faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
 	$(BIN)/pytest -q tests/faults/test_cut.py
 
+# Seconds for each target of tests/fuzz.
+FUZZ_SECONDS ?= 60
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,mutants]'
+	$(BIN)/python -m tests.mutation
+
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn
 
@@ -67,4 +80,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist

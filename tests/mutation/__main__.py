@@ -1,8 +1,8 @@
 """Mutate the core and ask its tests: ``python -m tests.mutation``.
 
-mutmut makes one small change after the other and runs the tests that come by it. This runs it, says how many mutants
-each package had and how many were killed, and lists those that survived and are not explained in survivors.md. The exit
-status is 1 if there are any, or if too few were killed.
+mutmut makes one small change after the other and runs the tests that come by it. This runs mutmut, says how
+many mutants each package had and how many were killed, and lists those that survived and are not explained in
+survivors.md. The exit status is 1 if there are any, or if too few were killed.
 """
 
 import argparse
