@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs-ready
 
-.PHONY: help demo test lint types unit core cover package faults fuzz mutants autobahn bench format clean
+.PHONY: help demo test lint types unit core cover package docs docs-serve reference changelog-draft faults fuzz mutants autobahn bench format clean
 
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
 	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
+	@echo "make docs      build the documentation into site/; make docs-serve shows it while it is written"
+	@echo "make reference write settings, commands, metrics and examples into the documentation"
+	@echo "make changelog-draft  what the next release's changelog would say"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
 	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice? Some ten minutes"
@@ -52,6 +56,24 @@ cover: $(READY)
 package: $(READY)
 	$(BIN)/pytest -q -m package tests/test_package.py
 
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $@
+
+# MkDocs is held below 2; what Material prints about that is known.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS)
+	$(BIN)/mkdocs build --clean
+
+docs-serve: $(DOCS)
+	$(BIN)/mkdocs serve --no-strict --dev-addr 127.0.0.1:8000
+
+reference: $(READY)
+	$(BIN)/python docs/tools/reference.py
+
+changelog-draft: $(READY)
+	@$(BIN)/towncrier build --draft --version Unreleased
+
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
 	$(BIN)/pytest -q tests/faults/test_cut.py
@@ -80,4 +102,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site

@@ -1,8 +1,7 @@
-"""The pages in docs/ say what is so: names of metrics and settings, links, and commands, which are run."""
+"""The pages in docs/ say what is so: what is made from the code, links, and commands, which are run."""
 
-import importlib.util
 import re
-import shutil
+import subprocess
 import sys
 import time
 import tomllib
@@ -12,25 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from attrs import Factory, define
 from printed import clean_environment, output_of, with_ports
+from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
-from world import make_settings
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
-from localful_ws.engine.memory import MemoryEngine
-from localful_ws.engine.redis.engine import RedisEngine
-from localful_ws.metrics import Metrics
-from localful_ws.server.clock import Clock
-from localful_ws.server.workers.scrape import Scrapes
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
 
 PAGES = sorted(
     [
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     ]
 )
@@ -64,38 +57,10 @@ def test_toml_names_settings(page: Path) -> None:
             assert set(tomllib.loads(block.text)) <= set(OPTIONS)
 
 
-@define(eq=False)
-class OnlyWorker:
-    """A worker that tells what it counted, and keeps what all of them counted."""
-
-    scrapes: Scrapes
-    text: bytes = b""
-    answered: trio.Event = Factory(trio.Event)
-
-    def tell_metrics(self, number: int) -> None:
-        self.scrapes.told(self, number, Metrics().expose())
-
-    def all_metrics(self, number: int, text: bytes) -> None:
-        assert number == 1
-        self.text = text
-        self.answered.set()
-
-
-async def test_metrics_are_those_that_are_exposed(nursery: trio.Nursery) -> None:
-    table = text_of("operating.md").partition("<!-- metrics")[2].partition("<!-- end of metrics")[0]
-    listed = set(re.findall(r"`(localful_ws_\w+)", table))
-    scrapes = Scrapes(workers=1)
-    worker = OnlyWorker(scrapes)
-    scrapes.join(worker)
-    scrapes.want(worker, 1)
-    nursery.start_soon(scrapes.run)
-    with trio.fail_after(PATIENCE):
-        await worker.answered.wait()
-    exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", worker.text, re.MULTILINE)
-    settings, clock = make_settings(), Clock()
-    figures = [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
-    of_engines = {f"localful_ws_{figure.name}{'_total' * figure.total}" for figure in figures}
-    assert listed == {name.decode() for name in exposed} | of_engines
+def test_what_is_generated_is_current() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "tools" / "reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:
@@ -118,8 +83,8 @@ async def run_against_daemon(commands: Iterable[tuple[list[str], str]]) -> list[
             ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_publishing_with_curl_as_it_is_printed() -> None:
+    find_program("curl")
     publish, disconnect = publishing_blocks("sh")
     shell = ["sh", "-e", "-c"]
     assert await run_against_daemon([(shell, publish), (shell, disconnect)]) == [
@@ -134,8 +99,8 @@ async def test_publishing_with_python_as_it_is_printed() -> None:
     assert await run_against_daemon([([sys.executable, "-c"], accepted)]) == ["{'accepted': 1}\n"]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 async def test_publishing_with_node_as_it_is_printed() -> None:
+    find_program("node")
     (text,) = publishing_blocks("js")
     accepted = text + "\nconsole.log(await response.text());"
     node = ["node", "--input-type=module", "-e"]
@@ -148,8 +113,6 @@ def get_token() -> str:
 
 @pytest.mark.parametrize("language", ["sh", "python"])
 async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
-    if language == "python" and importlib.util.find_spec("redis") is None:
-        pytest.skip("redis-py is not installed")
     (text,) = publishing_blocks(language, "intake")
     with RedisServer() as redis, trio.fail_after(PATIENCE):
         here = text.replace("redis://127.0.0.1:6379/0", redis.url)

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn
 
-import trio
+import anyio
+from anyio.abc import ByteStream
 
 from localful_ws.client.client import Client, ClientOptions, GetToken
 from localful_ws.client.codec import is_cursor
@@ -26,7 +27,7 @@ def open_client(
     max_message_bytes: int = 1024 * 1024,
     ssl_context: ssl.SSLContext | None = None,
     on_status: Callable[[Status], None] | None = None,
-    open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
+    open_stream: Callable[[], Awaitable[ByteStream]] | None = None,
     draw: Callable[[], float] = random.random,
 ) -> AbstractAsyncContextManager[Client]:
     """Be a device as long as the ``async with`` block lasts.
@@ -78,13 +79,13 @@ async def _run_client(
 ) -> AsyncIterator[Client]:
     client = Client(options, vaults, since)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.run)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
             try:
                 yield client
             finally:
                 await client.aclose()
-                nursery.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # What the block raised leaves it as it was, not in a group.
         if len(group.exceptions) == 1:

@@ -715,6 +715,15 @@ export class Client {
     return quiet(this.#subscribe(vaults));
   }
 
+  /**
+   * Renew the token now, rather than when the server asks for it: `getToken` is called, and what it gives is sent
+   * unless it is the present one. While there is no connection nothing happens. If `getToken` throws, `onStatus` is
+   * told.
+   */
+  async renew() {
+    if (this.#link !== null && this.session !== null) await this.#renew(this.#link);
+  }
+
   /** Say goodbye to the server, in bounded time. Resolves when nothing is left running. May be called again. */
   async close() {
     this.#stop();

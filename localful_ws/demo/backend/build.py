@@ -2,7 +2,7 @@
 
 import random as random_numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import trio
@@ -10,7 +10,7 @@ from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from localful_ws.demo.backend import auth_routes, content_routes, user_routes
 from localful_ws.demo.backend.database import Database, Offload, in_thread, transact
@@ -89,6 +89,8 @@ def build_backend(
     transport: httpx.AsyncBaseTransport | None = None,
     offload: Offload = in_thread,
     random: Callable[[], float] = random_numbers.random,
+    handlers: Mapping[str, Mapping[str, Handler]] | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> Backend:
     """Build a backend: open its database, and make tables and the demo's users where there are none.
 
@@ -98,6 +100,8 @@ def build_backend(
         transport: How to reach the WebSocket server, if not over the network.
         offload: Runs what blocks.
         random: Gives numbers from 0 to 1, for the pauses between attempts to publish.
+        handlers: What answers where besides `ROUTES`.
+        routes: More routes, such as those of a page.
 
     Raises:
         sqlite3.Error: If the database can't be opened.
@@ -121,8 +125,11 @@ def build_backend(
     services = Services(settings, database, now, offload, trio.CapacityLimiter(_HASHES_AT_ONCE))
     app = Starlette(
         routes=[
-            Route(path, endpoint(services, handlers), methods=list(handlers))
-            for path, handlers in ROUTES.items()
+            *(
+                Route(path, endpoint(services, answering), methods=list(answering))
+                for path, answering in {**ROUTES, **(handlers or {})}.items()
+            ),
+            *routes,
         ],
         middleware=[Middleware(BodyLimits, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)],
         exception_handlers={
