@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
-.PHONY: help demo test lint types unit core cover package docs docs-serve reference changelog-draft faults fuzz mutants autobahn bench format clean
+.PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
+	changelog-draft faults fuzz mutants autobahn bench format clean
 
 help:
-	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
+	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
+	@echo "make demo-terminal   every event at three devices, and who got what, without a browser"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
 	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
 	@echo "make docs      build the documentation into site/; make docs-serve shows it while it is written"
@@ -16,9 +18,10 @@ help:
 	@echo "make changelog-draft  what the next release's changelog would say"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
-	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice? Some ten minutes"
+	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
+	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -29,7 +32,10 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/localful-ws demo
+	@$(BIN)/localful-ws demo $(ARGS)
+
+demo-terminal: $(READY)
+	@$(BIN)/localful-ws demo --terminal $(ARGS)
 
 test: lint types unit core
 
@@ -73,6 +79,9 @@ reference: $(READY)
 
 changelog-draft: $(READY)
 	@$(BIN)/towncrier build --draft --version Unreleased
+
+screenshots: $(READY)
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30

@@ -1,7 +1,7 @@
 """The demo: a real daemon, three devices of two users, and every event.
 
-``localful-ws demo`` and ``make demo`` call `run_page`: it is shown in a browser. ``localful-ws demo --terminal``
-and ``make demo-terminal`` call `run_terminal`: it is played, checked and printed.
+``localful-ws demo`` and ``make demo`` call `run_page`: it is shown in a browser. With ``--terminal``, and by
+``make demo-terminal``, it is `run_terminal` that is called: it is played, checked and printed.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,6 @@
 """What the demo begins with, and how it begins anew."""
 
+import itertools
 import sqlite3
 from typing import Final
 
@@ -30,11 +31,15 @@ def put_in(connection: sqlite3.Connection, settings: BackendSettings, now: float
         if account is None:
             continue
         actor = Claims(account.user.id, _GROUP)
+        # One after the other: snapshots are in the order in which things were made.
+        moments = itertools.count(now - 1, 0.001)
         for name, texts in vaults.items():
-            vault = content.create_vault(connection, actor, name, settings, now)
+            vault = content.create_vault(connection, actor, name, settings, next(moments))
             for text in texts:
-                item = content.create_item(connection, actor, NewItem(vault.id, "note"), settings, now)
-                content.create_version(connection, actor, NewVersion(item.id, text), settings, now)
+                wanted = NewItem(vault.id, "note")
+                item = content.create_item(connection, actor, wanted, settings, next(moments))
+                version = NewVersion(item.id, text)
+                content.create_version(connection, actor, version, settings, next(moments))
 
 
 def start_over(connection: sqlite3.Connection, settings: BackendSettings, now: float) -> None:

@@ -27,18 +27,27 @@ PORT: Final = 42104
 ACCESS_SECONDS: Final = 75.0
 """How long an access token is good: short, so that one sees it renewed."""
 
-RENEWAL_WINDOW: Final = 25
-"""The daemon's ``renewal-window``, in seconds."""
+RENEWAL_WINDOW: Final = 25.0
+"""So many seconds before that a device is asked for a new one: the daemon's ``renewal-window``."""
 
 _HOST: Final = "127.0.0.1"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GOODBYE_SECONDS: Final = 1.0
 # So that whoever presses "1,000 items" again and again gets somewhere.
 _MAX_ITEMS: Final = 20_000
+# Each page that is opened or reloaded logs in anew.
+_MAX_LOGINS: Final = 50
+# The passwords are printed: there is nothing to protect, and logging in is quick.
+_PASSWORD_COST: Final = 2**10
 
 
 async def serve_page(
-    *, port: int | None = None, open_browser: bool = False, command: Sequence[str] = SERVE
+    *,
+    port: int | None = None,
+    open_browser: bool = False,
+    command: Sequence[str] = SERVE,
+    access_seconds: float = ACCESS_SECONDS,
+    renewal_window: float = RENEWAL_WINDOW,
 ) -> None:
     """Serve the demo's page until a signal comes.
 
@@ -46,6 +55,8 @@ async def serve_page(
         port: Where; 0 for a free port. If left out, `PORT` if that is free, and else a free one.
         open_browser: Whether to open the page in a browser.
         command: What starts the daemon.
+        access_seconds: How long an access token is good.
+        renewal_window: So many seconds before it expires a device is asked for a new one.
 
     Raises:
         DemoError: If the port can't be had, or the daemon doesn't start, or ends.
@@ -58,9 +69,10 @@ async def serve_page(
     ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_at_signal, signals, demo)
-            async with running_daemon(command, {"RENEWAL_WINDOW": str(RENEWAL_WINDOW)}) as daemon:
+            async with running_daemon(command, {"RENEWAL_WINDOW": str(renewal_window)}) as daemon:
                 nursery.start_soon(_watch, daemon)
-                backend = build_site(_settings(Path(directory), daemon), daemon.websocket_url)
+                settings = _settings(Path(directory), daemon, access_seconds)
+                backend = build_site(settings, daemon.websocket_url, renewal_window)
                 try:
                     await _serve(backend, listening, daemon, open_browser=open_browser)
                 finally:
@@ -94,18 +106,20 @@ def _listen(port: int | None) -> socket.socket:
             return socket.create_server((_HOST, 0), backlog=128)
         reason = os.strerror(error.errno or 0).lower()
         raise DemoError(
-            f"Port {port or PORT} can't be had: {reason}. Give another with --port; --port 0 takes a free one."
+            f"Port {port or PORT} can't be had: {reason}. Give another: --port 0 takes a free one."
         ) from None
 
 
-def _settings(directory: Path, daemon: DaemonProcess) -> BackendSettings:
+def _settings(directory: Path, daemon: DaemonProcess, access_seconds: float) -> BackendSettings:
     return BackendSettings(
         database=str(directory / "demo.sqlite3"),
         jwt_secret=JWT_SECRET.encode(),
         publisher_key=PUBLISHER_KEY,
         intake_url=daemon.internal_url,
-        access_seconds=ACCESS_SECONDS,
+        access_seconds=access_seconds,
+        password_cost=_PASSWORD_COST,
         max_items=_MAX_ITEMS,
+        max_logins=_MAX_LOGINS,
     )
 
 

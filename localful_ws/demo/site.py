@@ -31,19 +31,26 @@ FILES: Final = SHARED | {
 """The files of the page by path."""
 
 
-def build_site(settings: BackendSettings, websocket_url: str) -> Backend:
+def build_site(settings: BackendSettings, websocket_url: str, renewal_window: float) -> Backend:
     """Build the backend with the page, and what the demo begins with.
 
     Args:
         settings: Those of the backend; the database must be a new one.
         websocket_url: Where the page's devices connect.
+        renewal_window: So many seconds before its token expires a device is asked for a new one.
 
     Raises:
         sqlite3.Error: If the database can't be opened.
     """
+    config = {
+        "websocketUrl": websocket_url,
+        "accessSeconds": settings.access_seconds,
+        "renewalWindow": renewal_window,
+        "users": contents.users(),
+    }
     origin = "/".join(websocket_url.split("/")[:3])
     handlers: dict[str, dict[str, Handler]] = {
-        "/config.json": {"GET": _config(websocket_url)},
+        "/config.json": {"GET": _show(config)},
         "/start-over": {"POST": _start_over},
     }
     backend = build_backend(settings, handlers=handlers, routes=page_routes(FILES, connect=(origin,)))
@@ -55,12 +62,12 @@ def build_site(settings: BackendSettings, websocket_url: str) -> Backend:
     return backend
 
 
-def _config(websocket_url: str) -> Handler:
-    async def config(_: Call) -> Response:
+def _show(config: dict[str, object]) -> Handler:
+    async def show(_: Call) -> Response:
         """``GET /config.json``: what the page has to know."""
-        return json_response({"websocketUrl": websocket_url, "users": contents.users()})
+        return json_response(config)
 
-    return config
+    return show
 
 
 async def _start_over(call: Call) -> Response:

@@ -17,14 +17,14 @@ const DEVICES = [
 const find = (id) => document.getElementById(id);
 
 async function main() {
-  const { websocketUrl, users } = await request("GET", "/config.json");
+  const { users, ...config } = await request("GET", "/config.json");
   const accounts = new Map(users.map((user) => [user.name, { ...user, gone: false }]));
   const journal = new Journal(find("journal"), find("live"));
   const panels = DEVICES.map(({ id, kind, user }) => {
     const name = `${user}'s ${kind}`;
     const frames = new Frames(name);
     const device = new Device({
-      id, kind, name, websocketUrl, journal, account: accounts.get(user), onFrame: (direction, text) => frames.add(direction, text),
+      id, kind, name, config, journal, account: accounts.get(user), onFrame: (direction, text) => frames.add(direction, text),
     });
     return new Panel(device, frames);
   });

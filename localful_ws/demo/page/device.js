@@ -12,14 +12,14 @@ import { Content, textOf } from "./content.js";
 import { count, shorten } from "./dom.js";
 import { Network } from "./socket.js";
 
-/** A connection takes a token that is good for this long at least, in seconds; the server asks for renewal before. */
-const CONNECT_WITH = 30;
+/** A token for a connection is good for so much longer than the time before its end at which it is to be renewed. */
+const SPARE = 2;
 /** After a resumed connection, what was missed has arrived within this time, in milliseconds. */
 const REPLAY = 600;
 const RETRY = 1000;
 
 export class Device {
-  #config;
+  #journal;
   #client = null;
   #run = 0;
   /** Snapshots on their way: what comes meanwhile is applied after them. */
@@ -36,16 +36,17 @@ export class Device {
    * @param {"laptop" | "phone" | "tablet"} options.kind
    * @param {{name: string, email: string, password: string, gone: boolean}} options.account Shared by all devices of
    *   the user.
-   * @param {string} options.websocketUrl
+   * @param {{websocketUrl: string, accessSeconds: number, renewalWindow: number}} options.config
    * @param {import("./journal.js").Journal} options.journal
    * @param {(direction: string, text: string) => void} options.onFrame
    */
-  constructor({ id, name, kind, account, websocketUrl, journal, onFrame }) {
+  constructor({ id, name, kind, account, config, journal, onFrame }) {
     this.id = id;
     this.name = name;
     this.kind = kind;
     this.account = account;
-    this.#config = { websocketUrl, journal };
+    this.config = config;
+    this.#journal = journal;
     this.api = new Api((text) => onFrame("http", text));
     this.network = new Network(onFrame);
     this.content = new Content(() => this.#changed());
@@ -112,7 +113,7 @@ export class Device {
       if (run === this.#run) this.#end(this.account.gone ? "The account was deleted: start over." : error.message);
       return;
     }
-    this.#client = openClient(this.#config.websocketUrl, () => this.#getToken(), {
+    this.#client = openClient(this.config.websocketUrl, () => this.#getToken(), {
       vaults: [...this.wanted, ...this.foreign],
       WebSocket: this.network.WebSocket,
       network: this.network,
@@ -165,7 +166,7 @@ export class Device {
     const connecting = this.session === null;
     if (!this.api.renews && !connecting) throw new TokenUnavailableError("The token is not renewed.");
     try {
-      return await this.api.token(CONNECT_WITH);
+      return await this.api.token(this.config.renewalWindow + SPARE);
     } catch (error) {
       if (error.status === 401) throw error;
       throw new TokenUnavailableError(error.message);
@@ -193,7 +194,7 @@ export class Device {
   #resumed() {
     this.#missed = 0;
     const away = this.#wentOffline;
-    this.#config.journal.back(this, "resumed");
+    this.#journal.back(this, "resumed");
     setTimeout(() => {
       const missed = this.#missed;
       this.#missed = null;
@@ -203,7 +204,7 @@ export class Device {
       this.#wentOffline = 0;
       this.#say(`resumed: ${told}`);
       if (this.connected) this.#set("connected", { kind: "good", text });
-      this.#config.journal.settle(this);
+      this.#journal.settle(this);
     }, REPLAY);
   }
 
@@ -215,7 +216,7 @@ export class Device {
 
   #end(text) {
     this.#set("ended", { kind: "bad", text });
-    this.#config.journal.settle(this);
+    this.#journal.settle(this);
   }
 
   // ------------------------------------------------------------------------------------------------------ being told
@@ -232,7 +233,7 @@ export class Device {
     this.told += 1;
     if (this.#missed !== null) this.#missed += 1;
     this.content.apply(event, vault, data);
-    this.#config.journal.told(this, event, vault, data, at);
+    this.#journal.told(this, event, vault, data, at);
     this.#hear(event, name === null ? "" : shorten(name, 24), this.#missed !== null);
     if (event === "version-create") this.#fetchVersion(vault, data.id);
     else if (event === "vault-create") this.setWanted(vault, true);
@@ -250,7 +251,7 @@ export class Device {
     await this.#fetch(async () => this.content.replace(await this.api.call("GET", "/v1/snapshot")));
     if (first || run !== this.#run) return;
     this.#set("connected", { kind: "warn", text: "Too much was missed to be told: it fetched a snapshot of everything." });
-    this.#config.journal.back(this, "snapshot");
+    this.#journal.back(this, "snapshot");
     this.#wentOffline = 0;
   }
 
@@ -423,7 +424,7 @@ export class Device {
 
   /** Create many items, one request after the other; `signal` ends it early. */
   async createItems(vault, total, signal) {
-    const { journal } = this.#config;
+    const journal = this.#journal;
     const change = { event: "item-create", vault: vault.id, request: `POST /v1/items × ${total.toLocaleString("en")}` };
     const entry = journal.begin(this, `creates ${count(total, "item")} in ${vault.name}`, change, total);
     let done = 0;
@@ -444,7 +445,7 @@ export class Device {
   }
 
   async #act(what, method, path, body, succeed, change) {
-    const { journal } = this.#config;
+    const journal = this.#journal;
     const entry = journal.begin(this, what, { ...change, request: `${method} ${path.replace(/[0-9a-f-]{36}/u, "{id}")}` });
     const done = await this.#try(async () => {
       const result = await this.api.call(method, path, body);
@@ -476,11 +477,6 @@ export class Device {
   }
 
   // ---------------------------------------------------------------------------------------------------------- showing
-
-  dismiss() {
-    this.notice = null;
-    this.#changed();
-  }
 
   #set(state, notice) {
     this.state = state;

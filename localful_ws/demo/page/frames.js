@@ -1,7 +1,7 @@
 /** What goes in and out of a device: every frame, and its requests. A drawer that can be opened. */
 
 import { RowList } from "/rows.js";
-import { button, clockTime, count, el, oncePerFrame } from "./dom.js";
+import { button, clockTime, el, oncePerFrame } from "./dom.js";
 
 const KEPT = 10_000;
 const ROW_HEIGHT = 26;
@@ -10,7 +10,6 @@ const WORDS = { in: "received", out: "sent", note: "connection", http: "request"
 
 export class Frames {
   #list;
-  #total = 0;
   #frames = 0;
   #number = el("span", { class: "badge number" }, "0");
   #detail = el("pre", { class: "frame-detail", tabindex: "0" }, "");
@@ -53,7 +52,6 @@ export class Frames {
 
   /** Add a frame, or what else is worth a line. */
   add(direction, text) {
-    this.#total += 1;
     if (direction === "in" || direction === "out") this.#frames += 1;
     this.#list.push({ direction, text, at: new Date() });
     this.#showNumber();
@@ -86,10 +84,5 @@ export class Frames {
     }
     this.#detail.textContent = pretty;
     this.#detail.hidden = false;
-  }
-
-  /** How many lines there were, for tests and the curious. */
-  get summary() {
-    return count(this.#total, "line");
   }
 }

@@ -13,7 +13,7 @@ import { clockTime, duration, el, icon, oncePerFrame } from "./dom.js";
 const KEPT = 10_000;
 const SIGNATURES = 30_000;
 const ROW_HEIGHT = 56;
-const NARROW_ROW_HEIGHT = 84;
+const NARROW_ROW_HEIGHT = 92;
 const NARROW = matchMedia("(max-width: 719px)");
 /** For an event that belongs to no change made here, in milliseconds. */
 const STRAY = 1500;
@@ -246,7 +246,7 @@ export class Journal {
       case "snapshot":
         return "by snapshot";
       case "own":
-        return "made it";
+        return "made the change";
       case "other":
         return "another user";
       case "unsubscribed":

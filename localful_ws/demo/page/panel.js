@@ -59,16 +59,16 @@ export class Panel {
     });
     parts.group = el("code", {});
     parts.left = el("span", { class: "number" });
-    parts.token = el("progress", { max: "75", value: "0", "aria-label": `Time that the token of ${name} is still good` });
+    parts.token = el("progress", { max: String(this.#device.config.accessSeconds), value: "0", "aria-label": `Time that the token of ${name} is still good` });
     parts.renew = button("Renew now", () => this.#device.renew(), { kind: "small", describe: `Renew the token of ${name} now` });
     parts.expire = el("input", {
       type: "checkbox",
       id: `${id}-expire`,
       onchange: () => this.#device.setRenews(!parts.expire.checked),
     });
-    parts.notice = el("div", { class: "panel-notice", role: "status" });
-    parts.rows = el("div", { class: "content-rows" });
-    parts.toldRows = el("div", { class: "told-rows" });
+    parts.notice = el("div", { class: "panel-notice notice", role: "status" });
+    parts.rows = el("div");
+    parts.toldRows = el("div");
     parts.number = el("span", { class: "badge number" }, "0");
     parts.newVault = button("New vault", () => this.#newVault(), { describe: `New vault, by ${name}` });
     parts.many = button(`${MANY.toLocaleString("en")} items`, () => this.#createMany(), {
@@ -109,10 +109,9 @@ export class Panel {
         el("div", { class: "section-actions" }, parts.many, parts.newVault),
       ),
       parts.progress,
-      parts.rows,
-      foreign,
+      el("div", { class: "content-box" }, parts.rows, foreign),
       el("div", { class: "section-head" }, el("h3", {}, "It was told"), parts.number),
-      parts.toldRows,
+      el("div", { class: "told-box" }, parts.toldRows),
       this.#accountDrawer(),
       this.#frames.element,
     );
@@ -135,14 +134,12 @@ export class Panel {
   }
 
   #foreignNote() {
-    if (this.#parts.foreign !== undefined || this.onForeign === undefined) {
-      this.#parts.foreign = el("input", { type: "checkbox", id: `${this.#device.id}-foreign`, checked: true });
-    }
+    this.#parts.foreign = el("input", { type: "checkbox", id: `${this.#device.id}-foreign`, checked: true });
     this.#parts.foreignRow = el(
       "label",
       { class: "check small foreign", for: `${this.#device.id}-foreign`, hidden: true },
       this.#parts.foreign,
-      el("span", {}, "Subscribe to Ada's vaults as well: it gets nothing of them"),
+      el("span", {}, "Ask for Ada's vaults as well (it gets nothing of them)"),
     );
     return this.#parts.foreignRow;
   }
@@ -179,7 +176,7 @@ export class Panel {
     const remaining = session === null ? api.remaining : session.expiresAt - Date.now() / 1000;
     const gone = group === null || state === "ended";
     parts.token.value = gone ? 0 : Math.max(0, remaining);
-    parts.token.className = remaining < 25 ? "warn" : "";
+    parts.token.className = remaining < this.#device.config.renewalWindow ? "warn" : "";
     parts.left.textContent = gone ? "" : remaining > 0 ? `token good for ${Math.ceil(remaining)} s` : "token has run out";
   }
 
@@ -211,17 +208,28 @@ export class Panel {
   }
 
   #showNotice() {
-    const { notice, state } = this.#device;
-    const signature = JSON.stringify([notice, state]);
+    const { notice, state, name } = this.#device;
+    const { kind, text } = notice ?? { kind: "", text: this.#usual() };
+    const signature = JSON.stringify([kind, text, state]);
     if (this.#parts.notice.dataset.shown === signature) return;
     this.#parts.notice.dataset.shown = signature;
-    const action =
+    const again =
       state === "ended"
-        ? button("Log in again", () => this.#device.start(), { kind: "small primary", describe: `Log in again on ${this.#device.name}` })
-        : button("Dismiss", () => this.#device.dismiss(), { kind: "delete small", glyph: "delete" });
-    this.#parts.notice.replaceChildren(
-      ...(notice === null ? [] : [el("div", { class: `notice ${notice.kind}` }, el("p", { class: "small" }, notice.text), state === "ended" ? action : null)]),
-    );
+        ? button("Log in again", () => this.#device.start(), { kind: "small primary", describe: `Log in again on ${name}` })
+        : null;
+    this.#parts.notice.className = `panel-notice notice ${kind}`;
+    this.#parts.notice.replaceChildren(el("p", { class: "small" }, text), ...(again === null ? [] : [again]));
+  }
+
+  /** What to say while nothing has happened: what it is subscribed to. */
+  #usual() {
+    const { content, subscription, foreign, connected, account } = this.#device;
+    if (!connected) return "Connecting…";
+    const names = subscription.filter((id) => content.vaults.has(id)).map((id) => content.vaults.get(id).name);
+    const others = subscription.filter((id) => foreign.has(id)).length;
+    const own = names.length === 0 ? "none of its vaults" : names.length > 3 ? count(names.length, "vault") : list(names);
+    const more = others === 0 ? "" : `, and to ${count(others, "vault")} that ${others === 1 ? "isn't" : "aren't"} ${account.name}'s`;
+    return `Subscribed to ${own}${more}.`;
   }
 
   #showProgress() {
@@ -269,15 +277,18 @@ export class Panel {
   #renderContent(row, element) {
     const fresh = this.#device.content.touched.has(row.key);
     const idle = this.#device.state !== "ended" && this.#device.network.online;
-    const { className, signature, children } = RENDER[row.kind](row, this);
-    const shown = JSON.stringify([row.key, fresh, idle, signature]);
-    if (element.dataset.shown === shown) return;
-    element.dataset.shown = shown;
-    const focused = element.contains(document.activeElement) ? document.activeElement.dataset.action : undefined;
+    const { className, signature, children, number = null } = RENDER[row.kind](row, this);
     element.className = `row content-row ${className}${fresh ? " fresh" : ""}`;
-    element.replaceChildren(...children());
+    const shown = JSON.stringify([row.key, signature]);
+    // What is pressed must be there when it is let go: buttons are made anew only if they have to.
+    if (element.dataset.shown !== shown) {
+      element.dataset.shown = shown;
+      const focused = element.contains(document.activeElement) ? document.activeElement.dataset.action : undefined;
+      element.replaceChildren(...children());
+      if (focused !== undefined) element.querySelector(`[data-action="${focused}"]`)?.focus();
+    }
+    if (number !== null) element.querySelector(".row-number").textContent = number;
     for (const action of element.querySelectorAll("[data-changes]")) action.disabled = !idle;
-    if (focused !== undefined) element.querySelector(`[data-action="${focused}"]`)?.focus();
   }
 
   // ---------------------------------------------------------------------------------------------------------- actions
@@ -379,6 +390,10 @@ export class Panel {
   }
 }
 
+function list(words) {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
 const act = (name, control) => {
   control.dataset.action = name;
   return control;
@@ -394,7 +409,8 @@ const RENDER = {
     const box = `${panel.device.id}-${id}`;
     return {
       className: `vault-row${wanted ? "" : " unsubscribed"}`,
-      signature: [name, vault.items.size, open, wanted, inForce],
+      signature: [name, open, wanted, inForce],
+      number: wanted ? vault.items.size.toLocaleString("en") : "not subscribed",
       children: () => [
         act(
           "toggle",
@@ -416,7 +432,7 @@ const RENDER = {
           }),
         ),
         el("label", { for: box, class: "clip vault-name" }, name),
-        el("span", { class: "soft small number nowrap" }, wanted ? vault.items.size.toLocaleString("en") : "not subscribed"),
+        el("span", { class: "soft small number nowrap row-number" }),
         el(
           "span",
           { class: "row-actions" },
@@ -430,7 +446,7 @@ const RENDER = {
 
   item({ vault, item, expanded }, panel) {
     const text = textOf(item);
-    const called = text === null ? `empty ${item.type}` : shorten(text, 30);
+    const called = text === null ? `empty ${item.type}` : shorten(text, 40);
     return {
       className: "item-row",
       signature: [text, item.versions.size, expanded],
@@ -467,7 +483,7 @@ const RENDER = {
         el(
           "span",
           { class: "row-actions" },
-          change("delete", button(`Delete the version ${shorten(text, 30)}`, () => panel.device.deleteVersion(vault, item, version), { glyph: "delete" })),
+          change("delete", button(`Delete the version ${shorten(text, 40)}`, () => panel.device.deleteVersion(vault, item, version), { glyph: "delete" })),
         ),
       ],
     };

@@ -43,7 +43,7 @@ export class Users {
       limit: MOST,
       render: (row, element) => this.#render(row, element),
       onSelect: (row) => this.#open(row.user),
-      empty: "No user has a connection here.",
+      empty: "No connected user matches.",
     });
     byId("lookup").addEventListener("submit", (event) => {
       event.preventDefault();
