@@ -80,11 +80,18 @@ def package_files() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
 
 
+def scene_files() -> set[str]:
+    """The scenes of the specification, as they lie in the wheel."""
+    folder = ROOT / "spec" / "transcripts"
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {f"localful_ws/conform/transcripts/{path.relative_to(folder)}" for path in files}
+
+
 def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = f"localful_ws-{__version__}.dist-info"
-    assert {name for name in names if not name.startswith(f"{info}/")} == package_files()
+    assert {name for name in names if not name.startswith(f"{info}/")} == package_files() | scene_files()
     assert f"{info}/licenses/LICENSE" in names
     # Were they not among the files of the package, the above would not notice.
     assert "localful_ws/py.typed" in names
@@ -109,7 +116,15 @@ def test_the_sdist_has_what_tests_and_packagers_need(built: Path) -> None:
     assert package_files() <= names
     for name in (
         *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"),
-        *("docs/operating.md", "spec/protocol.md", "tests/test_package.py", "tests/conftest.py"),
+        *(
+            "docs/operating.md",
+            "docs/tools/site.py",
+            "mkdocs.yml",
+            "changes/README.md",
+            "spec/protocol.md",
+            "tests/test_package.py",
+            "tests/conftest.py",
+        ),
         *("packaging/systemd/localful-ws.service", "packaging/docker/Dockerfile", ".dockerignore"),
         *("packaging/nginx/localful-ws.conf", "packaging/caddy/Caddyfile", "packaging/docker/compose.yaml"),
     ):
@@ -129,6 +144,40 @@ def test_the_program_runs_without_a_checkout(installed: Path, tmp_path: Path) ->
     }
     said = run(program, "check", directory=tmp_path, environment=clean_environment() | secrets)
     assert "settings: Everything" in said
+
+
+def test_what_is_installed_is_typed(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from localful_ws.client import ReceivedEvent, open_client\n"
+        "def name(event: ReceivedEvent) -> int:\n"
+        "    return event.event\n"
+    )
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        str(installed / "python"),
+        "app.py",
+    ]
+    done = subprocess.run(
+        mypy,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    # Without types it would have nothing to complain of, or of nothing but missing stubs.
+    assert 'Incompatible return value type (got "str", expected "int")' in done.stdout
+    assert "Found 1 error" in done.stdout
+
+
+def test_the_scenes_are_there_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed / "localful-ws", "conform", "--list", directory=tmp_path)
+    assert int(listed.splitlines()[-1].removesuffix(" scenes")) >= 80
 
 
 def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:

@@ -266,13 +266,18 @@ def library_warnings(log: list[MutableMapping[str, Any]]) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_world(
-    kind: str = "lean", *, verifier: TokenVerifier | None = None, **changes: Any
+    kind: str = "lean",
+    *,
+    verifier: TokenVerifier | None = None,
+    make_engine: Callable[[Settings, Clock], Engine] = MemoryEngine,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """Run a node for the length of the block.
 
     Args:
         kind: One of `WORLDS`: its transport and engine.
         verifier: In place of the one that the settings describe.
+        make_engine: Makes the engine, unless it is the one in Redis.
         changes: Settings.
     """
     transport, _, engine_name = kind.partition(" on ")
@@ -286,7 +291,7 @@ async def open_world(
     settings = make_settings(transport=transport, **changes)
     clock = Clock(lambda: STARTED)
     engine: Engine
-    engine = RedisWorldEngine(settings, clock) if engine_name else MemoryEngine(settings, clock)
+    engine = RedisWorldEngine(settings, clock) if engine_name else make_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
     node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
     with capture_logs() as log, library_warnings(log):

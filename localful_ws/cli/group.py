@@ -6,6 +6,7 @@ import click
 
 from localful_ws import __version__
 from localful_ws.cli.check import check
+from localful_ws.cli.conform import conform
 from localful_ws.cli.demo import demo
 from localful_ws.cli.listen import listen
 from localful_ws.cli.publish import publish
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (serve, check, token, publish, listen, demo):
+for command in (serve, check, token, publish, listen, demo, conform):
     main.add_command(command)

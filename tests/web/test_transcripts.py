@@ -1,17 +1,19 @@
 """The Python client runs the transcripts that the JavaScript client is run against (transcripts.test.mjs)."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from spec_document import SPEC
 
 from localful_ws.client import ClosedByServerError, ReceivedEvent, ServerMessageError
 from localful_ws.client.conversation import ComeBack, Conversation, Decision, GiveUp, SubscribeRequest
 from localful_ws.client.resuming import Arrival
 from localful_ws.protocol import Error
 
-FILES = sorted((Path(__file__).parent / "transcripts").glob("*.json"))
+FILES = sorted(
+    path for path in (SPEC / "transcripts" / "device").glob("*.json") if path.name != "schema.json"
+)
 TRANSCRIPTS = [
     pytest.param(transcript, id=f"{file.stem}: {transcript['about']}")
     for file in FILES

@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { Conversation, ReceivedEvent, ServerMessageError } from "../../localful_ws/web/client.js";
 
-const FOLDER = new URL("transcripts/", import.meta.url);
+const FOLDER = new URL("../../spec/transcripts/device/", import.meta.url);
 
 function shown({ content, cursor }) {
   if (content === null) return { moves: cursor };
@@ -63,7 +63,9 @@ const STEPS = {
   vaults: (talk, step) => assert.deepEqual([...talk.vaults], step.vaults),
 };
 
-for (const file of readdirSync(FOLDER).sort()) {
+const FILES = readdirSync(FOLDER).filter((name) => name !== "schema.json");
+
+for (const file of FILES.sort()) {
   for (const { about, vaults, since, steps } of JSON.parse(readFileSync(new URL(file, FOLDER)))) {
     test(`${file}: ${about}`, () => {
       const talk = new Conversation(vaults, since ?? null);

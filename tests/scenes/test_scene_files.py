@@ -1,0 +1,68 @@
+"""The scenes of spec/transcripts as documents: well-formed, named, and about something that is there."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from spec_document import SPEC, anchor, headings, page
+
+from localful_ws.conform.scenes import ACTIONS, Scene, folder, read_scenes
+from localful_ws.settings import OPTIONS
+
+SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
+FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")
+DEVICE = SPEC / "transcripts" / "device"
+DEVICE_SCHEMA = json.loads((DEVICE / "schema.json").read_text(encoding="utf-8"))
+DEVICE_FILES = sorted(path for path in DEVICE.glob("*.json") if path.name != "schema.json")
+SCENES = read_scenes()
+
+
+def by_name(scene: Scene) -> str:
+    return scene.name
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    properties = set(SCHEMA["$defs"]["step"]["properties"])
+    assert properties == set(ACTIONS) | {"at", "who", "times", "because", "answer"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_file_fits_the_schema(file: Any) -> None:
+    Draft202012Validator(SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("file", DEVICE_FILES, ids=lambda file: file.stem)
+def test_file_about_clients_fits_its_schema(file: Any) -> None:
+    Draft202012Validator.check_schema(DEVICE_SCHEMA)
+    Draft202012Validator(DEVICE_SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+def test_all_files_are_read() -> None:
+    assert folder() == SPEC / "transcripts"
+    assert {scene.file for scene in SCENES} == {file.stem for file in FILES}
+    assert len(SCENES) >= 80
+
+
+def test_names_are_used_once() -> None:
+    assert [name for name, count in Counter(scene.name for scene in SCENES).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=by_name)
+def test_scene_goes_forward_in_time(scene: Scene) -> None:
+    times = [step.at for step in scene.steps]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=by_name)
+def test_scene_is_about_sections_that_are_there(scene: Scene) -> None:
+    anchors = {anchor(title) for title in headings(page("protocol.md"))}
+    assert {row.partition("/")[0] for row in scene.about} <= anchors
+
+
+@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.given], ids=by_name)
+def test_settings_of_a_scene_can_be(scene: Scene) -> None:
+    for name, value in scene.given.items():
+        OPTIONS[name].read(value, name)

@@ -1,0 +1,52 @@
+"""Every scene, played on a whole daemon over memory streams, on a clock that jumps."""
+
+import pytest
+import trio
+from memory_site import open_memory_site
+from trio.testing import MockClock
+from world import REDIS, SECRET, STARTED
+
+from localful_ws.conform.live import LiveStage, Tolerance
+from localful_ws.conform.play import play
+from localful_ws.conform.scenes import Scene, read_scenes
+from localful_ws.conform.terms import Issuer, Terms
+
+# Timers fire when they are due, and what follows takes no time.
+EXACT = Tolerance(early=1e-6, late=1e-3, quiet=0.0)
+SCENES = [
+    scene
+    for scene in read_scenes()
+    if "publish-body-timeout" not in scene.given  # that is Hypercorn's affair, which is not here
+]
+# What is logged as a failure, and is the point of the scene.
+COMPLAINTS = {
+    "publish-without-the-key": {"a request without the publisher key was refused"},
+    "a-fault-of-the-server": {"a connection failed"},
+}
+# A frame that is not allowed ends the connection without a word; see docs/operating.md.
+NOT_ON_TRIO_WEBSOCKET = {"invalid-text", "protocol-error"}
+# Redis tells the time by a clock of its own, can't be lost at will, and takes real time over megabytes.
+NEEDS_ANOTHER_CLOCK = {"history-seconds", "idempotency-seconds"}
+MEGABYTES = {"slow-consumer", "slow-consumer-by-bytes"}
+
+
+def can_be_on_redis(scene: Scene) -> bool:
+    return (
+        scene.wants <= {"drain", "keys-away", "keys-back"}
+        and NEEDS_ANOTHER_CLOCK.isdisjoint(scene.given)
+        and scene.name not in MEGABYTES
+    )
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+async def test_scene_in_memory(scene: Scene, transport: str, autojump_clock: MockClock) -> None:
+    if transport == REDIS and not can_be_on_redis(scene):
+        pytest.skip("Redis has a clock and a life of its own")
+    if transport == "trio-websocket" and scene.name in NOT_ON_TRIO_WEBSOCKET:
+        pytest.skip("trio-websocket knows less about bad frames")
+    async with open_memory_site(transport, scene) as site:
+        async with trio.open_nursery() as nursery:
+            stage = LiveStage(site, scene, nursery, site.world.began, EXACT, strict=True)
+            await play(scene, stage, Terms(Issuer(SECRET), int(STARTED)))
+            await stage.leave()
+        assert set(site.world.take_failures()) == COMPLAINTS.get(scene.name, set())
