@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
 .PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
-	changelog-draft faults autobahn bench transcripts format clean
+	changelog-draft faults fuzz mutants autobahn bench transcripts format clean
 
 help:
 	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
@@ -17,6 +17,8 @@ help:
 	@echo "make reference write settings, commands, metrics and examples into the documentation"
 	@echo "make changelog-draft  what the next release's changelog would say"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
+	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
+	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
@@ -86,6 +88,17 @@ faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
 	$(BIN)/pytest -q tests/faults/test_cut.py
 
+# Seconds for each target of tests/fuzz.
+FUZZ_SECONDS ?= 60
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,mutants]'
+	$(BIN)/python -m tests.mutation
+
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn
 
@@ -102,4 +115,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site
+	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site

@@ -2,8 +2,10 @@
 
 from http import HTTPStatus
 
-from attrs import Factory, fields, frozen
+from attrs import fields
 
+from contracts import console
+from contracts.operation import Operation
 from contracts.parts import LICENSE, Json, component_name, component_schemas, errors_in, examples
 from localful_ws.metrics import CONTENT_TYPE
 from localful_ws.settings import Settings
@@ -18,6 +20,7 @@ ERRORS = (
     | errors_in("Disconnect")
     | errors_in("Health and metrics")
     | errors_in("HTTP errors")
+    | console.ERRORS
 )
 STATUSES = {identifier: status for status, identifier in ERRORS}
 # Answers to requests that are not of an operation, and to any request.
@@ -33,37 +36,6 @@ _HEADERS: dict[int, Json] = {
         }
     },
 }
-
-
-@frozen
-class Operation:
-    """One method of one path.
-
-    Attributes:
-        method: In lower case, as OpenAPI writes it.
-        path: The path.
-        name: The operation's id.
-        summary: One line.
-        status: Of the answer if all is well.
-        answer: The media types and schemas of that answer, or the label of a schema in spec/schemas.
-        request: The label of the body's schema in spec/schemas, if there is a body.
-        errors: The identifiers of what may be wrong, beside those that any request can be answered with.
-        keyed: Whether it takes the publisher key.
-        description: More, in Markdown.
-        parameters: As OpenAPI writes them.
-    """
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    status: int
-    answer: str | Json
-    request: str | None = None
-    errors: tuple[str, ...] = ()
-    keyed: bool = False
-    description: str = ""
-    parameters: tuple[Json, ...] = Factory(tuple)
 
 
 def _status(word: str) -> Json:
@@ -121,6 +93,7 @@ OPERATIONS = (
         {CONTENT_TYPE: {"schema": {"type": "string"}}},
         errors=("metrics-unavailable",),
     ),
+    *console.OPERATIONS,
 )
 
 
@@ -158,7 +131,7 @@ def openapi_document() -> Json:
         ],
         "paths": paths,
         "components": {
-            "schemas": component_schemas(*labels),
+            "schemas": component_schemas(*labels) | console.SCHEMAS,
             "responses": {
                 "notFound": _error_response(404, [NOT_FOUND]),
                 "methodNotAllowed": _error_response(405, [METHOD]),

@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,12 +12,18 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from spec_document import ROOT
 from starlette.applications import Starlette
 from starlette.routing import Route
+from world import make_settings
 
 from contracts.openapi import OPERATIONS, openapi_document
 from contracts.parts import OPENAPI, errors_in, written
 from localful_ws.metrics import Metrics
 from localful_ws.publishing import PublishLimits
+from localful_ws.server.console.overview import build_overview, name_engine
+from localful_ws.server.console.pages import console_pages
+from localful_ws.server.console.routes import Console, ConsoleNode
 from localful_ws.server.internal import NodeControl, build_app
+from localful_ws.server.questions import Ask
+from localful_ws.web.files import SHARED, page_routes
 
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_text(encoding="utf-8"))
 PACKAGE = ROOT / "localful_ws"
@@ -26,14 +33,19 @@ HANDSHAKE = (
     PACKAGE / "server" / "node.py",
     PACKAGE / "server" / "transport" / "base.py",
 )
-INTERNAL = (PACKAGE / "publishing.py", *sorted(set((PACKAGE / "server").glob("*.py")) - set(HANDSHAKE)))
+SERVER = (*(PACKAGE / "server").glob("*.py"), *(PACKAGE / "server" / "console").glob("*.py"))
+INTERNAL = (PACKAGE / "publishing.py", *(module for module in SERVER if module not in HANDSHAKE))
 # Files that are served as they are.
-PAGES: frozenset[str] = frozenset()
+PAGES = frozenset(
+    route.path for route in (*page_routes(SHARED), *console_pages()) if isinstance(route, Route)
+)
 
 
 def make_app() -> Starlette:
+    node = SimpleNamespace(watching=None)
     return build_app(
-        cast("NodeControl", None),
+        cast("NodeControl", node),
+        console=Console(cast("ConsoleNode", node), make_settings(), cast("Ask", None)),
         publisher_key="k" * 16,
         limits=PublishLimits(),
         metrics=Metrics(),
@@ -53,7 +65,7 @@ def errors_of_the_code(*modules: Path) -> Iterator[tuple[int, str]]:
             ]:
                 case [int(status), str(identifier)] if 400 <= status < 600:
                     yield status, identifier
-                case [str(identifier), *_] if ast.unparse(node.func).endswith("unavailable"):
+                case [str(identifier), *_] if ast.unparse(node.func).endswith("unavailable_answer"):
                     yield 503, identifier
 
 
@@ -83,7 +95,8 @@ def test_the_routes_are_those_of_the_app() -> None:
         (route.path, method)
         for route in make_app().routes
         if isinstance(route, Route) and route.path not in PAGES
-        for method in (route.methods or ())
+        # The console's API answers 405 itself.
+        for method in (route.methods or {"GET"})
     }
     documented = {(path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods}
     # Starlette answers HEAD wherever it answers GET.
@@ -96,6 +109,15 @@ def test_the_errors_are_those_of_the_code() -> None:
     found = set(errors_of_the_code(*INTERNAL))
     assert (503, "draining") in found, "the code is read"
     assert set(errors_of_the_document()) == found
+
+
+def test_the_overview_has_the_keys_of_the_document() -> None:
+    overview = build_overview(b"", [], name_engine("memory"), now=0.0, unavailable=None)
+    described = DOCUMENT["components"]["schemas"]["consoleOverview"]["properties"]
+    assert set(described) == set(overview)
+    for key, value in overview.items():
+        if isinstance(value, dict) and "properties" in described[key]:
+            assert set(described[key]["properties"]) == set(value)
 
 
 def test_the_refusals_of_handshakes_are_those_of_the_code() -> None:

@@ -129,8 +129,7 @@ class FrameWorld:
 
     def _check_buffers(self) -> None:
         """Look at what is kept of a device's bytes whenever it is asked for more."""
-        gauges = self._node._gauges()
-        assert gauges.outbox_peak_bytes <= _SETTINGS.outbox_bytes + _RECEIVED_AT_ONCE
+        assert self._node._peaks.bytes <= _SETTINGS.outbox_bytes + _RECEIVED_AT_ONCE
         transport = self.transport
         if isinstance(transport, LeanWebSocket):
             assert transport._size <= _SETTINGS.max_message_bytes

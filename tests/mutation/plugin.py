@@ -1,5 +1,7 @@
 """A pytest plugin for runs in which the code under test is a mutant."""
 
+import os
+
 import hypothesis
 import pytest
 
@@ -15,6 +17,16 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 hypothesis.settings.load_profile("mutants")
+
+
+_SUSPICIOUS = 35
+"""What mutmut takes for neither killed nor survived."""
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """If the tests that mutmut names are not there, the mutant is not killed, as mutmut would have it."""
+    if exitstatus == pytest.ExitCode.USAGE_ERROR and "__mutmut_" in os.environ.get("MUTANT_UNDER_TEST", ""):
+        os._exit(_SUSPICIOUS)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import trio
 from attrs import define, field
+from contracts.conforming import assert_conforms
 from redis_world import settle
 from starlette.applications import Starlette
 from world import PUBLISHER_KEY, World
@@ -38,7 +39,10 @@ async def fetch(app: Starlette, path: str, *, method: str = "GET", **request: An
     transport = httpx.ASGITransport(app=app)
     headers = request.pop("headers", [KEY_HEADER])
     async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
-        return await client.request(method, path, headers=httpx.Headers(headers), **request)
+        answer = await client.request(method, path, headers=httpx.Headers(headers), **request)
+    if path.startswith("/console/api/"):
+        assert_conforms(answer)
+    return answer
 
 
 async def ask(app: Starlette, what: str, **query: Any) -> Any:

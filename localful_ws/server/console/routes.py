@@ -35,6 +35,7 @@ ALIVE_SECONDS: Final = 10.0
 
 _MOST_ID: Final = 128
 _MOST_VAULTS: Final = 1000
+_MOST_DIGITS: Final = 9
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _NDJSON: Final = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
 
@@ -246,6 +247,6 @@ def _read_number(query: QueryParams, key: str, otherwise: int, *, at_least: int,
     text = query.get(key)
     if text is None:
         return otherwise
-    if text.isascii() and text.isdigit() and at_least <= int(text[:9]) <= at_most:
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and at_least <= int(text) <= at_most:
         return int(text)
     raise QueryError(key, f"{key} is a whole number from {at_least} to {at_most}.")
