@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ def performances() -> Performances:
     played = Performances()
     script = str(Path(__file__).with_name("broken_server.py"))
     with ExitStack() as stack:
+        # The collector is the process's, and not for so many daemons to tune.
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("localful_ws.server.daemon.tuned_collector", lambda *_: nullcontext())
         whole = stack.enter_context(DaemonProcess())
         broken = {what: stack.enter_context(DaemonProcess(program=(script, what))) for what in BROKEN}
         trio.run(play_all, played, whole, broken)
@@ -122,12 +125,21 @@ async def play_others(results: list[Result]) -> None:
     for scene in SCENES:
         if scene.wants <= {"drain"} and (scene.given or scene.wants):
             groups.setdefault(scene.name if scene.wants else json.dumps(scene.given), []).append(scene)
+    curtain = trio.Event()
     async with trio.open_nursery() as nursery:
         for scenes in groups.values():
-            nursery.start_soon(play_with, scenes[0].given, scenes, results)
+            await nursery.start(play_with, scenes[0].given, scenes, results, curtain)
+        curtain.set()
 
 
-async def play_with(given: Mapping[str, Any], scenes: list[Scene], results: list[Result]) -> None:
+async def play_with(
+    given: Mapping[str, Any],
+    scenes: list[Scene],
+    results: list[Result],
+    curtain: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
     settings = make_settings(
         port=0,
         internal_port=0,
@@ -145,6 +157,8 @@ async def play_with(given: Mapping[str, Any], scenes: list[Scene], results: list
         target = target_of(daemon.addresses.websocket[1], daemon.addresses.internal[1], given)
         async with open_site(target) as site:
             site.befalls = {"drain": drain}
+            task_status.started()
+            await curtain.wait()
             await run_scenes(site, target, scenes, results.append, tolerance=PATIENT)
         nursery.cancel_scope.cancel()
 
