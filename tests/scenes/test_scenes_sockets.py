@@ -59,14 +59,12 @@ class Performances:
     Attributes:
         status: The exit status of ``localful-ws conform --json`` against a daemon as it is by default.
         report: What it printed.
-        seconds: How long it took.
         others: Of scenes that need other settings, or in which the server drains.
         broken: By what is broken.
     """
 
     status: int = -1
     report: str = ""
-    seconds: float = 0.0
     others: list[Result] = Factory(list)
     broken: dict[str, list[Result]] = Factory(lambda: {what: [] for what in BROKEN})
 
@@ -101,7 +99,6 @@ async def conform(daemon: DaemonProcess, played: Performances) -> None:
         LOCALFUL_WS_PORT=str(daemon.ports["websocket"]),
         LOCALFUL_WS_INTERNAL_PORT=str(daemon.ports["internal"]),
     )
-    began = trio.current_time()
     with trio.fail_after(120):
         done = await trio.run_process(
             [sys.executable, "-m", "localful_ws", "conform", "--slack", "5", "--json"],
@@ -109,7 +106,6 @@ async def conform(daemon: DaemonProcess, played: Performances) -> None:
             capture_stdout=True,
             check=False,
         )
-    played.seconds = trio.current_time() - began
     played.status, played.report = done.returncode, done.stdout.decode()
 
 
@@ -171,7 +167,6 @@ def test_conform_against_the_daemon(performances: Performances) -> None:
     outcomes = {scene["name"]: scene["outcome"] for scene in report["scenes"]}
     assert outcomes == {scene.name: "not-played" if why_not(scene, {}) else "holds" for scene in SCENES}
     assert list(outcomes.values()).count("holds") >= 120
-    assert performances.seconds < 60
 
 
 def test_scenes_that_need_other_settings_or_drain(performances: Performances) -> None:
