@@ -3,16 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs-ready
 
-.PHONY: help demo test lint types unit core cover package faults autobahn bench transcripts format clean
+.PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
+	changelog-draft faults fuzz mutants autobahn bench transcripts format clean
 
 help:
-	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
+	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
+	@echo "make demo-terminal   every event at three devices, and who got what, without a browser"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
-	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
+	@echo "make package   build wheel and sdist, run the wheel where there is no checkout; the client's types"
+	@echo "make docs      build the documentation into site/; make docs-serve shows it while it is written"
+	@echo "make reference write settings, commands, metrics and examples into the documentation"
+	@echo "make changelog-draft  what the next release's changelog would say"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
+	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
+	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
+	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
 	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
@@ -24,7 +33,10 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/localful-ws demo
+	@$(BIN)/localful-ws demo $(ARGS)
+
+demo-terminal: $(READY)
+	@$(BIN)/localful-ws demo --terminal $(ARGS)
 
 test: lint types unit core
 
@@ -47,13 +59,45 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Needs PyPI, and so is no part of `make test`.
+# Needs PyPI and the npm registry, and so is no part of `make test`.
 package: $(READY)
-	$(BIN)/pytest -q -m package tests/test_package.py
+	$(BIN)/pytest -q -m package tests/test_package.py tests/web/test_types.py
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $@
+
+# MkDocs is held below 2; what Material prints about that is known.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS)
+	$(BIN)/mkdocs build --clean
+
+docs-serve: $(DOCS)
+	$(BIN)/mkdocs serve --no-strict --dev-addr 127.0.0.1:8000
+
+reference: $(READY)
+	$(BIN)/python docs/tools/reference.py
+
+changelog-draft: $(READY)
+	@$(BIN)/towncrier build --draft --version Unreleased
+
+screenshots: $(READY)
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py tests/browser/test_console_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
 	$(BIN)/pytest -q tests/faults/test_cut.py
+
+# Seconds for each target of tests/fuzz.
+FUZZ_SECONDS ?= 60
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,mutants]'
+	$(BIN)/python -m tests.mutation
 
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn
@@ -71,4 +115,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
+	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site

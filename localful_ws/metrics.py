@@ -97,6 +97,7 @@ class Gauges:
         engine_up: Whether the engine can be reached.
         draining: Whether the node is about to stop.
         engine: The engine's own figures.
+        users: Users who have an authenticated connection.
     """
 
     connections: Mapping[str, int] = Factory(dict)
@@ -105,6 +106,7 @@ class Gauges:
     engine_up: bool = True
     draining: bool = False
     engine: Sequence[Figure] = ()
+    users: int = 0
 
 
 @define(eq=False)
@@ -198,18 +200,19 @@ class _NodeCollector(Collector):
 def _state(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
         "connections",
-        "Open connections by state.",
+        "Open connections by state: awaiting-auth, authenticated, or closed (closing).",
         {(state,): count for state, count in gauges.connections.items()},
         "state",
     )
+    yield _gauge("users", "Users who have an authenticated connection.", {(): gauges.users})
     yield _gauge(
         "outbox_peak_events",
-        "The most events that one outbox has held since the start.",
+        "The most events that have waited for one device since the start.",
         {(): gauges.outbox_peak_events},
     )
     yield _gauge(
         "outbox_peak_bytes",
-        "The most bytes that one outbox has held since the start.",
+        "The most bytes that have waited for one device since the start.",
         {(): gauges.outbox_peak_bytes},
     )
     yield _gauge("engine_up", "Whether the engine can be reached, 1 or 0.", {(): gauges.engine_up})
@@ -223,7 +226,7 @@ def _connections(metrics: Metrics) -> Iterator[Metric]:
     yield _counter("connections_opened", "WebSockets opened.", {(): metrics.connections_opened})
     yield _counter(
         "handshakes_refused",
-        "Handshakes refused, by HTTP status.",
+        "Handshakes answered with an HTTP error, by its status.",
         {(str(status),): count for status, count in metrics.handshakes_refused.items()},
         "status",
     )
@@ -236,7 +239,8 @@ def _connections(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _counter(
         "closes",
-        "Connections ended, by reason word.",
+        "Connections that ended, by reason word: those of the close codes, device-closed, connection-lost "
+        "and ping-timeout.",
         {(reason,): count for reason, count in metrics.closes.items()},
         "reason",
     )
@@ -253,11 +257,11 @@ def _events(metrics: Metrics) -> Iterator[Metric]:
         "event",
     )
     yield _counter(
-        "duplicates", "Events that had been accepted before, by their id.", {(): metrics.duplicates}
+        "duplicates", "Accepted events that had been accepted before, by their id.", {(): metrics.duplicates}
     )
     yield _counter(
         "resumes",
-        "Devices that wanted to resume after a gap, by whether they could.",
+        "Devices that wanted to resume after a gap, by whether they could, true or false.",
         {(str(resumed).lower(),): count for resumed, count in metrics.resumes.items()},
         "resumed",
     )
@@ -269,7 +273,7 @@ def _events(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _histogram(
         "publish_to_write_seconds",
-        "Time from accepting an event to writing it.",
+        "Time from accepting an event to writing it to all its devices.",
         {(): metrics.publish_to_write},
     )
 

@@ -48,6 +48,10 @@ class Router(Generic[D]):
         """How many users have a device here."""
         return len(self._devices)
 
+    def names(self) -> Sequence[str]:
+        """The users who have a device here, as they are now; later changes do not show in it."""
+        return list(self._devices)
+
     def __iter__(self) -> Iterator[D]:
         """All devices, as they are now."""
         return iter([device for devices in self._devices.values() for device in devices])

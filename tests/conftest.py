@@ -39,3 +39,10 @@ def transport(request: pytest.FixtureRequest) -> str:
     if kind == REDIS:
         use_redis(request.getfixturevalue("redis_server").url)
     return kind
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each of the event loops that the client runs on, for `anyio.run`."""
+    loop: str = request.param
+    return loop

@@ -67,14 +67,17 @@ def anchor(heading: str) -> str:
 
 def table(text: str, heading: str) -> list[list[str]]:
     """The rows of the first table under a heading, without its head."""
-    section = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
-    rows: list[list[str]] = []
-    for line in section.splitlines():
-        if line.startswith("|"):
-            rows.append([cell.strip() for cell in line.strip("|").split("|")])
-        elif rows:
-            break
-    return rows[2:]
+    return tables(text, heading)[0]
+
+
+def tables(text: str, heading: str) -> list[list[list[str]]]:
+    """The rows of every table between a heading and the next one, without their heads."""
+    section = re.split(rf"^#+ {re.escape(heading)}$", prose(text), flags=re.MULTILINE)[1]
+    section = _HEADING.split(section)[0]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in match[0].splitlines()[2:]]
+        for match in re.finditer(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    ]
 
 
 def schema(name: str) -> dict[str, Any]:

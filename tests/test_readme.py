@@ -1,19 +1,18 @@
-"""The README says what is so: its settings, its commands, and its tour, which is run as it is printed."""
+"""The README says what is so: its commands, and its tour, which is run as it is printed."""
 
 import re
-import shutil
 import sys
 
 import httpx
 import pytest
 import trio
 from printed import LongRunning, clean_environment, for_python, for_shell, output_of, with_ports
+from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks
 
 from localful_ws.cli import main
 from localful_ws.demo.daemon import DaemonProcess, running_daemon
-from localful_ws.settings import settings_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE = 30
@@ -22,14 +21,6 @@ PATIENCE = 30
 def section(title: str) -> str:
     """The text below a heading of the second level."""
     return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def test_settings_table_is_current() -> None:
-    written = re.search(
-        r"<!-- settings: .*? -->\n(?P<table>.*)<!-- end of settings -->", section("Settings"), re.DOTALL
-    )
-    assert written
-    assert written["table"] == settings_table()
 
 
 def test_every_command_is_listed() -> None:
@@ -51,8 +42,18 @@ async def wait_authenticated(daemon: DaemonProcess, devices: int) -> None:
             pass
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def on_asyncio(program: str) -> str:
+    """The program for Trio, changed as the README says."""
+    changes = re.findall(r"say `(.*?)`, and `(.*?)` at the end", README)
+    ((imports, run),) = changes
+    for old, new in (("import os, trio", imports), ("trio.run(main)", run)):
+        assert program.count(old) == 1
+        program = program.replace(old, new)
+    return program
+
+
 async def test_the_tour_as_it_is_printed() -> None:
+    find_program("curl")
     printed = [block for block in blocks(section("Five minutes")) if block.language in ("sh", "python")]
     assert [block.language for block in printed] == ["sh", "sh", "python", "python", "sh", "sh"]
     serve, mint, device_of_websockets, device_of_ours, publish, _ = [block.text for block in printed]
@@ -61,7 +62,7 @@ async def test_the_tour_as_it_is_printed() -> None:
             token = (await output_of(for_shell(mint), clean_environment())).strip()
             devices = [
                 LongRunning(for_python(with_ports(text, daemon)), clean_environment(LOCALFUL_WS_TOKEN=token))
-                for text in (device_of_websockets, device_of_ours)
+                for text in (device_of_websockets, device_of_ours, on_asyncio(device_of_ours))
             ]
             for device in devices:
                 await nursery.start(device.run)
@@ -78,17 +79,19 @@ async def test_the_tour_as_it_is_printed() -> None:
                 assert await output_of(for_shell(with_id), clean_environment()) == answer
 
             assert "'event': 'authenticated'" in await devices[0].next_line()
-            assert await devices[1].next_line() == "fetch all of v1"
+            for device in devices[1:]:
+                assert await device.next_line() == "fetch all of v1"
             # The last one only, and the one with an id once, at both.
             for _ in range(2):
                 event = "{'event': 'item-create', 'vault': 'v1', 'data': {'id': 'i1'}, 'cursor': '"
                 assert (await devices[0].next_line()).startswith(event)
-                assert await devices[1].next_line() == "item-create v1 {'id': 'i1'}"
+                for device in devices[1:]:
+                    assert await device.next_line() == "item-create v1 {'id': 'i1'}"
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_more_processes_as_they_are_printed(redis_server: RedisServer, redis_prefix: str) -> None:
+    find_program("curl")
     printed = [block.text for block in blocks(section("Five minutes")) if block.language == "sh"]
     mint, publish, serve = printed[1], *printed[2:]
     here = serve.replace("redis://127.0.0.1:6379/0", redis_server.url)

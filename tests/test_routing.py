@@ -18,12 +18,12 @@ def test_removing() -> None:
     router = Router[str]()
     router.add("ada", "a1")
     router.add("ada", "a2")
-    router.remove("ada", "a1")
-    router.remove("ada", "a1")
-    router.remove("ada", "unknown")
-    router.remove("eve", "a2")
+    assert router.remove("ada", "a1")
+    assert not router.remove("ada", "a1")
+    assert not router.remove("ada", "unknown")
+    assert not router.remove("eve", "a2")
     assert tuple(router.devices_of("ada")) == ("a2",)
-    router.remove("ada", "a2")
+    assert router.remove("ada", "a2")
     assert (router.users(), list(router)) == (0, [])
 
 

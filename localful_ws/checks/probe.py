@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+import ssl
 from contextlib import suppress
 from typing import Final
 
@@ -14,7 +15,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from localful_ws import __version__
-from localful_ws.client.endpoint import Endpoint, open_stream
+from localful_ws.client.endpoint import Endpoint
 from localful_ws.protocol import SUBPROTOCOL
 
 _MOST_HEAD: Final = 32 * 1024
@@ -76,6 +77,27 @@ class Upgraded:
     def subprotocol(self) -> str | None:
         """The one that was selected."""
         return self.headers.get("sec-websocket-protocol")
+
+
+async def open_stream(endpoint: Endpoint) -> trio.abc.Stream:
+    """Connect, with TLS if it is ``wss``; trusts whom the system trusts.
+
+    Raises:
+        OSError: If there is no connection.
+        trio.BrokenResourceError: If TLS fails; the cause says why.
+    """
+    if not endpoint.tls:
+        return await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    stream = await trio.open_ssl_over_tcp_stream(
+        endpoint.host, endpoint.port, https_compatible=True, ssl_context=ssl.create_default_context()
+    )
+    try:
+        # At once, so that a certificate that is not trusted is an error of its own.
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 async def get(endpoint: Endpoint, target: str) -> Answer:

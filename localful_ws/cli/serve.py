@@ -21,12 +21,12 @@ def serve() -> None:
     settings = load_settings(given_settings(), os.environ)
     configure_logging(settings.log_format, settings.log_level)
     # The other commands need none of what the daemon imports.
-    from localful_ws.server import daemon  # noqa: PLC0415
+    from localful_ws.server import run  # noqa: PLC0415
     from localful_ws.server.listeners import ListenError  # noqa: PLC0415
 
     wrong: BaseException | None = None
     try:
-        daemon.run(settings)
+        run.run(settings)
     except* (SettingsError, ListenError) as errors:
         wrong = errors
     while isinstance(wrong, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""A device in Python, for Trio.
+"""A device in Python, for Trio and asyncio.
 
     async with open_client(url, get_token, vaults=["v1"], since=stored_cursor) as client:
         async for arrival in client:

@@ -1,15 +1,12 @@
-"""The device's side on Trio: a `Conversation`, driven over trio-websocket."""
+"""The device's side on Trio or asyncio: a `Conversation`, driven over a `WebSocket`."""
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from typing import Any, Self
+from typing import Self
 
-import trio
+import anyio
+from anyio.abc import ByteStream, TaskGroup
 from attrs import frozen
-from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, WebSocketConnection
-from wsproto.utilities import LocalProtocolError as WebSocketMisuseError
 
 from localful_ws.client.codec import ReceivedEvent
 from localful_ws.client.conversation import ClientState, Conversation, Decision, GiveUp
@@ -25,7 +22,14 @@ from localful_ws.client.inbox import Inbox
 from localful_ws.client.reconnect import LOST
 from localful_ws.client.resuming import SnapshotNeeded
 from localful_ws.client.status import Connected, Disconnected, Refused, RenewalFailed, Status, Timeouts
-from localful_ws.client.websocket import ConnectionLostError, open_websocket
+from localful_ws.client.waking import Reminder, Signal
+from localful_ws.client.websocket import (
+    ConnectionLostError,
+    HandshakeRefusedError,
+    WebSocket,
+    WebSocketClosedError,
+    open_websocket,
+)
 from localful_ws.protocol import Authenticated, CloseCode, Error, Reauthenticate, Session, Subscribed
 
 GetToken = Callable[[], str | Awaitable[str]]
@@ -38,7 +42,7 @@ class ClientOptions:
 
     endpoint: Endpoint
     get_token: GetToken
-    open_stream: Callable[[], Awaitable[trio.abc.Stream]]
+    open_stream: Callable[[], Awaitable[ByteStream]]
     timeouts: Timeouts
     buffered_events: int
     max_message_bytes: int
@@ -65,12 +69,11 @@ class Client:
         self._conversation = Conversation(vaults, since)
         self._inbox = Inbox(options.buffered_events)
         self._cursor = since
-        self._talk: trio.CancelScope | None = None
-        self._ended = trio.Event()
+        self._talk: anyio.CancelScope | None = None
+        self._has_ended = False
         self._failure: Exception | None = None
-        self._changed = trio.Event()
-        # Says "there is something to send"; saying it twice is no more than saying it once.
-        self._to_send, self._sending = trio.open_memory_channel[None](1)
+        self._changed = Signal()
+        self._to_send = Reminder()
 
     @property
     def session(self) -> Session | None:
@@ -99,7 +102,7 @@ class Client:
         while True:
             try:
                 arrival = await self._inbox.take()
-            except trio.EndOfChannel:
+            except anyio.EndOfStream:
                 raise self._failure or StopAsyncIteration from None
             self._cursor = arrival.cursor
             if arrival.content is not None:
@@ -137,9 +140,9 @@ class Client:
             ClientError: If the client has ended; see the class.
         """
         request = self._conversation.subscribe(vaults)
-        _remind(self._to_send)
+        self._to_send.remind()
         try:
-            with trio.move_on_after(self._timeouts.answer):
+            with anyio.move_on_after(self._timeouts.answer):
                 while request.outcome is None:
                     await self._wait_for_change()
         finally:
@@ -161,30 +164,31 @@ class Client:
         finally:
             self._conversation.close()
             self._inbox.close()
-            self._tell_change()
-            self._ended.set()
+            self._has_ended = True
+            self._changed.notify()
 
     async def aclose(self) -> None:
         """Say goodbye to the server, in bounded time. `open_client` calls it."""
         self._conversation.close()
-        self._tell_change()
+        self._changed.notify()
         if self._talk is not None:
             self._talk.cancel()
-            await self._ended.wait()
+            while not self._has_ended:
+                await self._changed.wait()
 
     async def _stay_connected(self) -> None:
         while True:
             # A connection that nobody reads from would soon be given up again.
             await self._inbox.wait_for_room()
             decision = await self._connect_once()
-            self._tell_change()
+            self._changed.notify()
             if isinstance(decision, GiveUp):
                 self._failure = decision.error
                 return
             self._options.on_status(
                 Disconnected(decision.code, decision.reason, decision.message, decision.delay)
             )
-            await trio.sleep(decision.delay)
+            await anyio.sleep(decision.delay)
 
     async def _connect_once(self) -> Decision:
         try:
@@ -195,63 +199,61 @@ class Client:
 
     async def _hold_connection(self) -> Decision:
         """Connect and stay connected as long as can be; say what comes next."""
+        try:
+            websocket = await open_websocket(
+                self._options.endpoint,
+                self._options.open_stream,
+                connect_timeout=self._timeouts.connect,
+                close_timeout=self._timeouts.close,
+                max_message_bytes=self._options.max_message_bytes,
+            )
+        except HandshakeRefusedError as refusal:
+            return self._conversation.handshake_refused(refusal.status, refusal.body, self._options.draw())
+        except ConnectionLostError as error:
+            return self._lost(str(error), code=None)
         decision: Decision | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                websocket = await open_websocket(
-                    nursery,
-                    self._options.endpoint,
-                    self._options.open_stream,
-                    self._timeouts.connect,
-                    self._options.max_message_bytes,
-                )
+            async with anyio.create_task_group() as tasks:
                 try:
-                    with trio.CancelScope() as self._talk:
-                        decision = await self._converse(websocket.connection, nursery)
-                    await websocket.say_goodbye(_close_code(decision), self._timeouts.close)
-                except ConnectionClosed as closed:
-                    decision = self._closed(closed.reason)
+                    with anyio.CancelScope() as self._talk:
+                        decision = await self._converse(websocket, tasks)
                 finally:
                     self._talk = None
-                    await websocket.drop()
-                    nursery.cancel_scope.cancel()
-        except* ConnectionRejected as rejections:
-            rejection = _first(rejections)
-            decision = self._conversation.handshake_refused(
-                rejection.status_code, rejection.body or b"", self._options.draw()
-            )
-        except* ConnectionLostError as losses:
-            decision = self._lost(str(_first(losses)), code=None)
+                await websocket.say_goodbye(_close_code(decision))
+                tasks.cancel_scope.cancel()
+        finally:
+            await websocket.drop()
         return decision or self._lost("The server fell silent.")
 
-    async def _converse(self, connection: WebSocketConnection, nursery: trio.Nursery) -> Decision:
+    async def _converse(self, websocket: WebSocket, tasks: TaskGroup) -> Decision:
         self._conversation.connection_opened()
-        _remind(self._to_send)
-        nursery.start_soon(self._send, connection)
-        to_renew, renewing = trio.open_memory_channel[None](1)
-        nursery.start_soon(self._renew, renewing)
-        nursery.start_soon(self._keep_alive, connection, nursery)
-        first_answer_due = trio.current_time() + self._timeouts.answer
+        self._to_send.remind()
+        to_renew = Reminder()
+        tasks.start_soon(self._send, websocket)
+        tasks.start_soon(self._renew, to_renew)
+        tasks.start_soon(self._keep_alive, websocket, tasks)
         try:
+            with anyio.move_on_after(self._timeouts.answer):
+                while self._conversation.state is ClientState.AUTHENTICATING:
+                    await self._receive(websocket, to_renew)
+            if self._conversation.state is ClientState.AUTHENTICATING:
+                return self._lost("The server did not answer in time.")
             while True:
-                await self._inbox.wait_for_room()
-                authenticating = self._conversation.state is ClientState.AUTHENTICATING
-                message: str | bytes | None = None
-                with trio.move_on_at(first_answer_due if authenticating else math.inf):
-                    message = await connection.get_message()
-                if message is None:
-                    return self._lost("The server did not answer in time.")
-                self._take(message, to_renew)
+                await self._receive(websocket, to_renew)
+        except WebSocketClosedError as closed:
+            return self._lost(str(closed), code=closed.code, reason=closed.reason)
         except ServerMessageError as error:
             return self._conversation.server_misbehaved(error)
 
-    def _take(self, message: str | bytes, to_renew: trio.MemorySendChannel[None]) -> None:
+    async def _receive(self, websocket: WebSocket, to_renew: Reminder) -> None:
+        message = await websocket.receive()
+        # If the connection ends meanwhile this message has not been received, and comes again with the next.
+        await self._inbox.wait_for_room()
         if isinstance(message, bytes):
             raise ServerMessageError("The server sent a binary message.")
         said = self._conversation.receive_text(message)
         for arrival in self._conversation.take_arrivals():
             self._inbox.put(arrival)
-        _remind(self._to_send)
         match said:
             case ReceivedEvent():
                 return
@@ -261,43 +263,46 @@ class Client:
             case Error():
                 self._options.on_status(Refused(said.code, said.message))
             case Reauthenticate():
-                _remind(to_renew)
-        self._tell_change()
+                to_renew.remind()
+        self._to_send.remind()
+        self._changed.notify()
 
-    async def _send(self, connection: WebSocketConnection) -> None:
+    async def _send(self, websocket: WebSocket) -> None:
         """Send what is to be sent, in this task only: a send that is cancelled would spoil the connection."""
-        async for _ in self._sending:
+        while True:
+            await self._to_send.wait()
             for text in self._conversation.take_outgoing():
                 try:
-                    await connection.send_message(text)
-                except (ConnectionClosed, WebSocketMisuseError):
+                    await websocket.send(text)
+                except WebSocketClosedError:
                     # Whoever receives is told as well, and knows the code.
                     return
 
-    async def _renew(self, renewing: trio.MemoryReceiveChannel[None]) -> None:
-        async for _ in renewing:
+    async def _renew(self, to_renew: Reminder) -> None:
+        while True:
+            await to_renew.wait()
             try:
                 self._conversation.renew(await self._fetch_token())
             except Exception as error:
                 self._options.on_status(RenewalFailed(error))
             else:
-                _remind(self._to_send)
+                self._to_send.remind()
 
-    async def _keep_alive(self, connection: WebSocketConnection, nursery: trio.Nursery) -> None:
+    async def _keep_alive(self, websocket: WebSocket, tasks: TaskGroup) -> None:
         """Find out about a server that is gone without a word."""
         while True:
-            await trio.sleep(self._timeouts.ping_interval)
-            with trio.move_on_after(self._timeouts.ping) as waiting:
+            await anyio.sleep(self._timeouts.ping_interval)
+            with anyio.move_on_after(self._timeouts.ping) as waiting:
                 try:
-                    await connection.ping()
-                except (ConnectionClosed, WebSocketMisuseError):
+                    await websocket.ping()
+                except WebSocketClosedError:
                     return
             if waiting.cancelled_caught:
-                nursery.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
                 return
 
     async def _fetch_token(self) -> str:
-        with trio.move_on_after(self._timeouts.token):
+        with anyio.move_on_after(self._timeouts.token):
             token = self._options.get_token()
             if inspect.isawaitable(token):
                 token = await token
@@ -311,15 +316,6 @@ class Client:
             raise self._failure or ClientClosedError("The client has been closed.")
         await self._changed.wait()
 
-    def _tell_change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def _closed(self, reason: CloseReason | None) -> Decision:
-        if reason is None:
-            return self._lost("The connection broke.")
-        return self._lost("The server closed the connection.", code=reason.code, reason=reason.reason or "")
-
     def _lost(self, message: str, *, code: int | None = LOST, reason: str = "") -> Decision:
         return self._conversation.connection_lost(code, reason, message, self._options.draw())
 
@@ -327,14 +323,3 @@ class Client:
 def _close_code(decision: Decision | None) -> CloseCode:
     misbehaved = isinstance(decision, GiveUp) and isinstance(decision.error, ServerMessageError)
     return CloseCode.PROTOCOL_ERROR if misbehaved else CloseCode.NORMAL
-
-
-def _first(group: BaseExceptionGroup[Any]) -> Any:
-    """The first exception in a group, however deep."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _remind(channel: trio.MemorySendChannel[None]) -> None:
-    with suppress(trio.WouldBlock):
-        channel.send_nowait(None)

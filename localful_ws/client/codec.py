@@ -49,7 +49,7 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
         ServerMessageError: If it is no message of this protocol.
     """
     try:
-        raw = json.loads(text)
+        raw = _decode_json(text)
     except (ValueError, RecursionError):
         raise ServerMessageError("The server sent what is not JSON.") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
@@ -110,6 +110,23 @@ def encode_authenticate(
 def encode_subscribe(vaults: Sequence[str], message_id: str) -> str:
     """Write a ``subscribe``."""
     return json.dumps({"event": Subscribe.event, "vaults": list(vaults), "id": message_id})
+
+
+def _whole_number(digits: str) -> float:
+    # Python reads no int of thousands of digits. The event must not fail for that, or it would each time that
+    # it is told; the number becomes infinite, as in JavaScript.
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity, which Python would take, are not JSON."""
+    raise ValueError(name)
+
+
+_decode_json = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse_constant).decode
 
 
 def is_cursor(value: object) -> bool:

@@ -3,7 +3,8 @@
 import ssl
 from urllib.parse import urlsplit
 
-import trio
+import anyio
+from anyio.abc import ByteStream
 from attrs import frozen
 
 
@@ -50,7 +51,7 @@ def parse_endpoint(url: str) -> Endpoint:
     return Endpoint(parts.hostname, port or (443 if tls else 80), target, tls)
 
 
-async def open_stream(endpoint: Endpoint, ssl_context: ssl.SSLContext | None = None) -> trio.abc.Stream:
+async def open_stream(endpoint: Endpoint, ssl_context: ssl.SSLContext | None = None) -> ByteStream:
     """Connect to an endpoint's host, with TLS if it is ``wss``.
 
     Args:
@@ -58,21 +59,16 @@ async def open_stream(endpoint: Endpoint, ssl_context: ssl.SSLContext | None = N
         ssl_context: Whom to trust; None trusts whom the system trusts.
 
     Raises:
-        OSError: If there is no connection.
-        trio.BrokenResourceError: If TLS fails; the cause says why.
+        OSError: If there is no connection, or TLS fails.
+        anyio.EndOfStream: If the server hangs up before TLS is there.
+        anyio.BrokenResourceError: If the connection breaks before that.
     """
     if not endpoint.tls:
-        return await trio.open_tcp_stream(endpoint.host, endpoint.port)
-    stream = await trio.open_ssl_over_tcp_stream(
+        return await anyio.connect_tcp(endpoint.host, endpoint.port)
+    return await anyio.connect_tcp(
         endpoint.host,
         endpoint.port,
-        https_compatible=True,
         ssl_context=ssl_context or ssl.create_default_context(),
+        # As in HTTP, hanging up without a word of TLS is a way to end: a WebSocket has its own last words.
+        tls_standard_compatible=False,
     )
-    try:
-        # At once, so that a certificate that is not trusted is an error of its own.
-        await stream.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return stream

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn
 
-import trio
+import anyio
+from anyio.abc import ByteStream
 
 from localful_ws.client.client import Client, ClientOptions, GetToken
 from localful_ws.client.codec import is_cursor
+from localful_ws.client.conversation import vaults_of
 from localful_ws.client.endpoint import open_stream as open_network_stream
 from localful_ws.client.endpoint import parse_endpoint
 from localful_ws.client.status import Status, Timeouts
@@ -26,7 +28,7 @@ def open_client(
     max_message_bytes: int = 1024 * 1024,
     ssl_context: ssl.SSLContext | None = None,
     on_status: Callable[[Status], None] | None = None,
-    open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
+    open_stream: Callable[[], Awaitable[ByteStream]] | None = None,
     draw: Callable[[], float] = random.random,
 ) -> AbstractAsyncContextManager[Client]:
     """Be a device as long as the ``async with`` block lasts.
@@ -52,6 +54,7 @@ def open_client(
         draw: Draws a number from 0 to 1, for the jitter of reconnections.
 
     Raises:
+        TypeError: If ``vaults`` is no list of strings.
         ValueError: If the URL is none, ``since`` can't be a cursor, or ``buffered_events`` is less than 1.
     """
     endpoint = parse_endpoint(url)
@@ -69,7 +72,7 @@ def open_client(
         on_status=on_status or _ignore,
         draw=draw,
     )
-    return _run_client(options, tuple(vaults), since)
+    return _run_client(options, vaults_of(vaults), since)
 
 
 @asynccontextmanager
@@ -78,13 +81,13 @@ async def _run_client(
 ) -> AsyncIterator[Client]:
     client = Client(options, vaults, since)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.run)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
             try:
                 yield client
             finally:
                 await client.aclose()
-                nursery.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # What the block raised leaves it as it was, not in a group.
         if len(group.exceptions) == 1:

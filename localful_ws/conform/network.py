@@ -11,7 +11,8 @@ import httpx
 import trio
 from attrs import Factory, define, field, frozen
 
-from localful_ws.client.endpoint import Endpoint, open_stream, parse_endpoint
+from localful_ws.checks.probe import open_stream
+from localful_ws.client.endpoint import Endpoint, parse_endpoint
 from localful_ws.conform.device import parse_body
 from localful_ws.conform.matching import Answer
 from localful_ws.conform.terms import Issuer

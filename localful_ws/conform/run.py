@@ -173,8 +173,10 @@ async def _begin(scene: Scene) -> tuple[float, int]:
     """
     now = time.time()
     if _minds_seconds(scene):
-        await trio.sleep(int(now) + 1 - now)
-        return trio.current_time(), int(now) + 1
+        second = int(now) + 1
+        await trio.sleep(second - now)
+        # It may have been a longer sleep than that.
+        return trio.current_time() - (time.time() - second), second
     return trio.current_time(), int(now)
 
 

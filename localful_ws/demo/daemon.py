@@ -28,8 +28,14 @@ _STOP_SECONDS = 10.0
 _LISTENERS = ("websocket", "internal")
 
 
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Make the demo daemon's environment: made-up secrets, and none of the operator's own settings."""
+def environment(inherited: Mapping[str, str], settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Make the demo daemon's environment: made-up secrets, and none of the operator's own settings.
+
+    Args:
+        inherited: Our own.
+        settings: More settings, by their names as in ``LOCALFUL_WS_<NAME>``.
+    """
+    more = {f"{_PREFIX}{name}": value for name, value in (settings or {}).items()}
     kept = {name: value for name, value in inherited.items() if not name.startswith(_PREFIX)}
     return kept | {
         f"{_PREFIX}JWT_SECRET": JWT_SECRET,
@@ -38,6 +44,7 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
         f"{_PREFIX}INTERNAL_PORT": "0",
         f"{_PREFIX}LOG_FORMAT": "json",
         f"{_PREFIX}DRAIN_SECONDS": "1",
+        **more,
     }
 
 
@@ -65,6 +72,16 @@ class DaemonProcess:
     def internal_port(self) -> int:
         """The port that publishers post to."""
         return self.ports["internal"]
+
+    @property
+    def websocket_url(self) -> str:
+        """The URL that devices connect to."""
+        return f"ws://127.0.0.1:{self.websocket_port}/v1/sync"
+
+    @property
+    def internal_url(self) -> str:
+        """Where publishers find ``/v1/events``."""
+        return f"http://127.0.0.1:{self.internal_port}"
 
     @property
     def pid(self) -> int:
@@ -99,6 +116,11 @@ class DaemonProcess:
                 f"The daemon ended at once, with status {self._process.returncode}.{self._last_words()}"
             )
 
+    async def wait_ended(self) -> str:
+        """Wait until it ends, and say how: a sentence, and its last words."""
+        await self._ended.wait()
+        return f" Its status was {self._process.returncode}.{self._last_words()}"
+
     async def stop(self) -> int:
         """End it with SIGTERM, and by force if that takes too long.
 
@@ -128,11 +150,14 @@ class DaemonProcess:
 
 
 @asynccontextmanager
-async def running_daemon(command: Sequence[str] = SERVE) -> AsyncIterator[DaemonProcess]:
+async def running_daemon(
+    command: Sequence[str] = SERVE, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[DaemonProcess]:
     """Have a daemon for as long as the block lasts; however the block ends, the daemon ends with it.
 
     Args:
         command: What starts it.
+        settings: More settings than it has; see `environment`.
 
     Raises:
         DemoError: If it does not start.
@@ -140,7 +165,7 @@ async def running_daemon(command: Sequence[str] = SERVE) -> AsyncIterator[Daemon
     # In a session of its own: Ctrl-C is for us, and two signals would end it without a goodbye.
     process = await trio.lowlevel.open_process(
         command,
-        env=environment(os.environ),
+        env=environment(os.environ, settings),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -65,8 +65,7 @@ class _Interruption:
 
 
 async def _perform(daemon: DaemonProcess, nursery: trio.Nursery) -> list[DemoDevice]:
-    url = f"ws://127.0.0.1:{daemon.websocket_port}/v1/sync"
-    api = f"http://127.0.0.1:{daemon.internal_port}"
+    url, api = daemon.websocket_url, daemon.internal_url
     screen.title("A real daemon, with made-up secrets")
     screen.fact("process", str(daemon.pid))
     screen.fact("devices", url)

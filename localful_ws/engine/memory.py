@@ -68,7 +68,12 @@ class MemoryEngine:
             Figure("history_events", "Events kept for devices that are away.", len(self._history)),
             Figure("history_bytes", "About how much memory they take.", self._history.bytes),
             Figure("publish_ids", "Ids of published events that are remembered.", len(ids)),
-            Figure("publish_ids_forgotten", "Such ids forgotten early.", ids.forgotten_early, total=True),
+            Figure(
+                "publish_ids_forgotten",
+                "Such ids forgotten before their time.",
+                ids.forgotten_early,
+                total=True,
+            ),
         )
 
     async def publish(self, events: Sequence[Event]) -> Receipt:

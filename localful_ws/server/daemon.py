@@ -1,24 +1,21 @@
 """The daemon: two listeners, a node between them, and how it ends."""
 
-import signal
 import ssl
-import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
 
 import structlog
 import trio
-from attrs import frozen
 
 from localful_ws.engine.build import build_engine
-from localful_ws.metrics import Metrics
 from localful_ws.server.clock import Clock
 from localful_ws.server.collector import tuned_collector
+from localful_ws.server.console.routes import Console
+from localful_ws.server.inspection import Inspection
 from localful_ws.server.internal import build_app, serve_internal
-from localful_ws.server.listeners import address, bind, tls_context
+from localful_ws.server.listeners import Addresses, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
+from localful_ws.server.questions import Ask, MetricsAnswer, MetricsQuestion
 from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
@@ -28,95 +25,24 @@ _log = structlog.get_logger(__name__)
 _INTERNAL_BACKLOG = 512
 
 
-@frozen
-class Addresses:
-    """Where a daemon listens, as host and port."""
-
-    websocket: tuple[str, int]
-    internal: tuple[str, int]
-
-
-class Server(Protocol):
-    """What runs until a signal ends it: a daemon, or the parent of several."""
-
-    def shut_down(self) -> None:
-        """Begin to drain; `serve` returns when that is done."""
-        ...
-
-    async def serve(self) -> None:
-        """Serve until `shut_down`, drain, and return. Cancelled, it ends at once."""
-        ...
-
-
-def run(settings: Settings) -> None:
-    """Run the daemon, or with ``workers`` several, until a signal ends it.
-
-    The first SIGTERM or SIGINT drains it, and it returns. A second ends it at once.
-
-    Raises:
-        SystemExit: With 128 and the signal's number, after a second signal.
-        localful_ws.server.listeners.ListenError: If an address can't be listened on.
-        localful_ws.settings.SettingsError: If a setting turns out to be impossible.
-    """
-    impatient_signal = trio.run(serve_until_signalled, _build_server(settings))
-    if impatient_signal is not None:
-        sys.exit(128 + impatient_signal)
-
-
-def _build_server(settings: Settings) -> Server:
-    if settings.workers == 1:
-        return Daemon(settings)
-    # It imports this module.
-    from localful_ws.server.workers.supervisor import Supervisor  # noqa: PLC0415
-
-    return Supervisor(settings, settings.workers)
-
-
-async def serve_until_signalled(server: Server) -> int | None:
-    """Serve until SIGTERM or SIGINT, drain, and return; or until the server ends by itself.
-
-    Returns:
-        The number of a second signal, which ended it at once; None without one.
-    """
-    impatient_signal = None
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-
-            async def watch() -> None:
-                nonlocal impatient_signal
-                number = await anext(signals)
-                _log.info("draining", signal=signal.Signals(number).name)
-                server.shut_down()
-                impatient_signal = await anext(signals)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            await server.serve()
-            nursery.cancel_scope.cancel()
-    return impatient_signal
-
-
 class Daemon:
     """Listens for devices and publishers. Its sockets are bound when it is made.
 
     Args:
         settings: The daemon's settings.
-        gather: If it is one of several workers, gathers the metrics of all; None if they can't be had. The
-            ports are shared with the others then, and what is true of all of them is left to their parent
-            to log.
+        ask_all: If it is one of several workers, has a question answered by all. The ports are shared with
+            the others then, and what is true of all of them is left to their parent to log.
 
     Raises:
         localful_ws.server.listeners.ListenError: If an address can't be listened on.
         localful_ws.settings.SettingsError: If the TLS files can't be used.
     """
 
-    def __init__(
-        self, settings: Settings, *, gather: Callable[[], Awaitable[bytes | None]] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, *, ask_all: Ask | None = None) -> None:
         self._settings = settings
-        self._gather = gather
+        self._ask_all = ask_all
         self._tls = tls_context(settings.tls_cert, settings.tls_key)
-        shared = gather is not None
+        shared = ask_all is not None
         self._websocket = bind(
             settings.host, settings.port, setting="port", backlog=settings.backlog, shared=shared
         )
@@ -132,14 +58,14 @@ class Daemon:
 
     def shut_down(self) -> None:
         """Begin to drain; `serve` returns when that is done."""
-        if self._gather is None:
+        if self._ask_all is None:
             notify_stopping("draining")
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[Metrics] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[Inspection] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `shut_down`, drain, and return.
 
-        Starts with its own metrics, when connections are accepted.
+        Starts, when connections are accepted, with what answers for this process alone.
         """
         settings = self._settings
         clock = Clock()
@@ -158,11 +84,11 @@ class Daemon:
                 await edge.start(self._serve_internal, node, internal_stop)
                 listening = trio.CancelScope()
                 await edge.start(self._listen, node, connections, listening)
-                if self._gather is None:
+                if self._ask_all is None:
                     log_addresses(self.addresses, settings.path, tls=self._tls is not None)
                     notify_ready("serving")
                 with tuned_collector(settings.gc_threshold, node.metrics.observe_gc_pause):
-                    task_status.started(node.metrics)
+                    task_status.started(node.inspection)
                     await self._shutdown.wait()
                     listening.cancel()
                     await node.drain(settings.drain_seconds)
@@ -170,7 +96,7 @@ class Daemon:
                 internal_stop.set()
             await engine.aclose()
             node_nursery.cancel_scope.cancel()
-        if self._gather is None:
+        if self._ask_all is None:
             _log.info("stopped")
 
     async def _listen(
@@ -190,14 +116,21 @@ class Daemon:
         self, node: Node, stop: trio.Event, *, task_status: trio.TaskStatus[None]
     ) -> None:
         settings = self._settings
+        ask = self._ask_all or node.inspection.answer
+
+        async def gather() -> bytes | None:
+            answer = await ask(MetricsQuestion())
+            return answer.text if isinstance(answer, MetricsAnswer) else None
+
         app = build_app(
             node,
             publisher_key=settings.publisher_key,
             limits=settings.publish_limits(),
             metrics=node.metrics,
-            gather=self._gather,
+            gather=gather,
             now=node.clock.now,
             revocation_seconds=settings.revocation_seconds,
+            console=Console(node, settings, ask) if settings.console == "on" else None,
         )
         await serve_internal(
             app,
@@ -206,20 +139,6 @@ class Daemon:
             graceful_timeout=settings.publish_timeout,
             task_status=task_status,
         )
-
-
-def log_addresses(addresses: Addresses, path: str, *, tls: bool) -> None:
-    """Say in the log where devices and publishers are listened for.
-
-    Args:
-        addresses: Where.
-        path: The path of the WebSocket endpoint.
-        tls: Whether its listener speaks TLS.
-    """
-    host, port = addresses.websocket
-    _log.info("listening", listener="websocket", host=host, port=port, path=path, tls=tls)
-    host, port = addresses.internal
-    _log.info("listening", listener="internal", host=host, port=port)
 
 
 async def _serve_tls(node: Node, context: ssl.SSLContext, stream: TcpStream) -> None:

@@ -97,6 +97,7 @@ class Device:
         transport: The open WebSocket.
 
     Attributes:
+        connected_at: When the WebSocket opened, in Unix seconds.
         wants: Whether this device gets an event; see `Connection.wants`.
         send_frames: Sends frames, joined and one by one; see `Transport.sender`.
     """
@@ -109,12 +110,14 @@ class Device:
         "_ping_due",
         "_pong_due",
         "_transport",
+        "connected_at",
         "send_frames",
         "wants",
     )
 
     def __init__(self, host: DeviceHost, transport: Transport) -> None:
         now = host.clock.now()
+        self.connected_at = now
         self._host = host
         self._transport = transport
         self._core = Connection(host.limits, now)
@@ -135,6 +138,15 @@ class Device:
     def session(self) -> Session | None:
         """The session in force, if the device authenticated."""
         return self._core.session
+
+    @property
+    def subscription(self) -> tuple[str, ...]:
+        """The vaults whose data events it wants, in the order it gave them."""
+        return self._core.subscription
+
+    def waiting(self) -> tuple[int, int]:
+        """How many frames wait in its outbox, and how many bytes they have."""
+        return self._transport.waiting()
 
     async def run(self, session: Session | None) -> None:
         """Live until the connection is over.

@@ -4,14 +4,12 @@ A Starlette application on Hypercorn's Trio worker. Publishing is its hot path: 
 thin layer around all endpoints. Whatever a client does ends its own connection at most.
 """
 
-import hmac
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, cast
 
-import msgspec
 import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -39,12 +37,14 @@ from localful_ws.publishing import (
     decode_publish_body,
 )
 from localful_ws.revocations import TooManyRevocationsError
+from localful_ws.server.answers import error_answer, json_answer, refuse_without_key, unavailable_answer
+from localful_ws.server.console.pages import console_pages
+from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http_stream import HttpStream
+from localful_ws.web.files import SHARED, page_routes
 
 _log = structlog.get_logger(__name__)
 
-_JSON: Final = "application/json"
-_RETRY_AFTER: Final = 5
 # Revocations lapse slowly; nothing is gained by asking soon.
 _RETRY_REVOCATION_AFTER: Final = 60
 # For how long to throw away what a client still sends after its answer. To close at once would reset the
@@ -52,8 +52,6 @@ _RETRY_REVOCATION_AFTER: Final = 60
 _LINGER_SECONDS: Final = 1.0
 # Hypercorn has one timeout for a request's head and for a connection without a request.
 _IDLE_SECONDS: Final = 60.0
-# Between any two reads: longer than all that is legitimate, for connections that Hypercorn itself forgets.
-_READ_SECONDS: Final = 120
 
 
 class NodeControl(Protocol):
@@ -96,6 +94,7 @@ def build_app(
     now: Callable[[], float],
     revocation_seconds: float,
     gather: Callable[[], Awaitable[bytes | None]] | None = None,
+    console: Console | None = None,
 ) -> Starlette:
     """Build the application of the internal port.
 
@@ -108,28 +107,35 @@ def build_app(
         revocation_seconds: How long a disconnect lasts that does not say until when.
         gather: Gathers what ``/metrics`` shows instead: the metrics of all workers, or None if they can't be
             had.
+        console: What the operator's console shows; without it there is none.
     """
 
     async def publish(body: bytes) -> Response:
         receipt = await control.publish(decode_publish_body(body, limits))
         duplicates = {"duplicates": receipt.duplicates} if receipt.duplicates else {}
-        return _json(202, {"accepted": receipt.accepted, **duplicates})
+        return json_answer(202, {"accepted": receipt.accepted, **duplicates})
 
     async def disconnect(body: bytes) -> Response:
         closed = await control.disconnect(decode_disconnect_body(body, now(), revocation_seconds))
-        return _json(202, {"closed": closed})
+        return json_answer(202, {"closed": closed})
 
     async def healthz(_: Request) -> Response:
-        return _json(200, {"status": "alive"})
+        return json_answer(200, {"status": "alive"})
 
     async def readyz(_: Request) -> Response:
         reason = control.unavailable()
-        return _json(200, {"status": "ready"}) if reason is None else _unavailable("not-ready", reason)
+        return (
+            json_answer(200, {"status": "ready"})
+            if reason is None
+            else unavailable_answer("not-ready", reason)
+        )
 
     async def expose(_: Request) -> Response:
         text = metrics.expose() if gather is None else await gather()
         if text is None:
-            return _unavailable("metrics-unavailable", "The metrics of all workers can't be had just now.")
+            return unavailable_answer(
+                "metrics-unavailable", "The metrics of all workers can't be had just now."
+            )
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     key = publisher_key.encode()
@@ -140,6 +146,8 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", expose),
+            *page_routes(SHARED),
+            *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],
         middleware=[Middleware(_Boundary)],
         exception_handlers={HTTPException: _answer_http_exception},
@@ -206,7 +214,6 @@ def _hypercorn_config() -> Config:
     config.include_server_header = False
     config.keep_alive_timeout = _IDLE_SECONDS
     config.keep_alive_max_requests = sys.maxsize
-    config.read_timeout = _READ_SECONDS
     # HTTP/1.1 is what publishers speak: no HTTP/2 stream is allowed to begin.
     config.h2_max_concurrent_streams = 0
     return config
@@ -251,11 +258,11 @@ class _PublisherEndpoint:
                     return
                 response = await self._act(body)
         except PublishError as error:
-            response = _error(error.status, error.identifier, error.message, error.context)
+            response = error_answer(error.status, error.identifier, error.message, error.context)
         except EngineUnavailableError as error:
-            response = _unavailable("engine-unavailable", error.message, error.retry_after)
+            response = unavailable_answer("engine-unavailable", error.message, error.retry_after)
         except TooManyRevocationsError:
-            response = _unavailable(
+            response = unavailable_answer(
                 "too-many-revocations",
                 "As many revocations are in force as max-revocations allows; nothing was done.",
                 _RETRY_REVOCATION_AFTER,
@@ -264,18 +271,10 @@ class _PublisherEndpoint:
 
     def _refuse(self, headers: Mapping[bytes, bytes]) -> Response | None:
         """Find a reason not even to read the body."""
-        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(credentials.strip(), self._key):
-            _log.warning("a request without the publisher key was refused")
-            return _error(
-                401,
-                "unauthorized",
-                "Send the publisher key, as Authorization: Bearer <key>.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        if self._control.draining:
-            return _unavailable("draining", "The server is shutting down.")
-        return None
+        refusal = refuse_without_key(headers, self._key)
+        if refusal is None and self._control.draining:
+            return unavailable_answer("draining", "The server is shutting down.")
+        return refusal
 
     async def _receive_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
         """Receive the body, in bounded time and size; None if the publisher went away before its end."""
@@ -306,7 +305,7 @@ class _Boundary:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await _error(404, "not-found", "Devices connect to the other port.")(scope, receive, send)
+            await error_answer(404, "not-found", "Devices connect to the other port.")(scope, receive, send)
             return
         exchange = _Exchange(scope["method"], receive, send)
         try:
@@ -314,7 +313,7 @@ class _Boundary:
         except Exception:
             _log.exception("a request failed", method=scope["method"], path=scope["path"])
             if not exchange.answered:
-                response = _error(500, "internal-error", "The server failed; its log says more.")
+                response = error_answer(500, "internal-error", "The server failed; its log says more.")
                 await response(scope, exchange.receive, exchange.send)
 
 
@@ -368,25 +367,5 @@ class _Exchange:
 async def _answer_http_exception(_: Request, error: Exception) -> Response:
     """Answer for a path that isn't there, or a method that it doesn't have."""
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return _error(405, "method-not-allowed", "See the header Allow.", headers=error.headers)
-    return _error(404, "not-found", "There is nothing here; events are published at /v1/events.")
-
-
-def _json(status: int, content: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(content), status, headers, _JSON)
-
-
-def _error(
-    status: int,
-    identifier: str,
-    message: str,
-    context: Mapping[str, int | str] | None = None,
-    *,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    body = {"statusCode": status, "identifier": identifier, "message": message, "context": context or {}}
-    return _json(status, body, headers)
-
-
-def _unavailable(identifier: str, message: str, retry_after: int = _RETRY_AFTER) -> Response:
-    return _error(503, identifier, message, headers={"Retry-After": str(retry_after)})
+        return error_answer(405, "method-not-allowed", "See the header Allow.", headers=error.headers)
+    return error_answer(404, "not-found", "There is nothing here; events are published at /v1/events.")

@@ -6,7 +6,20 @@ import socket
 import ssl
 from pathlib import Path
 
+import structlog
+from attrs import frozen
+
 from localful_ws.settings import SettingsError
+
+_log = structlog.get_logger(__name__)
+
+
+@frozen
+class Addresses:
+    """Where a daemon listens, as host and port."""
+
+    websocket: tuple[str, int]
+    internal: tuple[str, int]
 
 
 class ListenError(Exception):
@@ -122,3 +135,17 @@ def _cure(error: OSError, setting: str) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"Set --{setting} to one from 1024 on, or let the daemon bind it (CAP_NET_BIND_SERVICE)."
     return f"Set --{setting.removesuffix('port')}host to an address of this machine."
+
+
+def log_addresses(addresses: Addresses, path: str, *, tls: bool) -> None:
+    """Say in the log where devices and publishers are listened for.
+
+    Args:
+        addresses: Where.
+        path: The path of the WebSocket endpoint.
+        tls: Whether its listener speaks TLS.
+    """
+    host, port = addresses.websocket
+    _log.info("listening", listener="websocket", host=host, port=port, path=path, tls=tls)
+    host, port = addresses.internal
+    _log.info("listening", listener="internal", host=host, port=port)

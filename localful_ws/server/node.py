@@ -25,6 +25,7 @@ from localful_ws.server.boundary import Boundary
 from localful_ws.server.clock import Clock
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
+from localful_ws.server.inspection import Inspection
 from localful_ws.server.outbox import OutboxPeaks, OutboxPolicy
 from localful_ws.server.timekeeper import Timekeeper
 from localful_ws.server.transport.base import (
@@ -36,6 +37,7 @@ from localful_ws.server.transport.base import (
     Upgrade,
     http_refusal,
 )
+from localful_ws.server.watching import Watching
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenRejectedError, TokenVerifier, VerifierUnavailableError
 
@@ -81,9 +83,12 @@ class Node:
         self._engine = engine
         self._accept = accept
         self._router = Router[Device]()
+        self.inspection = Inspection(self._router, self.metrics)
+        self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self._end_of_life)
         self._revocations = Revocations(settings.max_revocations)
-        self._devices: set[Device] = set()
+        # In the order in which they came, which is the order in which they are drained.
+        self._devices: dict[Device, None] = {}
         self._streams = 0
         # Handshakes that are let in and whose device is not there yet.
         self._opening = 0
@@ -124,6 +129,7 @@ class Node:
             engine_up=self._engine.unavailable() is None,
             draining=self.draining,
             engine=self._engine.figures(),
+            users=self._router.users(),
         )
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
@@ -143,14 +149,14 @@ class Node:
         if transport is None:
             return
         device = Device(self, transport)
-        self._devices.add(device)
+        self._devices[device] = None
         self.metrics.connections_opened += 1
         if self.draining:  # its handshake was under way when that began
             device.close(CloseCode.SERVER_SHUTDOWN)
         try:
             await device.run(session)
         finally:
-            self._devices.discard(device)
+            self._devices.pop(device, None)
             if not self._devices and self.draining:
                 self._all_gone.set()
 
@@ -300,11 +306,13 @@ class Node:
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
+        self.watching.tell(entries)
         await self._delivery.deliver(entries)
         self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(entries))
 
     def lose(self, user: str) -> None:
         """Close a user's devices, which missed something; see `localful_ws.engine.Subscriber`."""
+        self.watching.lose(user)
         for device in self._router.devices_of(user):
             device.close(CloseCode.MISSED_EVENTS)
 
@@ -361,6 +369,7 @@ class Node:
         Returns when all are gone or ``seconds`` are over.
         """
         self.draining = True
+        self.watching.end()
         with trio.move_on_after(seconds):
             await self._close_spread(tuple(self._devices), seconds / 2)
             while self._devices:

@@ -94,6 +94,11 @@ class Outbox(trio.abc.Stream):
         """How many bytes wait to be sent."""
         return self._bytes
 
+    @property
+    def waiting_events(self) -> int:
+        """How many frames wait to be sent, as the limit counts them."""
+        return 0 if self._queue is None else len(self._queue)
+
     def write(self, frame: bytes) -> None:
         """Send one frame; see `write_frames`."""
         self.write_frames(frame, (frame,))

@@ -64,6 +64,12 @@ class Settings:
     internal_port: int = setting(
         42103, kinds.WHOLE, "its port; 0 takes a free one", at_least=0, at_most=65535
     )
+    console: str = setting(
+        "on",
+        kinds.TEXT,
+        "whether the operator's console is at `/console` on the internal port",
+        choices=("on", "off"),
+    )
     publisher_key: str = setting(
         NOTHING,
         kinds.PUBLISHER_KEY,

@@ -174,6 +174,8 @@ export declare class Client implements AsyncIterableIterator<Handed> {
    * it, with `NoAnswerError` if no answer comes in time (the wish stands), or with what ended the client.
    */
   subscribe(vaults: Iterable<string>): Promise<readonly string[]>;
+  /** Renew the token now, rather than when the server asks for it. While there is no connection nothing happens. */
+  renew(): Promise<void>;
   /** Say goodbye to the server, in bounded time. Resolves when nothing is left running. */
   close(): Promise<void>;
 }

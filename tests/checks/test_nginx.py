@@ -1,6 +1,5 @@
 """A real nginx, where one is installed, set up wrong in the usual ways."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from programs import find_program
 from redis_server import free_port
 from world import make_settings
 
@@ -15,10 +15,7 @@ from localful_ws.checks import Outcome
 from localful_ws.checks.public import check_public
 from localful_ws.demo.daemon import DaemonProcess, running_daemon
 
-pytestmark = [
-    pytest.mark.sockets,
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
-]
+pytestmark = pytest.mark.sockets
 
 PATIENCE = 30
 UPGRADE = (
@@ -51,7 +48,7 @@ def running_nginx(directory: Path, daemon: DaemonProcess, locations: str) -> Ite
     text = text.replace("INTERNAL", f"http://127.0.0.1:{daemon.internal_port}").replace("UPGRADE", UPGRADE)
     configuration = directory / "nginx.conf"
     configuration.write_text(NGINX.format(directory=directory, port=port, locations=text))
-    command = ["nginx", "-e", "stderr", "-p", str(directory), "-c", str(configuration)]
+    command = [find_program("nginx"), "-e", "stderr", "-p", str(directory), "-c", str(configuration)]
     with (directory / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             yield port

@@ -9,7 +9,7 @@ import structlog
 from click.testing import CliRunner
 
 from localful_ws.cli import main
-from localful_ws.server import daemon
+from localful_ws.server import run
 from localful_ws.server.listeners import ListenError
 from localful_ws.settings import OPTIONS, Settings, SettingsError
 
@@ -32,7 +32,7 @@ def unchanged_logging() -> Iterator[None]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings of the daemons that were started, which do nothing."""
     daemons: list[Settings] = []
-    monkeypatch.setattr(daemon, "run", daemons.append)
+    monkeypatch.setattr(run, "run", daemons.append)
     return daemons
 
 
@@ -112,13 +112,13 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence(
 def test_what_only_the_daemon_can_find_out_is_told_alike(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    monkeypatch.setattr(daemon, "run", failing(error))
+    monkeypatch.setattr(run, "run", failing(error))
     result = CliRunner().invoke(main, ["serve"], env=ENVIRONMENT)
     assert (result.exit_code, result.output) == (status, "Error: A sentence.\n")
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "run", failing(KeyError("oops")))
+    monkeypatch.setattr(run, "run", failing(KeyError("oops")))
     assert isinstance(CliRunner().invoke(main, ["serve"], env=ENVIRONMENT).exception, KeyError)
 
 

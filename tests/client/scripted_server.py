@@ -8,6 +8,7 @@ from typing import Any
 import trio
 import trio.testing
 from attrs import define, field
+from trio_streams import for_client
 from trio_websocket import (
     CloseReason,
     ConnectionClosed,
@@ -135,7 +136,7 @@ class ScriptedServer:
     def client(self, **changes: Any) -> AbstractAsyncContextManager[Client]:
         options: dict[str, Any] = {
             "get_token": self.get_token,
-            "open_stream": self.open_stream,
+            "open_stream": for_client(changes.pop("open_stream", self.open_stream)),
             "on_status": self.statuses.append,
             "draw": lambda: 1.0,
         }

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import anyio
 import pytest
 import trio
 import trio.testing
@@ -37,7 +38,7 @@ async def test_room_is_waited_for(autojump_clock: MockClock, nursery: trio.Nurse
     await trio.testing.wait_all_tasks_blocked()
     assert put == [0, 1, 2]
     assert [await inbox.take() for _ in range(4)] == [arrival(number) for number in range(1, 5)]
-    with pytest.raises(trio.EndOfChannel):
+    with pytest.raises(anyio.EndOfStream):
         await inbox.take()
 
 

@@ -1,6 +1,7 @@
 """What a client makes of the server's text."""
 
 import json
+import math
 
 import pytest
 
@@ -121,3 +122,9 @@ def test_the_server_reads_what_the_client_writes() -> None:
 def test_the_data_of_an_event_stays_out_of_its_representation() -> None:
     event = decode_server_message(json.dumps({"event": "item-create", "data": "private"}))
     assert "private" not in repr(event)
+
+
+def test_a_number_of_thousands_of_digits_is_infinite() -> None:
+    event = Event(EventName.USER_UPDATE, "ada", data=b"[-" + b"9" * 5000 + b",7]")
+    received = decode_server_message(encode_event(event, "c").decode())
+    assert received == ReceivedEvent("user-update", None, [-math.inf, 7], "c")

@@ -101,7 +101,7 @@ async def test_a_connection_that_breaks_is_made_again(
         await trio.sleep(1.5)
         assert client.session == SESSION
     assert server.attempts == [0, 1]
-    assert server.statuses[1] == Disconnected(1006, "", "The server closed the connection.", 1.0)
+    assert server.statuses[1] == Disconnected(1006, "", "The connection broke.", 1.0)
 
 
 async def test_pauses_grow_while_there_is_no_server(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

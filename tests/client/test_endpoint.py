@@ -1,15 +1,17 @@
 """WebSocket URLs."""
 
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
+from typing import Any
 
+import anyio
 import pytest
-import trio
 import trustme
+from anyio.abc import ByteStream, Listener, SocketAttribute
+from anyio.streams.tls import TLSListener
 
 from localful_ws.client.endpoint import Endpoint, open_stream, parse_endpoint
+
+Tls = ssl.SSLContext
 
 
 @pytest.mark.parametrize(
@@ -46,22 +48,26 @@ def test_what_is_no_websocket_url_is_refused(url: str) -> None:
         parse_endpoint(url)
 
 
-async def echo(stream: trio.abc.Stream) -> None:
-    """Send back what comes; a client that breaks off does no harm."""
-    with suppress(trio.BrokenResourceError):
-        await stream.send_all(await stream.receive_some())
+async def echo(stream: ByteStream) -> None:
+    async with stream:
+        await stream.send(await stream.receive())
 
 
-async def serve(nursery: trio.Nursery, handler: Callable[[trio.SocketStream], Awaitable[None]]) -> int:
-    """Serve on loopback, and return the port."""
-    listeners = await nursery.start(partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
-    port: int = listeners[0].socket.getsockname()[1]
-    return port
-
-
-@pytest.fixture
-async def port(nursery: trio.Nursery) -> int:
-    return await serve(nursery, echo)
+async def talk(tls: Tls | None, trusted: ssl.SSLContext | None = None) -> bytes:
+    """Say hello to an echo on loopback, and give what comes back."""
+    listener: Listener[Any] = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    if tls is not None:
+        listener = TLSListener(listener, tls, standard_compatible=False)
+    answer = b""
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, echo)
+        endpoint = Endpoint("127.0.0.1", port, "/", tls=tls is not None)
+        async with await open_stream(endpoint, trusted) as stream:
+            await stream.send(b"hello")
+            answer = await stream.receive()
+        tasks.cancel_scope.cancel()
+    return answer
 
 
 @pytest.fixture
@@ -70,31 +76,23 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-async def tls_port(nursery: trio.Nursery, authority: trustme.CA) -> int:
+def tls(authority: trustme.CA) -> Tls:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-
-    async def echo_encrypted(stream: trio.SocketStream) -> None:
-        await echo(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
-
-    return await serve(nursery, echo_encrypted)
+    return context
 
 
-async def test_a_stream_leads_to_the_server(port: int) -> None:
-    async with await open_stream(Endpoint("127.0.0.1", port, "/", tls=False)) as stream:
-        await stream.send_all(b"hello")
-        assert await stream.receive_some() == b"hello"
+def test_a_stream_leads_to_the_server(backend: str) -> None:
+    assert anyio.run(talk, None, backend=backend) == b"hello"
 
 
-async def test_it_is_encrypted_for_those_one_trusts(tls_port: int, authority: trustme.CA) -> None:
+def test_it_is_encrypted_for_those_one_trusts(backend: str, tls: Tls, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    async with await open_stream(Endpoint("127.0.0.1", tls_port, "/", tls=True), context) as stream:
-        await stream.send_all(b"hello")
-        assert await stream.receive_some() == b"hello"
+    assert anyio.run(talk, tls, context, backend=backend) == b"hello"
 
 
-async def test_others_are_not_talked_to(tls_port: int) -> None:
-    with pytest.raises(trio.BrokenResourceError) as caught:
-        await open_stream(Endpoint("127.0.0.1", tls_port, "/", tls=True))
-    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+def test_others_are_not_talked_to(backend: str, tls: Tls) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        anyio.run(talk, tls, backend=backend)
+    assert caught.group_contains(ssl.SSLCertVerificationError)

@@ -18,7 +18,7 @@ from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, environment
 from localful_ws.demo.devices import DemoDevice
 from localful_ws.demo.story import ACTORS, Fate, changes
 
-DEMO = (sys.executable, "-m", "localful_ws", "demo")
+DEMO = (sys.executable, "-m", "localful_ws", "demo", "--terminal")
 PATIENCE = 30
 
 

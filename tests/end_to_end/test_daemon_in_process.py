@@ -20,9 +20,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from world import PUBLISHER_KEY, SECRET, make_settings
 
-from localful_ws.server import daemon as daemon_module
-from localful_ws.server.daemon import Addresses, Daemon, run
-from localful_ws.server.listeners import ListenError
+from localful_ws.server import run as run_module
+from localful_ws.server.daemon import Daemon
+from localful_ws.server.listeners import Addresses, ListenError
+from localful_ws.server.run import run
 from localful_ws.settings import SettingsError
 from localful_ws.tokens import mint_token
 
@@ -39,7 +40,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Daemon]]:
             super().__init__(*arguments)
             daemons.append(self)
 
-    monkeypatch.setattr(daemon_module, "Daemon", Noted)
+    monkeypatch.setattr(run_module, "Daemon", Noted)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     yield daemons
     assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))

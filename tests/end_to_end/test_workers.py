@@ -297,3 +297,26 @@ def test_a_second_daemon_on_the_same_port_is_refused(lasting: DaemonProcess, red
     second = DaemonProcess("--workers", "2", "--engine", redis.url, "--port", str(lasting.ports["websocket"]))
     assert second.wait() == 1
     assert "stop what listens there" in "".join(second.output)
+
+
+def test_the_console_speaks_for_all_workers(lasting: DaemonProcess) -> None:
+    """Whichever of them is asked; and each can watch a user whose devices are elsewhere."""
+    with ExitStack() as stack:
+        devices = connect_to_all(lasting, stack, "cora")
+        count = len(all_of(devices))
+        for worker in devices:
+            with http_at(lasting, worker) as http:
+                overview = http.get("/console/api/overview").json()
+                assert overview["workers"] == {"serving": 2, "missing": 0, "restarts": 0}
+                assert overview["connections"]["authenticated"] >= count
+                listed = http.get("/console/api/users", params={"prefix": "cora"}).json()
+                assert listed == {"users": [{"user": "cora", "connections": count}]}
+                found = http.get("/console/api/devices", params={"user": "cora"}).json()
+                assert found["total"] == count
+                groups = [device["group"] for device in found["devices"]]
+                assert sorted(groups) == sorted(f"g{number}" for number in range(count))
+                with http.stream("GET", "/console/api/watch", params={"user": "nobody-here"}) as watch:
+                    lines = watch.iter_lines()
+                    assert json.loads(next(lines))["type"] == "watching"
+                    publish(lasting.http, "hello", "nobody-here")
+                    assert json.loads(next(lines))["data"] == "hello"

@@ -1,13 +1,16 @@
 """A device on the client of this project, with the same log."""
 
+import socket
 from contextlib import suppress
 
+import anyio
 import trio
+from anyio.abc import ByteStream, SocketAttribute
 from attrs import define
 
 from localful_ws.client import ClientError, ReceivedEvent, SnapshotNeeded, Timeouts, open_client
 
-from .devices import Authenticated, Device, Received, Refused
+from .devices import Authenticated, Device, Received, Refused, reset_on_close
 
 _TIMEOUTS = Timeouts(connect=4.0, answer=4.0, close=1.0)
 # Below the range it is made for: all pauses are a hundredth of the longest they could be.
@@ -23,6 +26,7 @@ class ClientDevice(Device):
     """
 
     _cursor: str | None = None
+    _socket: socket.socket | None = None
 
     async def run(self) -> None:
         """Be a client, and another one, until cancelled."""
@@ -34,10 +38,12 @@ class ClientDevice(Device):
     def reset(self, away: float = 0.0) -> None:
         """Break the connection; if it is to be for a while, reset it and end the client."""
         if away:
+            if self._socket is not None:
+                reset_on_close(self._socket)
             super().reset(away)
-        elif self._stream is not None:
+        elif self._socket is not None:
             with suppress(OSError):
-                self._stream.socket.shutdown(trio.socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     async def _be_client(self) -> None:
         url = "ws://a.node.of.the.tests/v1/sync"
@@ -69,6 +75,7 @@ class ClientDevice(Device):
         else:
             self.note(Authenticated("", arrival.cursor, self._cursor, resumed=False))
 
-    async def _open_stream(self) -> trio.abc.Stream:
-        self._stream = await trio.open_tcp_stream(*self.random.choice(list(self.nodes.values())))
-        return self._stream
+    async def _open_stream(self) -> ByteStream:
+        stream = await anyio.connect_tcp(*self.random.choice(list(self.nodes.values())))
+        self._socket = stream.extra(SocketAttribute.raw_socket)
+        return stream

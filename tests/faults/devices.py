@@ -253,7 +253,7 @@ class Device:
                 raise AssertionError(f"{self.name} was sent {message}")
 
 
-def reset_on_close(stream: trio.SocketStream) -> None:
+def reset_on_close(stream: trio.SocketStream | socket.socket) -> None:
     """Have a connection end with a reset, which throws away what is on its way, when it is closed."""
     with suppress(OSError, trio.ClosedResourceError):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

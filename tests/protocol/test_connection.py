@@ -105,6 +105,20 @@ def test_a_first_token_that_is_refused_closes(rejection: Rejection) -> None:
     assert (connection.state, connection.session) == (State.CLOSED, None)
 
 
+def test_a_token_from_the_handshake_that_is_refused_closes_without_an_id() -> None:
+    connection = new()
+    assert connection.reject_session(CROWDED) == refusal(CROWDED.code, CROWDED.message)
+    assert (connection.state, connection.session) == (State.CLOSED, None)
+
+
+def test_too_many_vaults_before_authentication_close() -> None:
+    connection = new()
+    message = authenticate(vaults=[str(n) for n in range(11)], id="1")
+    assert connection.receive_text(message, NOW) == refusal(
+        CloseCode.BAD_MESSAGE, "A subscription holds at most 10 vaults, not 11.", "1"
+    )
+
+
 @pytest.mark.parametrize(
     ("message", "code", "message_id"),
     [

@@ -109,5 +109,26 @@ def test_a_refused_path_is_told_the_right_one() -> None:
     assert "/ws" in answer.message
 
 
+@pytest.mark.parametrize(
+    ("rules", "headers", "subprotocols", "sentence"),
+    [
+        (
+            ONE_ORIGIN,
+            [(b"origin", b"null")],
+            [],
+            "Pages of this origin may not connect; see allow-origin.",
+        ),
+        (RULES, [], [BEARER], "Offer localful.v1 beside localful.bearer.<token>."),
+        (RULES, [(b"authorization", b"x")], [], "Authorization must be Bearer and an access token."),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    rules: HandshakeRules, headers: Headers, subprotocols: list[str], sentence: str
+) -> None:
+    answer = judge_handshake(rules, "/v1/sync", headers, subprotocols)
+    assert isinstance(answer, Refuse)
+    assert answer.message == sentence
+
+
 def test_an_accepted_token_does_not_show() -> None:
     assert "s3cr3t" not in repr(Accept(SUBPROTOCOL, "s3cr3t"))

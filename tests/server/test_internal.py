@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import Factory, define
+from contracts.conforming import assert_conforms
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
@@ -77,8 +78,18 @@ def make_app(
     )
 
 
+async def conforms(answer: httpx.Response) -> None:
+    await answer.aread()
+    assert_conforms(answer)
+
+
 def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://internal")
+    """A client that takes no answer that spec/openapi.json doesn't have."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app),
+        base_url="http://internal",
+        event_hooks={"response": [conforms]},
+    )
 
 
 async def post(app: Starlette, path: str, **request: Any) -> httpx.Response:

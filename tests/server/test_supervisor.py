@@ -18,17 +18,18 @@ from world import SECRET, make_settings
 
 from localful_ws.metrics import Metrics
 from localful_ws.server.listeners import ListenError
+from localful_ws.server.questions import MetricsAnswer, MetricsQuestion
 from localful_ws.server.workers.messages import (
-    AllMetrics,
+    AnswerOfAll,
     Channel,
     Drain,
     Failed,
-    OwnMetrics,
     Ready,
     Start,
-    TellMetrics,
+    Tell,
+    Told,
     ToWorker,
-    WantMetrics,
+    Want,
     parent_end,
     worker_end,
 )
@@ -425,11 +426,11 @@ def tell_of(opened: int, last_words: int | None = None) -> Life:
         while not isinstance(message := await process.channel.receive(), Drain):
             assert message is not None
             process.heard.append(message)
-            if isinstance(message, TellMetrics):
-                process.channel.post(OwnMetrics(message.number, metrics.expose()))
+            if isinstance(message, Tell):
+                process.channel.post(Told(message.number, MetricsAnswer(metrics.expose())))
                 if last_words is not None:
                     metrics.connections_opened = last_words
-                    process.channel.post(OwnMetrics(0, metrics.expose()))
+                    process.channel.post(Told(0, MetricsAnswer(metrics.expose())))
                     break
         process.end()
 
@@ -446,12 +447,13 @@ async def test_a_worker_gets_the_metrics_of_all(
             answers = []
             for number in (1, 2):
                 await trio.sleep(5)
-                parents.processes[0].channel.post(WantMetrics(number))
+                parents.processes[0].channel.post(Want(number, MetricsQuestion()))
                 await wait_all_tasks_blocked()
                 answer = parents.processes[0].heard[-1]
-                assert isinstance(answer, AllMetrics)
+                assert isinstance(answer, AnswerOfAll)
+                assert isinstance(answer.answer, MetricsAnswer)
                 assert answer.number == number
-                answers.append(answer.text.decode().splitlines())
+                answers.append(answer.answer.text.decode().splitlines())
             parents.supervisor.shut_down()
     before, after = answers
     assert {"localful_ws_connections_opened_total 11.0", "localful_ws_workers 2.0"} <= set(before)

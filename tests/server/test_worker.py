@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,18 +15,28 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from world import make_settings
 
 from localful_ws.metrics import Metrics
+from localful_ws.routing import Router
+from localful_ws.server.inspection import Inspection
 from localful_ws.server.listeners import ListenError
+from localful_ws.server.questions import (
+    Answer,
+    Ask,
+    MetricsAnswer,
+    MetricsQuestion,
+    UsersAnswer,
+    UsersQuestion,
+)
 from localful_ws.server.workers import worker as worker_module
 from localful_ws.server.workers.messages import (
-    AllMetrics,
+    AnswerOfAll,
     Channel,
     Drain,
     Failed,
-    OwnMetrics,
     Ready,
-    TellMetrics,
+    Tell,
+    Told,
     ToParent,
-    WantMetrics,
+    Want,
     parent_end,
     worker_end,
 )
@@ -36,6 +46,13 @@ from localful_ws.settings import Settings, SettingsError
 pytestmark = pytest.mark.sockets
 
 PATIENCE = 1000
+METRICS = MetricsQuestion()
+USERS = UsersQuestion(prefix="a")
+
+
+def text_of(answer: Answer | None) -> bytes:
+    assert isinstance(answer, MetricsAnswer)
+    return answer.text
 
 
 @define(eq=False)
@@ -44,12 +61,12 @@ class FakeDaemon:
 
     Attributes:
         settings: Its settings.
-        gather: Gathers the metrics of all workers.
+        ask_all: Has all workers answer.
         metrics: Its own.
     """
 
     settings: Settings
-    gather: Callable[[], Awaitable[bytes | None]]
+    ask_all: Ask
     metrics: Metrics = field(factory=Metrics)
     stuck: bool = False
     fault: Exception | None = None
@@ -58,8 +75,8 @@ class FakeDaemon:
     def shut_down(self) -> None:
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[Metrics]) -> None:
-        task_status.started(self.metrics)
+    async def serve(self, *, task_status: trio.TaskStatus[Inspection]) -> None:
+        task_status.started(Inspection(Router(), self.metrics))
         await self._shutdown.wait()
         if self.fault is not None:
             raise self.fault
@@ -102,8 +119,8 @@ async def working(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> AsyncItera
     """Have a worker with a fake daemon that ends by itself in the block, or soon after."""
     daemons: list[FakeDaemon] = []
 
-    def make(settings: Settings, gather: Callable[[], Awaitable[bytes | None]]) -> FakeDaemon:
-        daemons.append(FakeDaemon(settings, gather))
+    def make(settings: Settings, ask_all: Ask) -> FakeDaemon:
+        daemons.append(FakeDaemon(settings, ask_all))
         return daemons[-1]
 
     monkeypatch.setattr(worker_module, "Daemon", make)
@@ -132,7 +149,7 @@ async def test_it_drains_when_told_to(monkeypatch: pytest.MonkeyPatch, autojump_
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
         parent.channel.post(Drain())
-        assert isinstance(await parent.hear(), OwnMetrics)
+        assert isinstance(await parent.hear(), Told)
     assert parent.status == 0
 
 
@@ -153,7 +170,7 @@ async def test_it_drains_when_the_parent_says_what_cannot_be_read(
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
         parent.sock.send(b"gibberish")
-        assert isinstance(await parent.hear(), OwnMetrics)
+        assert isinstance(await parent.hear(), Told)
     assert parent.status == 0
 
 
@@ -226,50 +243,79 @@ async def test_it_tells_its_metrics_and_once_more_at_the_end(
         assert await parent.hear() == Ready()
         for number, opened in ((7, 3), (8, 4)):
             parent.daemon.metrics.connections_opened = opened
-            parent.channel.post(TellMetrics(number))
+            parent.channel.post(Tell(number, METRICS))
             told = await parent.hear()
-            assert isinstance(told, OwnMetrics)
+            assert isinstance(told, Told)
             assert told.number == number
-            assert b"\nlocalful_ws_connections_opened_total %d.0\n" % opened in told.text
+            assert b"\nlocalful_ws_connections_opened_total %d.0\n" % opened in text_of(told.answer)
         parent.daemon.metrics.connections_opened = 5
         parent.channel.post(Drain())
         told = await parent.hear()
-        assert isinstance(told, OwnMetrics)
+        assert isinstance(told, Told)
         assert told.number == 0
-        assert b"\nlocalful_ws_connections_opened_total 5.0\n" in told.text
+        assert b"\nlocalful_ws_connections_opened_total 5.0\n" in text_of(told.answer)
 
 
-async def test_it_gets_the_metrics_of_all_from_the_parent(
+async def test_it_gets_the_answer_of_all_from_the_parent(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    got: list[bytes | None] = []
+    got: list[Answer | None] = []
+    one, three = MetricsAnswer(b"one"), MetricsAnswer(b"three")
+    nobody = UsersAnswer([], more=False)
 
     async with working(monkeypatch) as parent, trio.open_nursery() as nursery:
 
-        async def gather() -> None:
-            got.append(await parent.daemon.gather())
+        async def ask(question: MetricsQuestion | UsersQuestion = METRICS) -> None:
+            got.append(await parent.daemon.ask_all(question))
 
         assert await parent.hear() == Ready()
-        nursery.start_soon(gather)
-        assert await parent.hear() == WantMetrics(1)
-        nursery.start_soon(gather)
-        assert await parent.hear() == WantMetrics(2)
-        parent.channel.post(AllMetrics(1, b"one"))
+        nursery.start_soon(ask)
+        assert await parent.hear() == Want(1, METRICS)
+        nursery.start_soon(ask)
+        assert await parent.hear() == Want(2, METRICS)
+        nursery.start_soon(ask, USERS)
+        assert await parent.hear() == Want(3, USERS)
+        parent.channel.post(AnswerOfAll(1, METRICS, one))
         await wait_all_tasks_blocked()
-        assert got == [b"one"]
-        nursery.start_soon(gather)
-        assert await parent.hear() == WantMetrics(3)
-        parent.channel.post(AllMetrics(3, b"three"))
+        assert got == [one]
+        nursery.start_soon(ask)
+        assert await parent.hear() == Want(4, METRICS)
+        # For all that wanted this up to that number, and nobody who wants something else.
+        parent.channel.post(AnswerOfAll(4, METRICS, three))
         await wait_all_tasks_blocked()
-        assert got == [b"one", b"three", b"three"]
+        assert got == [one, three, three]
+        parent.channel.post(AnswerOfAll(2, USERS, nobody))
+        await wait_all_tasks_blocked()
+        assert got == [one, three, three]
+        parent.channel.post(AnswerOfAll(3, USERS, nobody))
+        await wait_all_tasks_blocked()
+        assert got == [one, three, three, nobody]
         assert trio.current_time() == 0
         # One that the parent does not answer, and one in which it dies.
-        await gather()
+        await ask()
         assert 1 < trio.current_time() < 10
         began = trio.current_time()
-        nursery.start_soon(gather)
+        nursery.start_soon(ask)
         await wait_all_tasks_blocked()
         parent.die()
         await wait_all_tasks_blocked()
-        assert got[3:] == [None, None]
+        assert got[4:] == [None, None]
+        await ask()
+        assert got[6:] == [None]
         assert trio.current_time() == began
+
+
+async def test_questions_that_are_too_many_are_left_unanswered(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with working(monkeypatch) as parent:
+        assert await parent.hear() == Ready()
+        for number in range(1, 201):
+            parent.channel.post(Tell(number, USERS))
+        parent.channel.post(Drain())
+        answered = 0
+        while isinstance(told := await parent.hear(), Told) and told.number:
+            answered += 1
+        assert 64 <= answered < 200
+        assert isinstance(told, Told)
+    assert parent.status == 0

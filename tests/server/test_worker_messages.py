@@ -10,25 +10,37 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from localful_ws.server.questions import (
+    DevicesAnswer,
+    DevicesQuestion,
+    DeviceView,
+    MetricsAnswer,
+    MetricsQuestion,
+    UserCount,
+    UsersAnswer,
+    UsersQuestion,
+)
 from localful_ws.server.workers.messages import (
     MOST_BYTES,
-    AllMetrics,
+    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
-    OwnMetrics,
     Ready,
     Start,
-    TellMetrics,
+    Tell,
+    Told,
     ToParent,
     ToWorker,
-    WantMetrics,
+    Want,
     parent_end,
     worker_end,
 )
 
 PATIENCE = 5
+METRICS = MetricsQuestion()
+DEVICE = DeviceView("phone", "authenticated", 1.5, None, 2.0, 3, ["v1", "v2"], 4, 5)
 
 
 @pytest.fixture
@@ -60,7 +72,13 @@ async def exchange(sender: Channel[Any], receiver: Channel[Any]) -> list[object]
 async def test_messages_arrive_as_they_were_sent(sockets: tuple[socket.socket, socket.socket]) -> None:
     parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
     large = bytes(range(256)) * 8192
-    sent: list[ToWorker] = [Start(large), Drain(), TellMetrics(1), AllMetrics(2**40, large)]
+    questions = [Tell(1, METRICS), Tell(2, UsersQuestion("a", "b", 3)), Tell(3, DevicesQuestion("u", None))]
+    sent: list[ToWorker] = [
+        Start(large),
+        Drain(),
+        *questions,
+        AnswerOfAll(2**40, METRICS, MetricsAnswer(large)),
+    ]
     for message in sent:
         parent.post(message)
     assert await exchange(parent, worker) == sent
@@ -71,8 +89,10 @@ async def test_a_worker_speaks_as_well(sockets: tuple[socket.socket, socket.sock
     sent: list[ToParent] = [
         Ready(),
         Failed("A sentence \N{SNOWMAN}.", listening=True),
-        WantMetrics(0),
-        OwnMetrics(3, b"\xff"),
+        Want(0, METRICS),
+        Told(3, MetricsAnswer(b"\xff")),
+        Told(4, UsersAnswer([UserCount("\N{SNOWMAN}", 2)], more=True)),
+        Told(5, DevicesAnswer([DEVICE], 2)),
     ]
     for message in sent:
         worker.post(message)
@@ -84,7 +104,7 @@ def framed(data: bytes) -> bytes:
 
 
 async def test_the_end_may_come_at_any_byte() -> None:
-    data = framed(msgspec.msgpack.encode(WantMetrics(7)))
+    data = framed(msgspec.msgpack.encode(Want(7, METRICS)))
     for length in range(len(data) + 1):
         ours, theirs = socket.socketpair()
         parent = parent_end(ours)
@@ -93,7 +113,7 @@ async def test_the_end_may_come_at_any_byte() -> None:
                 theirs.send(bytes([byte]))
         with trio.fail_after(PATIENCE):
             first = await parent.receive()
-            assert first == (WantMetrics(7) if length == len(data) else None)
+            assert first == (Want(7, METRICS) if length == len(data) else None)
             assert await parent.receive() is None
         parent.close()
 
@@ -106,7 +126,7 @@ async def test_the_end_may_come_at_any_byte() -> None:
         framed(b""),
         framed(b"\xc1"),
         framed(msgspec.msgpack.encode({"type": "Nothing"})),
-        framed(msgspec.msgpack.encode({"type": "WantMetrics", "number": "1"})),
+        framed(msgspec.msgpack.encode({"type": "Want", "number": "1", "question": {"type": "metrics"}})),
         framed(msgspec.msgpack.encode(Start(b""))),
     ],
 )
@@ -137,7 +157,7 @@ async def test_what_a_stuck_worker_is_told_does_not_pile_up(
 ) -> None:
     parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
     for number in range(10_000):
-        parent.post(TellMetrics(number))
+        parent.post(Tell(number, METRICS))
     arrived = await exchange(parent, worker)
-    assert arrived == [TellMetrics(number) for number in range(len(arrived))]
+    assert arrived == [Tell(number, METRICS) for number in range(len(arrived))]
     assert 0 < len(arrived) < 1000

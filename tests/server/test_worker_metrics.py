@@ -9,9 +9,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import EventName
+from localful_ws.server.questions import Answer, MetricsAnswer, MetricsQuestion, Question
+from localful_ws.server.workers.inquiries import ANSWER_SECONDS, Inquiries
 from localful_ws.server.workers.merge import lasting, merge, parse, render
-from localful_ws.server.workers.scrape import ANSWER_SECONDS, Scrapes
 
+METRICS = MetricsQuestion()
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
@@ -122,7 +124,7 @@ class FakeWorker:
     """A worker that tells its metrics, unless it is stuck.
 
     Attributes:
-        scrapes: Whom it tells.
+        inquiries: Whom it tells.
         metrics: What it counted.
         stuck: Whether it answers nothing.
         answers: What it was answered.
@@ -130,38 +132,41 @@ class FakeWorker:
         answered: Set at the next answer.
     """
 
-    scrapes: Scrapes
+    inquiries: Inquiries
     metrics: Metrics = Factory(Metrics)
     stuck: bool = False
     answers: list[tuple[int, Samples]] = Factory(list)
     asked: list[int] = Factory(list)
     answered: trio.Event = Factory(trio.Event)
 
-    def tell_metrics(self, number: int) -> None:
+    def tell(self, number: int, question: Question) -> None:
+        assert question == METRICS
         self.asked.append(number)
         if not self.stuck:
-            self.scrapes.told(self, number, self.metrics.expose())
+            self.inquiries.told(self, number, MetricsAnswer(self.metrics.expose()))
 
-    def all_metrics(self, number: int, text: bytes) -> None:
-        self.answers.append((number, samples(text)))
+    def answer(self, number: int, question: Question, answer: Answer) -> None:
+        assert question == METRICS
+        assert isinstance(answer, MetricsAnswer)
+        self.answers.append((number, samples(answer.text)))
         self.answered.set()
         self.answered = trio.Event()
 
     async def scrape(self, number: int) -> Samples:
         """Have the metrics of all gathered."""
-        self.scrapes.want(self, number)
+        self.inquiries.want(self, number, METRICS)
         with trio.fail_after(2 * ANSWER_SECONDS):
             while not self.answers or self.answers[-1][0] < number:
                 await self.answered.wait()
         return self.answers[-1][1]
 
 
-def workers_of(scrapes: Scrapes, count: int) -> list[FakeWorker]:
-    workers = [FakeWorker(scrapes) for _ in range(count)]
+def workers_of(inquiries: Inquiries, count: int) -> list[FakeWorker]:
+    workers = [FakeWorker(inquiries) for _ in range(count)]
     for number, worker in enumerate(workers):
         worker.metrics = Metrics(gauges=lambda: Gauges({"authenticated": 10}))
         worker.metrics.connections_opened = 10**number
-        scrapes.join(worker)
+        inquiries.join(worker)
     return workers
 
 
@@ -173,10 +178,10 @@ RESTARTS = "localful_ws_worker_restarts_total", ()
 
 
 async def test_whoever_asks_gets_the_metrics_of_all(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    scrapes = Scrapes(3)
-    nursery.start_soon(scrapes.run)
-    one, two, three = workers_of(scrapes, 3)
-    scrapes.restarts = 4
+    inquiries = Inquiries(3)
+    nursery.start_soon(inquiries.run)
+    one, two, three = workers_of(inquiries, 3)
+    inquiries.restarts = 4
     for worker in (one, three):
         figures = await worker.scrape(1)
         assert (figures[OPENED], figures[OPEN]) == (111, 30)
@@ -190,9 +195,9 @@ async def test_whoever_asks_gets_the_metrics_of_all(nursery: trio.Nursery, autoj
 async def test_the_parent_counts_as_a_process_but_not_its_files(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    scrapes = Scrapes(1)
-    nursery.start_soon(scrapes.run)
-    (worker,) = workers_of(scrapes, 1)
+    inquiries = Inquiries(1)
+    nursery.start_soon(inquiries.run)
+    (worker,) = workers_of(inquiries, 1)
     alone = samples(worker.metrics.expose())
     figures = await worker.scrape(1)
     memory, files, start = (
@@ -204,12 +209,12 @@ async def test_the_parent_counts_as_a_process_but_not_its_files(
 
 
 async def test_those_who_ask_at_once_cost_one_round(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     for number in range(1, 51):
-        scrapes.want(one, number)
-    scrapes.want(two, 1)
+        inquiries.want(one, number, METRICS)
+    inquiries.want(two, 1, METRICS)
     await wait_all_tasks_blocked()
     assert [number for number, _ in one.answers] == [50]
     assert [number for number, _ in two.answers] == [1]
@@ -219,9 +224,9 @@ async def test_those_who_ask_at_once_cost_one_round(nursery: trio.Nursery, autoj
 async def test_a_stuck_worker_is_left_out_and_its_counts_stay(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     await one.scrape(1)
     two.stuck = True
     began = trio.current_time()
@@ -237,32 +242,32 @@ async def test_a_stuck_worker_is_left_out_and_its_counts_stay(
 async def test_a_late_answer_does_not_count_for_the_next_question(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     two.stuck = True
     assert (await one.scrape(1))[OPENED] == 1
-    scrapes.told(two, 1, two.metrics.expose())
+    inquiries.told(two, 1, MetricsAnswer(two.metrics.expose()))
     figures = await one.scrape(2)
     assert (figures[OPENED], figures[MISSING]) == (11, 1)
 
 
 async def test_what_a_dead_worker_counted_stays(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     before = await one.scrape(1)
-    scrapes.leave(two)
+    inquiries.leave(two)
     figures = await one.scrape(2)
     assert (figures[OPENED], figures[OPEN], figures[MISSING]) == (11, 10, 1)
-    again = FakeWorker(scrapes)
+    again = FakeWorker(inquiries)
     again.metrics.connections_opened = 100
-    scrapes.join(again)
+    inquiries.join(again)
     figures = await one.scrape(3)
     assert (figures[OPENED], figures[OPEN], figures[MISSING]) == (111, 10, 0)
-    scrapes.told(again, 0, again.metrics.expose())
-    scrapes.leave(again)
-    scrapes.leave(again)
+    inquiries.told(again, 0, MetricsAnswer(again.metrics.expose()))
+    inquiries.leave(again)
+    inquiries.leave(again)
     after = await one.scrape(4)
     assert after[OPENED] == 111
     decreased = [
@@ -272,17 +277,17 @@ async def test_what_a_dead_worker_counted_stays(nursery: trio.Nursery, autojump_
 
 
 async def test_a_worker_that_dies_while_it_is_asked(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     two.stuck = True
-    scrapes.want(one, 1)
-    scrapes.want(two, 1)
+    inquiries.want(one, 1, METRICS)
+    inquiries.want(two, 1, METRICS)
     await wait_all_tasks_blocked()
     assert two.asked == [1]
-    scrapes.leave(two)
-    scrapes.want(two, 2)
-    scrapes.told(two, 1, b"")
+    inquiries.leave(two)
+    inquiries.want(two, 2, METRICS)
+    inquiries.told(two, 1, MetricsAnswer(b""))
     await wait_all_tasks_blocked()
     assert [figures[WORKERS] for _, figures in one.answers] == [1]
     assert two.answers == []
@@ -292,14 +297,14 @@ async def test_a_worker_that_dies_while_it_is_asked(nursery: trio.Nursery, autoj
 async def test_what_cannot_be_read_counts_as_missing(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    scrapes = Scrapes(2)
-    nursery.start_soon(scrapes.run)
-    one, two = workers_of(scrapes, 2)
+    inquiries = Inquiries(2)
+    nursery.start_soon(inquiries.run)
+    one, two = workers_of(inquiries, 2)
     two.stuck = True
-    scrapes.want(one, 1)
+    inquiries.want(one, 1, METRICS)
     await wait_all_tasks_blocked()
     with capture_logs() as log:
-        scrapes.told(two, 1, b"# TYPE x\n")
+        inquiries.told(two, 1, MetricsAnswer(b"# TYPE x\n"))
     assert [entry["log_level"] for entry in log] == ["warning"]
     figures = await one.scrape(1)
     assert (figures[WORKERS], figures[MISSING]) == (1, 1)

@@ -104,8 +104,11 @@ async def trickle() -> AsyncIterator[bytes]:
 
 
 def answer_with(**response: Any) -> Answer:
+    """Answer so; what makes the content is called anew for every answer."""
+    content = response.pop("content", None)
+
     async def answer() -> httpx.Response:
-        return httpx.Response(**response)
+        return httpx.Response(**response, content=content and content())
 
     return answer
 
@@ -134,8 +137,8 @@ def fail_with(error: Exception, cause: Exception | None = None) -> Answer:
             ),
             "the answer is compressed, which was not asked for",
         ),
-        (answer_with(status_code=200, content=endless()), "the answer is larger than 1048576 bytes"),
-        (answer_with(status_code=200, content=trickle()), "no answer within 10 s"),
+        (answer_with(status_code=200, content=endless), "the answer is larger than 1048576 bytes"),
+        (answer_with(status_code=200, content=trickle), "no answer within 10 s"),
         (trio.sleep_forever, "no answer within 10 s"),
         (fail_with(httpx.ConnectTimeout("")), "ConnectTimeout"),
         (fail_with(httpx.ReadError("reset")), "ReadError: reset"),
@@ -173,7 +176,7 @@ async def test_what_can_go_wrong_with_a_fetch(
 async def test_the_size_limit_is_exact(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     document = json.dumps({"keys": [public("k1", ed_key())]}).encode()
     issuer = Issuer()
-    issuer.answer = answer_with(status_code=200, content=document)
+    issuer.answer = answer_with(status_code=200, content=lambda: document)
     exact = issuer.verifier(limits=JwksLimits(max_bytes=len(document)))
     smaller = issuer.verifier(limits=JwksLimits(max_bytes=len(document) - 1))
     nursery.start_soon(exact.run)
@@ -214,4 +217,12 @@ def test_algorithms_that_cannot_be(algorithm: str) -> None:
 
 async def test_the_usual_client_follows_no_redirect() -> None:
     async with make_http_client() as client:
-        assert not client.follow_redirects
+        assert client.follow_redirects is False
+
+
+async def test_the_usual_client_keeps_no_connection_and_has_one_at_most() -> None:
+    async with make_http_client() as client:
+        transport = client._transport
+        assert isinstance(transport, httpx.AsyncHTTPTransport)
+        pool = transport._pool
+        assert (pool._max_connections, pool._max_keepalive_connections) == (1, 0)

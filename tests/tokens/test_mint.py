@@ -1,5 +1,6 @@
 """Tokens of our own making."""
 
+import base64
 from typing import Any
 
 import jwt
@@ -37,6 +38,12 @@ async def test_with_every_claim() -> None:
     verifier = StaticKeyVerifier(SECRET, "HS256", rules, lambda: NOW)
     assert await verifier.verify(token) == Session("ø", "\N{GRINNING FACE}", NOW + 1.5, NOW)
     assert "gid" not in read(token)
+
+
+def test_a_minted_token_is_no_longer_than_it_must_be() -> None:
+    # It may have to fit into a subprotocol, in a header.
+    payload = mint_token(SECRET, "u1", "g1", 60, NOW).split(".")[1]
+    assert b" " not in base64.urlsafe_b64decode(payload + "==")
 
 
 def test_whole_seconds_are_written_as_such() -> None:

@@ -85,7 +85,13 @@ def test_the_algorithm_of_the_settings_must_be_the_keys() -> None:
 
 
 OTHER_KIND = r"^A public key must be RSA, EC on P-256, or Ed25519\.$"
-PRIVATE = r"^This is a private key, which the server must not have; .*openssl pkey"
+PRIVATE = (
+    r"^This is a private key, which the server must not have; "
+    r"extract the public one with: openssl pkey -in private\.pem -pubout$"
+)
+CERTIFICATE = (
+    r"^This is a certificate; extract its public key with: openssl x509 -in cert\.pem -pubkey -noout$"
+)
 NO_PEM = r"^This is no public key in PEM format"
 
 
@@ -101,7 +107,10 @@ NO_PEM = r"^This is no public key in PEM format"
         (private_pem(rsa_key(), form=PrivateFormat.TraditionalOpenSSL), PRIVATE),
         (private_pem(ec_key(), form=PrivateFormat.TraditionalOpenSSL), PRIVATE),
         (private_pem(ed_key(), password=b"guess"), PRIVATE),
-        (trustme.CA().cert_pem.bytes(), r"^This is a certificate; .*openssl x509"),
+        (
+            trustme.CA().cert_pem.bytes(),
+            CERTIFICATE,
+        ),
         (b"", NO_PEM),
         (b"no key at all", NO_PEM),
         (b"\xff\x00", NO_PEM),
@@ -125,7 +134,8 @@ def test_an_old_style_rsa_file_is_read() -> None:
 
 async def test_a_secret_is_counted_in_bytes() -> None:
     short = ("ø" * 16).encode()[:-1]
-    with pytest.raises(ValueError, match=r"^The secret has 31 bytes and needs at least 32; .*openssl rand"):
+    said = r"^The secret has 31 bytes and needs at least 32; make one with: openssl rand -hex 32$"
+    with pytest.raises(ValueError, match=said):
         verifier(short, "HS256")
     enough = ("ø" * 16).encode()
     assert (await verifier(enough, "HS256").verify(hs256(claims(), secret=enough))).user == "u1"

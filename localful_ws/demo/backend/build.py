@@ -2,7 +2,7 @@
 
 import random as random_numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import trio
@@ -10,9 +10,10 @@ from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from localful_ws.demo.backend import auth_routes, content_routes, user_routes
+from localful_ws.demo.backend import auth_routes, content, content_routes, snapshots, user_routes
+from localful_ws.demo.backend.content_routes import deleting, getting, listing
 from localful_ws.demo.backend.database import Database, Offload, in_thread, transact
 from localful_ws.demo.backend.errors import ApiError
 from localful_ws.demo.backend.publisher import Publisher
@@ -41,18 +42,18 @@ ROUTES: dict[str, dict[str, Handler]] = {
     },
     "/v1/users/email": {"PUT": user_routes.change_email},
     "/v1/users/password": {"PUT": user_routes.change_password},
-    "/v1/snapshot": {"GET": content_routes.get_snapshot},
+    "/v1/snapshot": {"GET": content_routes.getting_all(snapshots.snapshot_of_user)},
     "/v1/vaults": {"GET": content_routes.list_vaults, "POST": content_routes.create_vault},
     "/v1/vaults/{id}": {
-        "GET": content_routes.get_vault,
+        "GET": getting(content.VAULTS.get),
         "PATCH": content_routes.change_vault,
-        "DELETE": content_routes.delete_vault,
+        "DELETE": deleting(content.delete_vault),
     },
-    "/v1/vaults/{id}/snapshot": {"GET": content_routes.get_vault_snapshot},
-    "/v1/items": {"GET": content_routes.list_items, "POST": content_routes.create_item},
-    "/v1/items/{id}": {"GET": content_routes.get_item, "DELETE": content_routes.delete_item},
-    "/v1/versions": {"GET": content_routes.list_versions, "POST": content_routes.create_version},
-    "/v1/versions/{id}": {"GET": content_routes.get_version, "DELETE": content_routes.delete_version},
+    "/v1/vaults/{id}/snapshot": {"GET": getting(snapshots.snapshot_of_vault)},
+    "/v1/items": {"GET": listing(content.list_items, "vault"), "POST": content_routes.create_item},
+    "/v1/items/{id}": {"GET": getting(content.ITEMS.get), "DELETE": deleting(content.delete_item)},
+    "/v1/versions": {"GET": listing(content.list_versions, "item"), "POST": content_routes.create_version},
+    "/v1/versions/{id}": {"GET": getting(content.VERSIONS.get), "DELETE": deleting(content.delete_version)},
 }
 """What answers where."""
 
@@ -89,6 +90,8 @@ def build_backend(
     transport: httpx.AsyncBaseTransport | None = None,
     offload: Offload = in_thread,
     random: Callable[[], float] = random_numbers.random,
+    handlers: Mapping[str, Mapping[str, Handler]] | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> Backend:
     """Build a backend: open its database, and make tables and the demo's users where there are none.
 
@@ -98,6 +101,8 @@ def build_backend(
         transport: How to reach the WebSocket server, if not over the network.
         offload: Runs what blocks.
         random: Gives numbers from 0 to 1, for the pauses between attempts to publish.
+        handlers: What answers where besides `ROUTES`.
+        routes: More routes, such as those of a page.
 
     Raises:
         sqlite3.Error: If the database can't be opened.
@@ -121,8 +126,11 @@ def build_backend(
     services = Services(settings, database, now, offload, trio.CapacityLimiter(_HASHES_AT_ONCE))
     app = Starlette(
         routes=[
-            Route(path, endpoint(services, handlers), methods=list(handlers))
-            for path, handlers in ROUTES.items()
+            *(
+                Route(path, endpoint(services, answering), methods=list(answering))
+                for path, answering in {**ROUTES, **(handlers or {})}.items()
+            ),
+            *routes,
         ],
         middleware=[Middleware(BodyLimits, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)],
         exception_handlers={

@@ -72,23 +72,34 @@ class RedisEngine:
         """See `Engine.figures`."""
         counts, intake = self._streams.counts, self._intake_counts
         return (
-            Figure("redis_followed_users", "Users whose streams are followed.", len(self._streams)),
-            Figure("redis_queue_bytes", "Events from Redis that wait to be routed.", self._queue.bytes),
+            Figure("redis_followed_users", "Users whose streams this node follows.", len(self._streams)),
+            Figure(
+                "redis_queue_bytes",
+                "Events from Redis that wait to be routed; over redis-queue-bytes they stay there for now.",
+                self._queue.bytes,
+            ),
             Figure("redis_losses", "Times that Redis was lost.", self._losses, total=True),
             Figure(
                 "redis_readings",
-                "Times that a stream was read because messages were missing.",
+                "Times that a stream was read because messages were missing, as after a loss.",
                 counts.readings,
                 total=True,
             ),
             Figure(
                 "redis_missed",
-                "Times that a user's events were missed and could not be had any more.",
+                "Times that events could not be had any more: a user's devices were closed with 4413.",
                 counts.lost,
                 total=True,
             ),
-            Figure("intake_accepted", "Events taken from the intake.", intake.accepted, total=True),
-            Figure("intake_rejected", "Entries of the intake rejected.", intake.rejected, total=True),
+            Figure(
+                "intake_accepted", "Events that this node took from the intake.", intake.accepted, total=True
+            ),
+            Figure(
+                "intake_rejected",
+                "Entries of the intake that this node rejected.",
+                intake.rejected,
+                total=True,
+            ),
         )
 
     async def publish(self, events: Sequence[Event]) -> Receipt:

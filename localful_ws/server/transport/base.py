@@ -147,6 +147,10 @@ class Transport(abc.ABC):
     def take_heard(self) -> bool:
         """Whether any bytes came from the device since this was last asked."""
 
+    @abc.abstractmethod
+    def waiting(self) -> tuple[int, int]:
+        """How many frames wait to be sent, and how many bytes they have."""
+
 
 Accepter = Callable[[trio.abc.Stream, TransportHost, Judge], Awaitable[Transport | None]]
 """Does the opening handshake on a stream; None if it ended there (refused, malformed, or the peer left)."""

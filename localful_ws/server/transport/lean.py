@@ -103,6 +103,10 @@ class LeanWebSocket(Transport):
         heard, self._outbox.heard = self._outbox.heard, False
         return heard
 
+    def waiting(self) -> tuple[int, int]:
+        """See `Transport.waiting`."""
+        return self._outbox.waiting_events, self._outbox.waiting_bytes
+
     def _assemble(self, part: Message[Any]) -> str | bytes | None:
         """Take a part of a message; returns the message when it is complete."""
         if self._state is not _State.OPEN:

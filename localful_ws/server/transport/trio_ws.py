@@ -129,6 +129,10 @@ class TrioWebSocket(Transport):
         heard, self._outbox.heard = self._outbox.heard, False
         return heard
 
+    def waiting(self) -> tuple[int, int]:
+        """See `Transport.waiting`."""
+        return self._outbox.waiting_events, self._outbox.waiting_bytes
+
     def _send(self, data: bytes, frames: Sequence[bytes]) -> None:
         if self._closed is None and self._connection.closed is None:
             self._outbox.write_frames(data, frames)

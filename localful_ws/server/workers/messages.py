@@ -12,8 +12,10 @@ from typing import Final, Generic, TypeVar
 import msgspec
 import trio
 
+from localful_ws.server.questions import Answer, Question
+
 MOST_BYTES: Final = 16 * 1024 * 1024
-"""The size of a message: the files that settings hold, or a scrape."""
+"""The size of a message: the files that settings hold, or an answer."""
 
 _MOST_WAITING: Final = 256
 _LENGTH: Final = struct.Struct("!I")
@@ -36,17 +38,19 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     """To a worker: drain and end."""
 
 
-class TellMetrics(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: tell your own metrics, with this number."""
+class Tell(msgspec.Struct, frozen=True, tag=True):
+    """To a worker: answer this for yourself, with this number."""
 
     number: int
+    question: Question
 
 
-class AllMetrics(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: the metrics of all, for every `WantMetrics` up to this number."""
+class AnswerOfAll(msgspec.Struct, frozen=True, tag=True):
+    """To a worker: the answer of all, for every `Want` of this question up to this number."""
 
     number: int
-    text: bytes
+    question: Question
+    answer: Answer
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -65,21 +69,22 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     listening: bool
 
 
-class WantMetrics(msgspec.Struct, frozen=True, tag=True):
-    """To the parent: tell me the metrics of all. A worker numbers these from 1."""
+class Want(msgspec.Struct, frozen=True, tag=True):
+    """To the parent: have all answer this. A worker numbers these from 1."""
 
     number: int
+    question: Question
 
 
-class OwnMetrics(msgspec.Struct, frozen=True, tag=True):
-    """To the parent: what `TellMetrics` asked for, in Prometheus's text format; 0 for a last word."""
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """To the parent: the answer that `Tell` asked for; with 0, metrics as a last word."""
 
     number: int
-    text: bytes
+    answer: Answer
 
 
-ToWorker = Start | Drain | TellMetrics | AllMetrics
-ToParent = Ready | Failed | WantMetrics | OwnMetrics
+ToWorker = Start | Drain | Tell | AnswerOfAll
+ToParent = Ready | Failed | Want | Told
 
 
 class BrokenChannelError(Exception):

@@ -14,24 +14,31 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from localful_ws.server.daemon import Addresses, log_addresses
-from localful_ws.server.listeners import ListenError, address, reserve, tls_context
+from localful_ws.server.listeners import (
+    Addresses,
+    ListenError,
+    address,
+    log_addresses,
+    reserve,
+    tls_context,
+)
 from localful_ws.server.notify import notify_ready, notify_stopping
+from localful_ws.server.questions import Answer, Question
+from localful_ws.server.workers.inquiries import Inquiries
 from localful_ws.server.workers.messages import (
-    AllMetrics,
+    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
-    OwnMetrics,
     Ready,
     Start,
-    TellMetrics,
+    Tell,
+    Told,
     ToParent,
-    WantMetrics,
+    Want,
     parent_end,
 )
-from localful_ws.server.workers.scrape import Scrapes
 from localful_ws.settings import Settings, SettingsError
 
 _log = structlog.get_logger(__name__)
@@ -77,7 +84,7 @@ class Process(Protocol):
 
 @define(eq=False)
 class WorkerProcess:
-    """One worker process; a `localful_ws.server.workers.scrape.Source`.
+    """One worker process; a `localful_ws.server.workers.inquiries.Source`.
 
     Attributes:
         process: The process.
@@ -91,13 +98,13 @@ class WorkerProcess:
     ready: trio.Event = field(factory=trio.Event)
     failure: Failed | None = None
 
-    def tell_metrics(self, number: int) -> None:
-        """Ask it for its own metrics."""
-        self.channel.post(TellMetrics(number))
+    def tell(self, number: int, question: Question) -> None:
+        """Ask it for its own answer."""
+        self.channel.post(Tell(number, question))
 
-    def all_metrics(self, number: int, text: bytes) -> None:
-        """Tell it the metrics of all."""
-        self.channel.post(AllMetrics(number, text))
+    def answer(self, number: int, question: Question, answer: Answer) -> None:
+        """Tell it the answer of all."""
+        self.channel.post(AnswerOfAll(number, question, answer))
 
 
 async def start_worker() -> WorkerProcess:
@@ -161,7 +168,7 @@ class Supervisor:
             raise
         self.addresses = Addresses(address(self._websocket), address(self._internal))
         self._shutdown = trio.Event()
-        self._scrapes = Scrapes(count)
+        self._inquiries = Inquiries(count)
         self._ready: set[WorkerProcess] = set()
         self._changed = trio.Event()
         self._started = False
@@ -183,7 +190,7 @@ class Supervisor:
         """
         with self._websocket, self._internal:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._scrapes.run)
+                nursery.start_soon(self._inquiries.run)
                 async with trio.open_nursery() as workers:
                     for _ in range(self._count):
                         workers.start_soon(self._keep_one)
@@ -213,7 +220,7 @@ class Supervisor:
             with trio.move_on_after(pause):
                 await self._shutdown.wait()
             pause = min(2 * pause, _LONGEST_PAUSE)
-            self._scrapes.restarts += not self._shutdown.is_set()
+            self._inquiries.restarts += not self._shutdown.is_set()
 
     async def _run_worker(self) -> Mapping[str, object]:
         """Run one worker to its end; returns what is to be said of that."""
@@ -235,7 +242,7 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         finally:
             self._ready.discard(worker)
-            self._scrapes.leave(worker)
+            self._inquiries.leave(worker)
             worker.channel.close()
             with trio.CancelScope(shield=True):
                 worker.process.kill()
@@ -271,14 +278,14 @@ class Supervisor:
             case Ready():
                 worker.ready.set()
                 self._ready.add(worker)
-                self._scrapes.join(worker)
+                self._inquiries.join(worker)
                 self._change()
             case Failed():
                 worker.failure = message
-            case WantMetrics():
-                self._scrapes.want(worker, message.number)
-            case OwnMetrics():
-                self._scrapes.told(worker, message.number, message.text)
+            case Want():
+                self._inquiries.want(worker, message.number, message.question)
+            case Told():
+                self._inquiries.told(worker, message.number, message.answer)
 
     async def _expect_ready(self, worker: WorkerProcess) -> None:
         with trio.move_on_after(START_SECONDS) as waiting:

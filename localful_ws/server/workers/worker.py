@@ -8,27 +8,31 @@ import os
 import pickle
 import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
 import structlog
 import trio
+from attrs import define, field
 
 from localful_ws.logs import configure_logging
-from localful_ws.metrics import Metrics
-from localful_ws.server.daemon import Daemon, serve_until_signalled
+from localful_ws.server.daemon import Daemon
+from localful_ws.server.inspection import Inspection
 from localful_ws.server.listeners import ListenError
+from localful_ws.server.questions import Answer, MetricsQuestion, Question
+from localful_ws.server.run import serve_until_signalled
 from localful_ws.server.workers.messages import (
-    AllMetrics,
+    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
-    OwnMetrics,
     Ready,
     Start,
-    TellMetrics,
+    Tell,
+    Told,
     ToWorker,
-    WantMetrics,
+    Want,
     worker_end,
 )
 from localful_ws.settings import Settings, SettingsError
@@ -36,7 +40,8 @@ from localful_ws.settings import Settings, SettingsError
 _log = structlog.get_logger(__name__)
 
 _SETTINGS_SECONDS: Final = 30.0
-_METRICS_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 5.0
+_MOST_ASKED: Final = 64
 # Less than the parent allows before it kills.
 _MARGIN_SECONDS: Final = 3.0
 _LAST_WORDS_SECONDS: Final = 1.0
@@ -69,6 +74,15 @@ async def _be_worker(sock: socket.socket) -> int:
     return status
 
 
+@define(eq=False)
+class _Waiting:
+    """One that waits for the answer of all workers."""
+
+    question: Question
+    answer: Answer | None = None
+    over: trio.Event = field(factory=trio.Event)
+
+
 class Worker:
     """A daemon that shares its ports, and what connects it with its parent.
 
@@ -81,20 +95,22 @@ class Worker:
         self._settings = settings
         self._channel = channel
         self._daemon: Daemon | None = None
-        self._metrics: Metrics | None = None
+        self._inspection: Inspection | None = None
         self._serving = trio.CancelScope()
         self._orphaned = False
         self._wanted = 0
-        self._all_metrics = AllMetrics(0, b"")
-        self._changed = trio.Event()
+        self._waiting: dict[int, _Waiting] = {}
+        # Questions from the parent; there are few at a time.
+        self._ask, self._asked = trio.open_memory_channel[Tell](_MOST_ASKED)
 
     async def run(self) -> int:
         """Serve until told to end; returns the exit status."""
         status = 0
         try:
-            self._daemon = Daemon(self._settings, gather=self._gather)
+            self._daemon = Daemon(self._settings, ask_all=self._ask_all)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen)
+                nursery.start_soon(self._answer)
                 with self._serving:
                     impatient_signal = await serve_until_signalled(self)
                     status = 0 if impatient_signal is None else 128 + impatient_signal
@@ -110,8 +126,8 @@ class Worker:
             _log.exception("a worker failed")
         if self._serving.cancelled_caught:
             _log.warning("the end took too long: what was under way is dropped")
-        if self._metrics is not None:
-            self._channel.post(OwnMetrics(0, self._metrics.expose()))
+        if self._inspection is not None:
+            self._channel.post(Told(0, await self._inspection.answer(MetricsQuestion())))
         return status
 
     def shut_down(self) -> None:
@@ -125,7 +141,7 @@ class Worker:
         """Serve until `shut_down`."""
         if self._daemon is not None:
             async with trio.open_nursery() as nursery:
-                self._metrics = await nursery.start(self._daemon.serve)
+                self._inspection = await nursery.start(self._daemon.serve)
                 self._channel.post(Ready())
 
     async def _listen(self) -> None:
@@ -137,35 +153,47 @@ class Worker:
             pass
         _log.warning("the parent process is gone: draining")
         self._orphaned = True
-        self._change()
+        for waiting in self._waiting.values():
+            waiting.over.set()
         self.shut_down()
 
     def _take(self, message: ToWorker) -> None:
         match message:
             case Drain():
                 self.shut_down()
-            case TellMetrics():
-                if self._metrics is not None:
-                    self._channel.post(OwnMetrics(message.number, self._metrics.expose()))
-            case AllMetrics():
-                self._all_metrics = message
-                self._change()
+            case Tell():
+                # One that finds no place is answered by silence, and the parent does not wait for ever.
+                with suppress(trio.WouldBlock):
+                    self._ask.send_nowait(message)
+            case AnswerOfAll():
+                for number, waiting in self._waiting.items():
+                    if number <= message.number and waiting.question == message.question:
+                        waiting.answer = message.answer
+                        waiting.over.set()
             case Start():
                 pass
 
-    async def _gather(self) -> bytes | None:
-        """The metrics of all workers; None if the parent does not tell them."""
-        self._wanted += 1
-        mine = self._wanted
-        self._channel.post(WantMetrics(mine))
-        with trio.move_on_after(_METRICS_SECONDS):
-            while self._all_metrics.number < mine and not self._orphaned:
-                await self._changed.wait()
-        return self._all_metrics.text if self._all_metrics.number >= mine else None
+    async def _answer(self) -> None:
+        """Answer the parent for this worker."""
+        async for asked in self._asked:
+            if self._inspection is not None:
+                answer = await self._inspection.answer(asked.question)
+                self._channel.post(Told(asked.number, answer))
 
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    async def _ask_all(self, question: Question) -> Answer | None:
+        """Have all workers answer; None if the parent does not tell."""
+        if self._orphaned:
+            return None
+        self._wanted += 1
+        number = self._wanted
+        waiting = self._waiting[number] = _Waiting(question)
+        try:
+            self._channel.post(Want(number, question))
+            with trio.move_on_after(_ANSWER_SECONDS):
+                await waiting.over.wait()
+        finally:
+            del self._waiting[number]
+        return waiting.answer
 
 
 def _sentence(error: BaseException) -> str:

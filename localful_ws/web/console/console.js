@@ -1,0 +1,210 @@
+/**
+ * The operator's console: asks for the key, keeps asking the daemon how it is, and shows a view.
+ *
+ * @module
+ */
+
+import { ask, forgetKey, hasKey, KeyRefused, useKey } from "./api.js";
+import { byId, h, setText } from "./dom.js";
+import { Overview } from "./overview.js";
+import { User } from "./user.js";
+import { Users } from "./users.js";
+
+const POLL_MS = 2000;
+const LONGEST_PAUSE_MS = 30_000;
+
+let overview = null;
+let latest = null;
+/** What is shown beside the list: a `User`, or null for the invitation to choose one. */
+let user;
+let timer = null;
+let failures = 0;
+let retryAt = 0;
+let failure = "";
+
+const users = new Users({
+  open: (id) => (location.hash = `#/users/${encodeURIComponent(id)}`),
+  refuse: refused,
+  expected: () => latest?.users ?? 0,
+});
+
+// --- the key ---
+
+byId("key-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = event.submitter ?? byId("key-form").querySelector("button");
+  button.disabled = true;
+  try {
+    useKey(byId("key").value);
+    const first = await ask("overview");
+    byId("key").value = "";
+    open(first);
+  } catch (error) {
+    forgetKey();
+    askForKey(error.message);
+  }
+  button.disabled = false;
+});
+
+byId("forget").addEventListener("click", () => askForKey(""));
+
+function refused(error) {
+  if (hasKey()) askForKey(`${error.message} It may have been changed.`);
+}
+
+function askForKey(problem) {
+  forgetKey();
+  clearTimeout(timer);
+  user?.close();
+  user = undefined;
+  overview = latest = null;
+  failures = 0;
+  users.setVisible(false);
+  for (const id of ["views", "state", "forget", "overview", "users"]) byId(id).hidden = true;
+  byId("problems").replaceChildren();
+  byId("key-form").hidden = false;
+  byId("key-problem").hidden = problem === "";
+  byId("key-problem").textContent = problem;
+  byId("key").focus();
+}
+
+function open(first) {
+  byId("key-form").hidden = true;
+  byId("key-problem").hidden = true;
+  for (const id of ["views", "state", "forget"]) byId(id).hidden = false;
+  overview = new Overview();
+  byId("overview").hidden = false;
+  show(first);
+  route();
+  byId("main").focus({ preventScroll: true });
+  timer = setTimeout(poll, POLL_MS);
+}
+
+// --- the daemon's state ---
+
+async function poll() {
+  try {
+    const answer = await ask("overview");
+    if (!hasKey()) return;
+    failures = 0;
+    show(answer);
+  } catch (error) {
+    if (!hasKey()) return;
+    if (error instanceof KeyRefused) {
+      refused(error);
+      return;
+    }
+    failures += 1;
+    failure = error.message;
+  }
+  const pause = Math.min(POLL_MS * 2 ** Math.min(failures, 8), LONGEST_PAUSE_MS);
+  retryAt = performance.now() + (failures === 0 ? POLL_MS : pause);
+  clearTimeout(timer);
+  timer = setTimeout(poll, retryAt - performance.now());
+  problems();
+}
+
+function show(answer) {
+  latest = answer;
+  overview.update(answer);
+  problems();
+}
+
+function problems() {
+  const found = [];
+  if (failures > 0) {
+    const seconds = Math.max(0, Math.ceil((retryAt - performance.now()) / 1000));
+    const again = () => {
+      clearTimeout(timer);
+      poll();
+    };
+    found.push(["bad", `${failure} What you see is not fresh.`, `Trying again in ${seconds} s.`, again]);
+  } else if (latest !== null) {
+    const { workers, draining, engine, unavailable } = latest;
+    if (draining) found.push(["warn", "The daemon is shutting down: it takes no devices and no events.", ""]);
+    if (!engine.up) {
+      found.push(["bad", "The engine is away.", "Devices stay connected; publishes and new devices are turned away until it is back."]);
+    }
+    if (unavailable !== null && !draining && engine.up) found.push(["bad", unavailable, ""]);
+    if (workers.missing > 0) {
+      found.push(["warn", `${workers.missing} of ${workers.serving + workers.missing} workers don't answer.`, "Their connections are missing here."]);
+    }
+  }
+  const [badge, words] =
+    failures > 0 ? ["bad", "not reached"] : found.length > 0 ? [found[0][0], "trouble"] : ["good", "all is well"];
+  const state = byId("state").firstElementChild ?? byId("state").appendChild(h("span"));
+  state.className = `badge dot ${badge}`;
+  setText(state, words);
+  const key = JSON.stringify(found.map(([, what]) => what));
+  const box = byId("problems");
+  if (box.dataset.key !== key) {
+    box.dataset.key = key;
+    box.replaceChildren(
+      ...found.map(([kind, what, more, act]) =>
+        h(
+          "div",
+          { class: `notice ${kind} problem` },
+          h("strong", {}, what),
+          // A countdown is not to be read out.
+          h("span", act ? { "aria-hidden": "true", class: "number" } : {}, more),
+          act && h("button", { type: "button", onclick: act }, "Try now"),
+        ),
+      ),
+    );
+  } else {
+    found.forEach(([, , more], index) => setText(box.children[index].children[1], more));
+  }
+}
+
+// --- views ---
+
+function route() {
+  if (!hasKey() || overview === null) return;
+  const [, view, id] = /^#\/(users)?(?:\/(.+))?$/.exec(location.hash) ?? [];
+  const inUsers = view === "users";
+  byId("overview").hidden = inUsers;
+  byId("users").hidden = !inUsers;
+  users.setVisible(inUsers);
+  for (const link of byId("views").children) {
+    if ((link.dataset.view === "users") === inUsers) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  openUser(inUsers && id !== undefined ? decode(id) : null);
+}
+
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function openUser(id) {
+  if (user !== undefined && id === (user?.user ?? null)) return;
+  user?.close();
+  user = id === null ? null : new User(id, refused);
+  byId("users").classList.toggle("has-user", user !== null);
+  users.setCurrent(id);
+  byId("user").replaceChildren(
+    user?.element ?? h("p", { class: "soft user-none" }, "Choose a user, or look one up by their id."),
+  );
+  // Where the list is out of view, the reader goes along.
+  if (user !== null && byId("users-rows").closest("section").offsetParent === null) byId("user-title").focus();
+}
+
+addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", () => {
+  // Hidden pages are seldom woken; back in view, they are not to look old.
+  if (document.hidden || !hasKey() || overview === null) return;
+  clearTimeout(timer);
+  poll();
+});
+setInterval(() => {
+  if (!hasKey() || overview === null) return;
+  if (failures > 0) problems();
+  users.tick();
+  user?.tick();
+}, 1000);
+
+askForKey("");

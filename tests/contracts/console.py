@@ -1,0 +1,170 @@
+"""The operations of the operator's console, for spec/openapi.json."""
+
+from typing import Any
+
+import msgspec
+
+from contracts.operation import Operation
+from contracts.parts import Json
+from localful_ws.server.console.routes import ALIVE_SECONDS
+from localful_ws.server.questions import MOST_USERS, DeviceView, UserCount
+from localful_ws.server.watching import MOST_DATA_BYTES
+
+_JSON = "application/json"
+_UNSTABLE = "For the page at `/console`; it may change with every version. "
+_ERRORS = ("unauthorized", "not-found", "answer-unavailable")
+ERRORS = {
+    (422, "invalid-query"): "a parameter is missing, too long or out of its range; `context.key` says which",
+    (503, "answer-unavailable"): "the answer of all workers can't be had just now",
+    (503, "too-many-watchers"): "as many are watching as may at the same time",
+}
+"""What is not in the tables of spec/protocol.md: status and identifier, and when."""
+
+_AN_ID = {"type": "string", "minLength": 1, "maxLength": 128}
+_NUMBER = {"type": "number"}
+_COUNT = {"type": "integer", "minimum": 0}
+_COUNTS = {"type": "object", "additionalProperties": _COUNT}
+
+
+def _object(optional: Json | None = None, /, **properties: Any) -> Json:
+    """An object with these keys, and perhaps the optional ones."""
+    return {
+        "type": "object",
+        "properties": {**properties, **(optional or {})},
+        "required": list(properties),
+    }
+
+
+def _array(of: Json) -> Json:
+    return {"type": "array", "items": of}
+
+
+def _query(name: str, schema: Json, description: str, *, required: bool = False) -> Json:
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+_USER = _query("user", _AN_ID, "The user.", required=True)
+_SOME_TEXT = {"type": "string", "maxLength": 128}
+_OVERVIEW = _object(
+    time=_NUMBER,
+    startedAt=_NUMBER,
+    version={"type": "string"},
+    unavailable={"type": ["string", "null"], "description": "Why nobody is served now; null if they are."},
+    draining={"type": "boolean"},
+    workers=_object(serving=_COUNT, missing=_COUNT, restarts=_COUNT),
+    connections=_COUNTS,
+    users=_COUNT,
+    connectionsOpened=_COUNT,
+    handshakesRefused=_COUNTS,
+    authentications=_COUNT,
+    authenticationFailures=_COUNTS,
+    resumes=_COUNTS,
+    closes=_COUNTS,
+    slowConsumers=_COUNT,
+    outbox=_object(peakEvents=_COUNT, peakBytes=_COUNT),
+    events=_object(accepted=_COUNTS, duplicates=_COUNT, delivered=_COUNT, echoes=_COUNT),
+    publishToWrite=_object(upTo=_COUNTS, count=_COUNT, sum=_NUMBER),
+    engine=_object(
+        name={"type": "string"},
+        place={"type": "string"},
+        up={"type": "boolean"},
+        figures=_array(
+            _object(
+                name={"type": "string"}, text={"type": "string"}, value=_NUMBER, total={"type": "boolean"}
+            )
+        ),
+    ),
+    process=_object(memoryBytes=_NUMBER, cpuSeconds=_NUMBER, openFiles=_NUMBER, maxFiles=_NUMBER),
+)
+_EVENT = {"event": {"type": "string"}, "vault": _AN_ID, "group": _AN_ID}
+_LINE = _object(
+    {
+        "user": {**_AN_ID, "description": "With `watching`."},
+        "resumed": {"type": "boolean", "description": "With `watching`, if there was `since`."},
+        **_EVENT,
+        "cursor": {"type": "string"},
+        "bytes": {**_COUNT, "description": "With `event`: the size of its data."},
+        "data": {"description": f"With `event`, if it has at most {MOST_DATA_BYTES} bytes."},
+        "count": {**_COUNT, "description": "With `missed`: how many events."},
+        "reason": {"const": "draining", "description": "With `end`."},
+    },
+    type={"enum": ["watching", "event", "missed", "lost", "alive", "end"]},
+    time=_NUMBER,
+)
+SCHEMAS: Json = {
+    "consoleOverview": _OVERVIEW,
+    "consoleUsers": _object({"next": _AN_ID}, users=_array({"$ref": "#/components/schemas/UserCount"})),
+    "consoleDevices": _object(
+        user=_AN_ID, time=_NUMBER, total=_COUNT, devices=_array({"$ref": "#/components/schemas/DeviceView"})
+    ),
+    "consoleLine": _LINE,
+    **msgspec.json.schema_components([DeviceView, UserCount], ref_template="#/components/schemas/{name}")[1],
+}
+"""Components; those of a user and of a device are the code's own."""
+
+
+def _operation(name: str, summary: str, *parameters: Json, errors: tuple[str, ...] = ()) -> Operation:
+    schema = {"$ref": f"#/components/schemas/console{name.capitalize()}"}
+    return Operation(
+        "get",
+        f"/console/api/{name}",
+        name,
+        summary,
+        200,
+        {_JSON: {"schema": schema}},
+        errors=(*_ERRORS, *errors),
+        keyed=True,
+        description=f"{_UNSTABLE}404 if the setting `console` is off.",
+        parameters=parameters,
+    )
+
+
+OPERATIONS = (
+    _operation("overview", "What the daemon is doing, as totals since its start"),
+    _operation(
+        "users",
+        "The users who have a device here, a page at a time, in the order of their ids",
+        _query("after", _SOME_TEXT, "Only users whose id comes after this one: the `next` of an answer."),
+        _query("prefix", _SOME_TEXT, "Only users whose id begins so."),
+        _query(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": MOST_USERS, "default": 100},
+            "At most so many.",
+        ),
+        errors=("invalid-query",),
+    ),
+    _operation(
+        "devices",
+        "The devices of one user",
+        _USER,
+        _query("group", _SOME_TEXT, "Only devices of this token group."),
+        _query(
+            "vaults",
+            {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20},
+            "At most so many vaults of each subscription are named.",
+        ),
+        errors=("invalid-query",),
+    ),
+    Operation(
+        "get",
+        "/console/api/watch",
+        "watch",
+        "One user's events as the server accepts them",
+        200,
+        {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/consoleLine"}}},
+        errors=("unauthorized", "not-found", "invalid-query", "engine-unavailable", "too-many-watchers"),
+        keyed=True,
+        description=f"{_UNSTABLE}A line of JSON each, without end; at least one in {ALIVE_SECONDS:g} "
+        "seconds. 404 if the setting `console` is off.",
+        parameters=(
+            _USER,
+            _query("since", _SOME_TEXT, "The cursor after which to go on."),
+        ),
+    ),
+)

@@ -1,0 +1,193 @@
+"""Puts together spec/openapi.json: the internal port, for programs that read OpenAPI 3.1."""
+
+from http import HTTPStatus
+
+from attrs import fields
+
+from contracts import console
+from contracts.operation import Operation
+from contracts.parts import LICENSE, Json, component_name, component_schemas, errors_in, examples
+from localful_ws.metrics import CONTENT_TYPE
+from localful_ws.settings import Settings
+
+JSON = "application/json"
+# What can be wrong with any request that carries the publisher key.
+_KEYED = ("unauthorized", "draining", "engine-unavailable")
+_WITH_BODY = ("not-json", "body-timeout", "body-too-big", "invalid-body", *_KEYED)
+# In the words of spec/protocol.md, where it has a table of them.
+ERRORS = (
+    errors_in("Publish")
+    | errors_in("Disconnect")
+    | errors_in("Health and metrics")
+    | errors_in("HTTP errors")
+    | console.ERRORS
+)
+STATUSES = {identifier: status for status, identifier in ERRORS}
+# Answers to requests that are not of an operation, and to any request.
+NOT_FOUND, METHOD, INTERNAL = "not-found", "method-not-allowed", "internal-error"
+_HEADERS: dict[int, Json] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
+    405: {"Allow": {"required": True, "schema": {"type": "string"}}},
+    503: {
+        "Retry-After": {
+            "description": "Seconds after which to try again.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    },
+}
+
+
+def _status(word: str) -> Json:
+    return {
+        JSON: {
+            "schema": {"type": "object", "properties": {"status": {"const": word}}, "required": ["status"]}
+        }
+    }
+
+
+OPERATIONS = (
+    Operation(
+        "post",
+        "/v1/events",
+        "publish",
+        "Publish an event, or a batch of them",
+        202,
+        "publish:answer",
+        "publish:request",
+        (*_WITH_BODY, "event-too-big"),
+        keyed=True,
+        description="An object with `events` is a batch. It is all or nothing: `context.index` of an error "
+        "says which event it is about. An event with an `id` is accepted once. The body's `Content-Type` "
+        "is not looked at.",
+    ),
+    Operation(
+        "post",
+        "/v1/disconnect",
+        "disconnect",
+        "End the sessions of a user or of a token group, and refuse their tokens",
+        202,
+        "disconnect:answer",
+        "disconnect:request",
+        (*_WITH_BODY, "too-many-revocations"),
+        keyed=True,
+        description="After a password change, a stolen device, a log-out. `until` must be in the future. "
+        "The body's `Content-Type` is not looked at.",
+    ),
+    Operation("get", "/healthz", "healthz", "Whether the process works", 200, _status("alive")),
+    Operation(
+        "get",
+        "/readyz",
+        "readyz",
+        "Whether devices and publishers are served",
+        200,
+        _status("ready"),
+        errors=("not-ready",),
+    ),
+    Operation(
+        "get",
+        "/metrics",
+        "metrics",
+        "Metrics for Prometheus",
+        200,
+        {CONTENT_TYPE: {"schema": {"type": "string"}}},
+        errors=("metrics-unavailable",),
+    ),
+    *console.OPERATIONS,
+)
+
+
+def openapi_document() -> Json:
+    """The document."""
+    labels = {"http:error"}
+    for operation in OPERATIONS:
+        labels |= {label for label in (operation.request, operation.answer) if isinstance(label, str)}
+    paths: Json = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    defaults = fields(Settings)
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Localful WebSocket server: the internal port",
+            "summary": "What the HTTP API and the operator ask of the server.",
+            "description": "protocol.md beside this file says more. Limits are the defaults of settings. "
+            "Unknown extra keys are ignored. A path that is not here is answered like "
+            "`components.responses.notFound`, a method that is not here like "
+            "`components.responses.methodNotAllowed`.",
+            "license": LICENSE,
+            "version": "1",
+        },
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "servers": [
+            {
+                "url": "http://{host}:{port}",
+                "description": "The settings `internal-host` and `internal-port`.",
+                "variables": {
+                    "host": {"default": defaults.internal_host.default},
+                    "port": {"default": str(defaults.internal_port.default)},
+                },
+            }
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": component_schemas(*labels) | console.SCHEMAS,
+            "responses": {
+                "notFound": _error_response(404, [NOT_FOUND]),
+                "methodNotAllowed": _error_response(405, [METHOD]),
+            },
+            "securitySchemes": {
+                "publisherKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The setting `publisher-key`.",
+                }
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for identifier in (*operation.errors, INTERNAL):
+        by_status.setdefault(STATUSES[identifier], []).append(identifier)
+    answer = operation.answer
+    described: Json = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "security": [{"publisherKey": []}] if operation.keyed else [],
+        "responses": {
+            str(operation.status): {
+                "description": HTTPStatus(operation.status).phrase,
+                "content": _content(answer) if isinstance(answer, str) else answer,
+            },
+            **{str(status): _error_response(status, words) for status, words in sorted(by_status.items())},
+        },
+    }
+    if operation.description:
+        described["description"] = operation.description
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.request:
+        described["requestBody"] = {"required": True, "content": _content(operation.request)}
+    return described
+
+
+def _content(label: str) -> Json:
+    named = {f"example {number}": {"value": value} for number, value in enumerate(examples(label), 1)}
+    return {JSON: {"schema": _reference(label), "examples": named}}
+
+
+def _error_response(status: int, identifiers: list[str]) -> Json:
+    properties = {"statusCode": {"const": status}, "identifier": {"enum": identifiers}}
+    response: Json = {
+        "description": "; ".join(f"`{word}`: {ERRORS[status, word]}" for word in identifiers) + ".",
+        "content": {JSON: {"schema": {"allOf": [_reference("http:error"), {"properties": properties}]}}},
+    }
+    if status in _HEADERS:
+        response["headers"] = _HEADERS[status]
+    return response
+
+
+def _reference(label: str) -> Json:
+    return {"$ref": f"#/components/schemas/{component_name(label)}"}

@@ -1,0 +1,132 @@
+"""spec/openapi.json against what generates it, the standard and the code."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from spec_document import ROOT
+from starlette.applications import Starlette
+from starlette.routing import Route
+from world import make_settings
+
+from contracts.openapi import OPERATIONS, openapi_document
+from contracts.parts import OPENAPI, errors_in, written
+from localful_ws.metrics import Metrics
+from localful_ws.publishing import PublishLimits
+from localful_ws.server.console.overview import build_overview, name_engine
+from localful_ws.server.console.pages import console_pages
+from localful_ws.server.console.routes import Console, ConsoleNode
+from localful_ws.server.internal import NodeControl, build_app
+from localful_ws.server.questions import Ask
+from localful_ws.web.files import SHARED, page_routes
+
+DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_text(encoding="utf-8"))
+PACKAGE = ROOT / "localful_ws"
+# What answers handshakes, at the other port.
+HANDSHAKE = (
+    PACKAGE / "protocol" / "handshake.py",
+    PACKAGE / "server" / "node.py",
+    PACKAGE / "server" / "transport" / "base.py",
+)
+SERVER = (*(PACKAGE / "server").glob("*.py"), *(PACKAGE / "server" / "console").glob("*.py"))
+INTERNAL = (PACKAGE / "publishing.py", *(module for module in SERVER if module not in HANDSHAKE))
+# Files that are served as they are.
+PAGES = frozenset(
+    route.path for route in (*page_routes(SHARED), *console_pages()) if isinstance(route, Route)
+)
+
+
+def make_app() -> Starlette:
+    node = SimpleNamespace(watching=None)
+    return build_app(
+        cast("NodeControl", node),
+        console=Console(cast("ConsoleNode", node), make_settings(), cast("Ask", None)),
+        publisher_key="k" * 16,
+        limits=PublishLimits(),
+        metrics=Metrics(),
+        now=lambda: 0.0,
+        revocation_seconds=1.0,
+    )
+
+
+def errors_of_the_code(*modules: Path) -> Iterator[tuple[int, str]]:
+    """Every status with its identifier: calls that begin with both, or with the identifier for 503."""
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            match [
+                argument.value if isinstance(argument, ast.Constant) else None for argument in node.args[:2]
+            ]:
+                case [int(status), str(identifier)] if 400 <= status < 600:
+                    yield status, identifier
+                case [str(identifier), *_] if ast.unparse(node.func).endswith("unavailable_answer"):
+                    yield 503, identifier
+
+
+def errors_of_the_document() -> Iterator[tuple[int, str]]:
+    responses = list(DOCUMENT["components"]["responses"].values())
+    for methods in DOCUMENT["paths"].values():
+        for operation in methods.values():
+            responses += operation["responses"].values()
+    for response in responses:
+        for media in response["content"].values():
+            for part in media["schema"].get("allOf", ()):
+                if "properties" in part:
+                    for identifier in part["properties"]["identifier"]["enum"]:
+                        yield part["properties"]["statusCode"]["const"], identifier
+
+
+def test_the_file_is_what_is_generated() -> None:
+    assert OPENAPI.read_text(encoding="utf-8") == written(openapi_document()), "run python -m tests.contracts"
+
+
+def test_it_is_openapi() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_the_routes_are_those_of_the_app() -> None:
+    routes = {
+        (route.path, method)
+        for route in make_app().routes
+        if isinstance(route, Route) and route.path not in PAGES
+        # The console's API answers 405 itself.
+        for method in (route.methods or {"GET"})
+    }
+    documented = {(path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    # Starlette answers HEAD wherever it answers GET.
+    assert routes - {(path, "HEAD") for path, _ in routes} == documented
+    assert all(isinstance(route, Route) for route in make_app().routes)
+    assert {(operation.path, operation.method.upper()) for operation in OPERATIONS} == documented
+
+
+def test_the_errors_are_those_of_the_code() -> None:
+    found = set(errors_of_the_code(*INTERNAL))
+    assert (503, "draining") in found, "the code is read"
+    assert set(errors_of_the_document()) == found
+
+
+def test_the_overview_has_the_keys_of_the_document() -> None:
+    overview = build_overview(b"", [], name_engine("memory"), now=0.0, unavailable=None)
+    described = DOCUMENT["components"]["schemas"]["consoleOverview"]["properties"]
+    assert set(described) == set(overview)
+    for key, value in overview.items():
+        if isinstance(value, dict) and "properties" in described[key]:
+            assert set(described[key]["properties"]) == set(value)
+
+
+def test_the_refusals_of_handshakes_are_those_of_the_code() -> None:
+    # Those of a token are looked up by the close code that they resemble.
+    of_tokens = {(401, "unauthorized"), (403, "forbidden"), (429, "too-many"), (503, "try-again-later")}
+    assert set(errors_in("Refused handshakes")) == set(errors_of_the_code(*HANDSHAKE)) | of_tokens
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_only_what_takes_the_key_says_so(operation: Any) -> None:
+    described = DOCUMENT["paths"][operation.path][operation.method]
+    assert described["security"] == ([{"publisherKey": []}] if "401" in described["responses"] else [])
