@@ -306,6 +306,7 @@ class Checks:
         """Ids are forgotten with a node's memory, where few are remembered, and after some time."""
         settings = self._world.settings
         forgotten = settings.idempotency_events < 1000 or other[2] >= one[2] + settings.idempotency_seconds - 1
+        forgotten = forgotten or self._world.stepped
         new_memory = self._world.plan.engine == "memory" and one[:2] != other[:2]
         return record.id is not None and (forgotten or new_memory)
 

@@ -28,8 +28,9 @@ def day_plan(seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, pi
         batch=5,
         big=0.01,
         settings={"ping_interval": ping_interval},
-        # What arrives in the same second arrives together, which is what makes a day short.
+        # What happens at about the same time happens together, which is what makes a day short.
         network=NetworkPlan(delay=(0.05, 0.05), tick=1.0),
+        grid=5.0,
         away=7200.0,
         look_every=60.0,
         beginnings={"prompt": 97.0, "header": 2.0, "never": 0.5, "bad-token": 0.5},

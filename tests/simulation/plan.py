@@ -29,7 +29,7 @@ _DEEDS = {
 }  # fmt: skip
 # What happens to nodes and to the engine, so often a minute.
 _BLOWS = {
-    "drain": 3.0, "kill": 2.0, "disconnect-user": 3.0, "disconnect-group": 4.0, "pause": 1.0, "wall-clock": 1.0,
+    "drain": 3.0, "kill": 2.0, "disconnect-user": 3.0, "disconnect-group": 4.0, "pause": 1.0, "wall-clock": 2.0,
     "reset-all": 0.3, "probe": 6.0,
 }  # fmt: skip
 _REDIS_BLOWS = {"redis-down": 3.0, "redis-stall": 4.0, "redis-lose-one": 6.0, "redis-forget": 0.3}
@@ -62,6 +62,7 @@ class Plan:
         redis_loses_answers: How often an answer of Redis is lost.
         ttl: The least and most seconds that tokens last.
         away: How long a device stays away that has closed its connection, on average, beside the usual pauses.
+        grid: What devices do they do at multiples of so many seconds; 0 for any moment.
         look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
 
@@ -87,6 +88,7 @@ class Plan:
     redis_loses_answers: float
     ttl: tuple[float, float]
     away: float = 0.0
+    grid: float = 0.0
     look_every: float = 2.0
 
 

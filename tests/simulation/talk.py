@@ -285,7 +285,7 @@ class Talk:
             self.over = True
             if self.told_close is not None:
                 # The device's kernel closes once the node has, or has been answered.
-                self.device.world.agenda.after(0.5, self.link.send_eof)
+                self.device.world.agenda.at(trio.current_time() + 0.5, self.link.send_eof)
                 self.link.go_on_reading()
             self.device.follower.ended()
             self.device.ended(self)

@@ -47,7 +47,7 @@ class World:
 
     def __init__(self, plan: Plan, verbose: Any = None) -> None:
         self.plan = plan
-        self.agenda = Agenda()
+        self.agenda = Agenda(plan.grid)
         self.truth = Truth()
         self.checks = Checks(self)
         self.complaints: list[str] = []
@@ -80,6 +80,7 @@ class World:
         self.redis: SimulatedRedis | None = None
         self.redis_disturbed = -inf
         self.wall_offset = 0.0
+        self.stepped = False
         self.jumps: list[float] = []
         self.node_log: list[MutableMapping[str, Any]] = []
         self.calm = False
@@ -114,6 +115,14 @@ class World:
         self.jumps.append(trio.current_time() + seconds)
         assert isinstance(self._clock, MockClock)
         self._clock.jump(seconds)
+
+    def step_wall_clock(self, seconds: float) -> None:
+        """Put the time of day forward or back, as whoever corrects a clock does."""
+        self.wall_offset += seconds
+        self.stepped = True
+        self.log("clock", f"is {self.wall_offset:.3f} s off")
+        self.jumps.append(trio.current_time())
+        self.redis_disturbed = trio.current_time()
 
     def jumped_since(self, moment: float) -> bool:
         """Whether the clock jumped since then."""
@@ -259,7 +268,8 @@ class World:
         began = trio.current_time()
         while trio.current_time() < began + _CALM_WITHIN:
             await trio.sleep(0.25)
-            if all(self._is_there(device) for device in self.devices):
+            ready = all(node is not None and node.node.unavailable() is None for node in self.nodes)
+            if ready and all(self._is_there(device) for device in self.devices):
                 break
         else:
             self.complain_of_absent()
