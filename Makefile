@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit core cover package faults autobahn bench format clean
+.PHONY: help demo test lint types unit core cover package faults simulate autobahn bench format clean
 
 help:
 	@echo "make demo      start a daemon and three devices, publish every event, show who got what"
@@ -12,6 +12,7 @@ help:
 	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
 	@echo "make faults    nodes and Redis killed, paused and cut off for minutes: is anything lost?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
+	@echo "make simulate  worlds of nodes and devices on virtual time, one seed each, until stopped; keeps what fails"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
@@ -53,6 +54,9 @@ package: $(READY)
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
 	$(BIN)/pytest -q tests/faults/test_cut.py
+
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --until-stopped
 
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn
