@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
 .PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
-	changelog-draft faults fuzz mutants autobahn bench transcripts format clean
+	changelog-draft faults fuzz mutants simulate autobahn bench transcripts format clean
 
 help:
 	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz      bytes that nobody would write, a minute for each target; FUZZ_SECONDS changes that"
 	@echo "make mutants   small changes to the core, routing and tokens: which does no test notice?"
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
+	@echo "make simulate  worlds of nodes and devices on virtual time, one seed each, until stopped; keeps what fails"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
 	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
@@ -98,6 +99,8 @@ fuzz: $(READY)
 mutants: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,mutants]'
 	$(BIN)/python -m tests.mutation
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --until-stopped
 
 autobahn: $(READY)
 	$(BIN)/python -m tests.autobahn
