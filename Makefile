@@ -6,13 +6,13 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
 .PHONY: help demo demo-terminal screenshots test lint types unit core cover package docs docs-serve reference \
-	changelog-draft faults fuzz mutants autobahn bench format clean
+	changelog-draft faults fuzz mutants autobahn bench transcripts format clean
 
 help:
 	@echo "make demo      three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
 	@echo "make demo-terminal   every event at three devices, and who got what, without a browser"
 	@echo "make test      ruff, mypy, all tests, and every branch of the core covered by its own"
-	@echo "make package   build wheel and sdist, and run the wheel where there is no checkout"
+	@echo "make package   build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make docs      build the documentation into site/; make docs-serve shows it while it is written"
 	@echo "make reference write settings, commands, metrics and examples into the documentation"
 	@echo "make changelog-draft  what the next release's changelog would say"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
+	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -58,9 +59,9 @@ cover: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=90
 
-# Needs PyPI, and so is no part of `make test`.
+# Needs PyPI and the npm registry, and so is no part of `make test`.
 package: $(READY)
-	$(BIN)/pytest -q -m package tests/test_package.py
+	$(BIN)/pytest -q -m package tests/test_package.py tests/web/test_types.py
 
 $(DOCS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
@@ -81,7 +82,7 @@ changelog-draft: $(READY)
 	@$(BIN)/towncrier build --draft --version Unreleased
 
 screenshots: $(READY)
-	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py
+	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser/test_screenshots.py tests/browser/test_console_screenshots.py
 
 faults: $(READY)
 	$(BIN)/python -m tests.faults --seed 1 2 3 --seconds 30
@@ -105,6 +106,9 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	-npm ci --prefix benchmarks/peers/node --no-audit --no-fund --silent
 	$(BIN)/python -m benchmarks --readme
+
+transcripts: $(READY)
+	$(BIN)/python tests/scenes/written.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

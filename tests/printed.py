@@ -10,7 +10,7 @@ from spec_document import ROOT
 
 from localful_ws.demo.daemon import DaemonProcess
 
-PROGRAM = re.compile(r"\blocalful-ws (?=serve|token|listen|publish)")
+PROGRAM = re.compile(r"\blocalful-ws (?=serve|token|listen|publish|check)")
 PORTS = re.compile(r"\b(?:42102|42103)\b")
 
 

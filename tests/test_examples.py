@@ -27,7 +27,7 @@ from localful_ws.tokens import mint_token
 
 pytestmark = pytest.mark.sockets
 
-PATIENCE = 30
+PATIENCE = 60
 EXAMPLES = ROOT / "docs" / "examples"
 DATABASE_NAME = "it's app.db"
 

@@ -1,18 +1,23 @@
 """Wheel and sdist: built, looked into, and installed where there is no checkout. Needs the network (PyPI)."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import venv
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from spec_document import ROOT
 
 from localful_ws import __version__
+from localful_ws.demo.site import FILES
 
 pytestmark = pytest.mark.package
 
@@ -75,15 +80,23 @@ def package_files() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
 
 
+def scene_files() -> set[str]:
+    """The scenes of the specification, as they lie in the wheel."""
+    folder = ROOT / "spec" / "transcripts"
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {f"localful_ws/conform/transcripts/{path.relative_to(folder)}" for path in files}
+
+
 def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = f"localful_ws-{__version__}.dist-info"
-    assert {name for name in names if not name.startswith(f"{info}/")} == package_files()
+    assert {name for name in names if not name.startswith(f"{info}/")} == package_files() | scene_files()
     assert f"{info}/licenses/LICENSE" in names
     # Were they not among the files of the package, the above would not notice.
     assert "localful_ws/py.typed" in names
     assert any(name.endswith(".lua") for name in names)
+    assert {"localful_ws/web/client.js", "localful_ws/demo/page/index.html"} <= names
 
 
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:
@@ -103,7 +116,15 @@ def test_the_sdist_has_what_tests_and_packagers_need(built: Path) -> None:
     assert package_files() <= names
     for name in (
         *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"),
-        *("docs/operating.md", "spec/protocol.md", "tests/test_package.py", "tests/conftest.py"),
+        *(
+            "docs/operating.md",
+            "docs/tools/site.py",
+            "mkdocs.yml",
+            "changes/README.md",
+            "spec/protocol.md",
+            "tests/test_package.py",
+            "tests/conftest.py",
+        ),
         *("packaging/systemd/localful-ws.service", "packaging/docker/Dockerfile", ".dockerignore"),
         *("packaging/nginx/localful-ws.conf", "packaging/caddy/Caddyfile", "packaging/docker/compose.yaml"),
     ):
@@ -125,6 +146,40 @@ def test_the_program_runs_without_a_checkout(installed: Path, tmp_path: Path) ->
     assert "settings: Everything" in said
 
 
+def test_what_is_installed_is_typed(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from localful_ws.client import ReceivedEvent, open_client\n"
+        "def name(event: ReceivedEvent) -> int:\n"
+        "    return event.event\n"
+    )
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        str(installed / "python"),
+        "app.py",
+    ]
+    done = subprocess.run(
+        mypy,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    # Without types it would have nothing to complain of, or of nothing but missing stubs.
+    assert 'Incompatible return value type (got "str", expected "int")' in done.stdout
+    assert "Found 1 error" in done.stdout
+
+
+def test_the_scenes_are_there_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed / "localful-ws", "conform", "--list", directory=tmp_path)
+    assert int(listed.splitlines()[-1].removesuffix(" scenes")) >= 80
+
+
 def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:
     code = (
         "import localful_ws.engine.redis.engine, localful_ws.engine.redis.lua as lua; print(len(lua.PUBLISH))"
@@ -133,4 +188,47 @@ def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_without_a_checkout(installed: Path, tmp_path: Path) -> None:
-    assert run(installed / "localful-ws", "demo", directory=tmp_path).strip()
+    said = run(installed / "localful-ws", "demo", "--terminal", directory=tmp_path)
+    assert "Every device got what it should" in said
+
+
+def test_the_demos_page_is_served_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [installed / "localful-ws", "demo", "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as demo:
+        watchdog = threading.Timer(PATIENCE, demo.kill)
+        watchdog.start()
+        try:
+            assert demo.stdout is not None
+            said = ""
+            for line in demo.stdout:
+                said += line
+                if "Ctrl-C" in line:
+                    break
+            found = re.search(r"the page +(\S+)", said)
+            assert found, said
+            with httpx.Client(base_url=found[1], trust_env=False) as http:
+                assert '<script type="module" src="/demo.js">' in http.get("/").text
+                assert "export function openClient" in http.get("/client.js").text
+                for path in FILES:
+                    assert http.get(path).status_code == 200
+                # Whoever logs in gets a token; it is the whole backend.
+                credentials = {"email": "ada@example.org", "password": "ada's password"}
+                assert "accessToken" in http.post("/v1/auth/login", json=credentials).json()["tokens"]
+            demo.send_signal(signal.SIGTERM)
+            assert "The demo has ended." in demo.stdout.read()
+            assert demo.wait(PATIENCE) == 0
+        finally:
+            # Not killed: it would leave its daemon behind.
+            demo.terminate()
+            try:
+                demo.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                demo.kill()
+            watchdog.cancel()

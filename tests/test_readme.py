@@ -42,6 +42,16 @@ async def wait_authenticated(daemon: DaemonProcess, devices: int) -> None:
             pass
 
 
+def on_asyncio(program: str) -> str:
+    """The program for Trio, changed as the README says."""
+    changes = re.findall(r"say `(.*?)`, and `(.*?)` at the end", README)
+    ((imports, run),) = changes
+    for old, new in (("import os, trio", imports), ("trio.run(main)", run)):
+        assert program.count(old) == 1
+        program = program.replace(old, new)
+    return program
+
+
 async def test_the_tour_as_it_is_printed() -> None:
     find_program("curl")
     printed = [block for block in blocks(section("Five minutes")) if block.language in ("sh", "python")]
@@ -52,7 +62,7 @@ async def test_the_tour_as_it_is_printed() -> None:
             token = (await output_of(for_shell(mint), clean_environment())).strip()
             devices = [
                 LongRunning(for_python(with_ports(text, daemon)), clean_environment(LOCALFUL_WS_TOKEN=token))
-                for text in (device_of_websockets, device_of_ours)
+                for text in (device_of_websockets, device_of_ours, on_asyncio(device_of_ours))
             ]
             for device in devices:
                 await nursery.start(device.run)
@@ -69,12 +79,14 @@ async def test_the_tour_as_it_is_printed() -> None:
                 assert await output_of(for_shell(with_id), clean_environment()) == answer
 
             assert "'event': 'authenticated'" in await devices[0].next_line()
-            assert await devices[1].next_line() == "fetch all of v1"
+            for device in devices[1:]:
+                assert await device.next_line() == "fetch all of v1"
             # The last one only, and the one with an id once, at both.
             for _ in range(2):
                 event = "{'event': 'item-create', 'vault': 'v1', 'data': {'id': 'i1'}, 'cursor': '"
                 assert (await devices[0].next_line()).startswith(event)
-                assert await devices[1].next_line() == "item-create v1 {'id': 'i1'}"
+                for device in devices[1:]:
+                    assert await device.next_line() == "item-create v1 {'id': 'i1'}"
             nursery.cancel_scope.cancel()
 
 

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from spec_document import ROOT, SPEC, anchor, blocks, headings, page, prose, schema, table
 
+from localful_ws.conform.scenes import read_scenes
 from localful_ws.protocol import (
     BEARER_SUBPROTOCOL,
     SUBPROTOCOL,
@@ -201,7 +202,7 @@ def test_what_a_statement_is_traced_to_exists(row: list[str]) -> None:
     assert list(links(where)), "a section of the spec is named"
     named = re.findall(r"`(\w[\w/]*\.py)::(\w+)(?:\[([\w-]+)\])?`", tests)
     assert named, "a test is named"
-    scenes = {block.label for block in blocks(PROTOCOL) if block.language == "sequence"}
+    scenes = {scene.name for scene in read_scenes()}
     for path, function, parameter in named:
         assert function in defined_in(f"tests/{path}")
         assert not parameter or parameter in scenes

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import httpx
 
@@ -116,5 +117,6 @@ if __name__ == "__main__":
     if sys.argv[2:]:
         create_item(database, *sys.argv[2:6])
     else:
-        with httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {KEY}"}, timeout=10) as api:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        with suppress(KeyboardInterrupt), httpx.Client(base_url=URL, headers=headers, timeout=10) as api:
             publish(database, api)

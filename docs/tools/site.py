@@ -26,7 +26,10 @@ _log: Final = logging.getLogger("mkdocs.hooks.site")
 
 _PAGES: Final = ("spec/*.md", "benchmarks/README.md", "changes/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _ELSEWHERE: Final = ("spec/", "benchmarks/", "packaging/", "changes/")
-_ASSETS: Final = ("benchmarks/results/*.svg", "spec/*.json", "LICENSE")
+_ASSETS: Final = (
+    *("benchmarks/results/*.svg", "spec/*.json", "LICENSE"),
+    *("spec/transcripts/*.json", "spec/transcripts/README.md"),
+)
 _SHOWN: Final = ("packaging/*/*", "docs/examples/*.*")
 _LANGUAGES: Final = {
     ".service": "ini",
@@ -45,8 +48,9 @@ _ABOUT_SCHEMAS: Final = (
     "them."
 )
 
-_FENCE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_LINK: Final = re.compile(r"\]\((?![a-z]+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_FENCE: Final = re.compile(r"^(?P<marks>`{3,}).*?^(?P=marks)$", re.MULTILINE | re.DOTALL)
+_LINK: Final = re.compile(r"\[(?P<text>[^]\[]*)\]\((?![a-z]+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_LIST_AFTER_TEXT: Final = re.compile(r"^(?![-\s|>#`])(.+)\n(?=- )", re.MULTILINE)
 _STATES: Final = re.compile(r"^```mermaid\nstateDiagram.*?^```$", re.MULTILINE | re.DOTALL)
 _UNRELEASED: Final = "<!-- towncrier release notes start -->"
 
@@ -54,9 +58,10 @@ _UNRELEASED: Final = "<!-- towncrier release notes start -->"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is not in docs/."""
 
-    for path in [*_found(_PAGES), *_found(_ASSETS)]:
-        level = InclusionLevel.NOT_IN_NAV if path.suffix != ".md" else InclusionLevel.UNDEFINED
-        files.append(File.generated(config, _repository(path), abs_src_path=str(path), inclusion=level))
+    for patterns, level in ((_PAGES, InclusionLevel.UNDEFINED), (_ASSETS, InclusionLevel.NOT_IN_NAV)):
+        for path in _found(patterns):
+            place = _repository(path)
+            files.append(File.generated(config, place, abs_src_path=str(path), inclusion=level))
     for path in _found(_SHOWN):
         place = _place(_repository(path))
         shown = File.generated(config, place, content=_as_page(path), inclusion=InclusionLevel.NOT_IN_NAV)
@@ -65,7 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, /, *, page: Page, **_: object) -> str:
+def on_page_markdown(markdown: str, /, *, page: Page, files: Files, **_: object) -> str:
     """Make a page of the repository one of the site."""
     here = page.file.src_uri
     if here == "CHANGELOG.md":
@@ -77,9 +82,9 @@ def on_page_markdown(markdown: str, /, *, page: Page, **_: object) -> str:
     parts = []
     end = 0
     for fence in _FENCE.finditer(markdown):
-        parts += [_relinked(markdown[end : fence.start()], here), fence[0]]
+        parts += [_prose(markdown[end : fence.start()], here, files), fence[0]]
         end = fence.end()
-    return "".join([*parts, _relinked(markdown[end:], here)])
+    return "".join([*parts, _prose(markdown[end:], here, files)])
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -125,24 +130,31 @@ def _place(path: str) -> str:
     """Where the site has what is at this path of the repository."""
     if path == _SCHEMAS:
         return f"{path}.md"
-    if path == "benchmarks":
-        return "benchmarks/README.md"
+    if (ROOT / path / "README.md").is_file():
+        path += "/README.md"
     if _is_shown(path):
         path += ".md"
     return path.removeprefix("docs/")
 
 
-def _relinked(text: str, here: str) -> str:
-    """Make relative links between files of the repository such between places of the site."""
+def _prose(text: str, here: str, files: Files) -> str:
+    """Make relative links between files of the repository such between places of the site.
+
+    What is in the repository and not on the site is named there, but no link.
+    """
     elsewhere = here.startswith(_ELSEWHERE) or here in _PAGES
     directory = posixpath.dirname(here if elsewhere else f"docs/{here}")
 
     def replace(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(directory, link["path"]))
-        place = posixpath.relpath(_place(target), posixpath.dirname(here) or ".")
-        return f"]({place}{link['anchor'] or ''})"
+        place = _place(target)
+        if place not in files.src_uris and (ROOT / target).exists():
+            return link["text"]
+        relative = posixpath.relpath(place, posixpath.dirname(here) or ".")
+        return f"[{link['text']}]({relative}{link['anchor'] or ''})"
 
-    return _LINK.sub(replace, text)
+    # In the repository a list may follow a line of text at once.
+    return _LIST_AFTER_TEXT.sub(r"\1\n\n", _LINK.sub(replace, text))
 
 
 def _as_page(path: Path) -> str:

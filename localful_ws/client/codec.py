@@ -121,7 +121,12 @@ def _whole_number(digits: str) -> float:
         return float(digits)
 
 
-_decode_json = json.JSONDecoder(parse_int=_whole_number).decode
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity, which Python would take, are not JSON."""
+    raise ValueError(name)
+
+
+_decode_json = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse_constant).decode
 
 
 def is_cursor(value: object) -> bool:

@@ -97,8 +97,17 @@ _HAPPENING_OF: dict[type, _Happening] = {
 }
 
 
-def _without_duplicates(vaults: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(vaults))
+def vaults_of(vaults: Iterable[str]) -> tuple[str, ...]:
+    """The vaults of a subscription, each once.
+
+    Raises:
+        TypeError: If they are no list of strings.
+    """
+    wanted = tuple(vaults)
+    # A string is a list of its letters, and nobody means that.
+    if isinstance(vaults, str) or not all(isinstance(vault, str) for vault in wanted):
+        raise TypeError("vaults must be a list of vault ids.")
+    return tuple(dict.fromkeys(wanted))
 
 
 @define(eq=False)
@@ -159,7 +168,7 @@ class Conversation:
         vaults: The subscription in force, or that was when the connection ended.
     """
 
-    wanted: tuple[str, ...] = field(converter=_without_duplicates)
+    wanted: tuple[str, ...] = field(converter=vaults_of)
     _resumption: Resumption = field(default=None, converter=Resumption, alias="since")
     state: ClientState = field(default=ClientState.DISCONNECTED, init=False)
     session: Session | None = field(default=None, init=False)
@@ -218,7 +227,7 @@ class Conversation:
 
     def subscribe(self, vaults: Iterable[str]) -> SubscribeRequest:
         """Ask for another subscription: now if connected, else with the next connection."""
-        request = SubscribeRequest(self._next_id(), _without_duplicates(vaults))
+        request = SubscribeRequest(self._next_id(), vaults_of(vaults))
         self.wanted = request.vaults
         self._requests[request.id] = request
         if self.state is ClientState.READY:

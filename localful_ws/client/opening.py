@@ -11,6 +11,7 @@ from anyio.abc import ByteStream
 
 from localful_ws.client.client import Client, ClientOptions, GetToken
 from localful_ws.client.codec import is_cursor
+from localful_ws.client.conversation import vaults_of
 from localful_ws.client.endpoint import open_stream as open_network_stream
 from localful_ws.client.endpoint import parse_endpoint
 from localful_ws.client.status import Status, Timeouts
@@ -53,6 +54,7 @@ def open_client(
         draw: Draws a number from 0 to 1, for the jitter of reconnections.
 
     Raises:
+        TypeError: If ``vaults`` is no list of strings.
         ValueError: If the URL is none, ``since`` can't be a cursor, or ``buffered_events`` is less than 1.
     """
     endpoint = parse_endpoint(url)
@@ -70,7 +72,7 @@ def open_client(
         on_status=on_status or _ignore,
         draw=draw,
     )
-    return _run_client(options, tuple(vaults), since)
+    return _run_client(options, vaults_of(vaults), since)
 
 
 @asynccontextmanager

@@ -25,19 +25,21 @@ _BACKOFFS = {
     Reconnect.AFTER_RANDOM_DELAY: _Backoff(first=10.0, longest=30.0, fixed=0.0),
 }
 _CLOSE_CODES = {int(code): code for code in CloseCode}
+# Without a close frame, and with one that has no code.
+_WITHOUT_CODE = frozenset({LOST, 1005})
 _RETRIED_STATUSES = frozenset({408, 425, 429})
 
 
 def after_close(code: int) -> Reconnect:
     """Say whether to come back after a WebSocket close code.
 
-    A code that this version does not know means: later, if it is an application's own (from 3000); and yes,
-    if it is one of RFC 6455's or says that the connection was lost.
+    A code that this version does not know means later, as an error of the server's own does; and a connection
+    that ended without a code, yes.
     """
     known = _CLOSE_CODES.get(code)
     if known is not None:
         return known.reconnect
-    return Reconnect.YES if code < 3000 else Reconnect.LATER
+    return Reconnect.YES if code in _WITHOUT_CODE else Reconnect.LATER
 
 
 def after_refusal(status: int) -> Reconnect:

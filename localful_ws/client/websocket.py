@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import ByteStream
+from anyio.lowlevel import checkpoint_if_cancelled
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -108,11 +109,13 @@ class WebSocket:
         self._is_heard = False
         self._heard = Signal()
 
-    async def shake_hands(self, endpoint: Endpoint) -> None:
+    async def shake_hands(self, endpoint: Endpoint) -> int | None:
         """Do the opening handshake.
 
+        Returns:
+            The HTTP status if the server refuses; None if the WebSocket is open.
+
         Raises:
-            HandshakeRefusedError: If the server refuses.
             ConnectionLostError: If there is no WebSocket server.
         """
         try:
@@ -121,12 +124,25 @@ class WebSocket:
                 await self._receive_bytes()
                 for event in self._events:
                     if isinstance(event, AcceptConnection):
-                        return
+                        return None
                     if isinstance(event, RejectConnection):
-                        raise HandshakeRefusedError(event.status_code, await self._receive_body())
+                        return event.status_code
         except (WebSocketClosedError, RemoteProtocolError, ValueError):
             # ValueError: headers that are not ASCII. That there is no connection is all there is to say.
             raise ConnectionLostError(_NO_SERVER) from None
+
+    async def receive_body(self) -> bytes:
+        """What there is of the body of a refusal, in bounded time and space."""
+        body = bytearray()
+        with anyio.move_on_after(_BODY_SECONDS), suppress(WebSocketClosedError, RemoteProtocolError):
+            while len(body) < _MOST_BODY:
+                for event in self._events:
+                    if isinstance(event, RejectData):
+                        body += event.data
+                        if event.body_finished:
+                            return bytes(body)
+                await self._receive_bytes()
+        return bytes(body)
 
     async def receive(self) -> str | bytes:
         """The next message, whole. Pings are answered meanwhile.
@@ -209,13 +225,16 @@ class WebSocket:
 
     async def _send(self, event: Event) -> None:
         async with self._sending:
+            if self._is_cut:
+                raise WebSocketClosedError(LOST, "", _BROKE)
+            # Whoever is cancelled already sends nothing at all. From here on a stream is cancelled only while
+            # the socket is full.
+            await checkpoint_if_cancelled()
             try:
                 data = self._frames.send(event)
             except LocalProtocolError:
                 # One side has said goodbye.
                 raise WebSocketClosedError(LOST, "", _CLOSED) from None
-            if self._is_cut:
-                raise WebSocketClosedError(LOST, "", _BROKE)
             self._is_cut = True
             try:
                 await self._stream.send(data)
@@ -233,19 +252,6 @@ class WebSocket:
         self._frames.receive_data(data)
         self._events = self._frames.events()
 
-    async def _receive_body(self) -> bytes:
-        """What there is of the body of a refusal, in bounded time and space."""
-        body = bytearray()
-        with anyio.move_on_after(_BODY_SECONDS), suppress(WebSocketClosedError, RemoteProtocolError):
-            while len(body) < _MOST_BODY:
-                for event in self._events:
-                    if isinstance(event, RejectData):
-                        body += event.data
-                        if event.body_finished:
-                            return bytes(body)
-                await self._receive_bytes()
-        return bytes(body)
-
 
 async def open_websocket(
     endpoint: Endpoint,
@@ -262,18 +268,23 @@ async def open_websocket(
         ConnectionLostError: If there is no connection, or no WebSocket server answers in time.
     """
     try:
-        with anyio.move_on_after(connect_timeout):
-            stream = await open_stream()
-            websocket = WebSocket(stream, max_message_bytes, close_timeout)
+        with anyio.move_on_after(connect_timeout) as opening:
+            websocket = WebSocket(await open_stream(), max_message_bytes, close_timeout)
             try:
-                await websocket.shake_hands(endpoint)
+                status = await websocket.shake_hands(endpoint)
             except BaseException:
                 await websocket.drop()
                 raise
-            return websocket
     except _BROKEN as error:
         raise ConnectionLostError(f"There is no connection: {_why(error)}.") from None
-    raise ConnectionLostError("There is no connection: the server did not answer in time.")
+    if opening.cancelled_caught:
+        raise ConnectionLostError("There is no connection: the server did not answer in time.")
+    if status is None:
+        return websocket
+    try:
+        raise HandshakeRefusedError(status, await websocket.receive_body())
+    finally:
+        await websocket.drop()
 
 
 def _why(error: BaseException) -> str:

@@ -56,6 +56,7 @@ class LiveDevice:
         # The scene sends, and whoever reads answers pings.
         self._sending = trio.Lock()
         self._frames = FrameProtocol(client=True, extensions=[])
+        self._websocket: WSConnection | None = None
         self._opened = trio.Event()
         self.is_open = False
         self.selected: str | None = None
@@ -65,34 +66,28 @@ class LiveDevice:
 
     # --- what it does ---
 
-    async def connect(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
-        """Be connected, and send nothing."""
-        await self.break_off()
-        self._stream = stream
-        nursery.start_soon(self._read, stream, None)
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is connected and has sent nothing yet."""
+        return self._stream is not None and self._websocket is None
 
-    async def open(
-        self,
-        stream: trio.abc.Stream,
-        nursery: trio.Nursery,
-        request: Request,
-        seconds: float,
-    ) -> None:
+    async def connect(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
+        """Be connected, and send nothing; a connection that was there before is broken off."""
+        await self.break_off()
+        self._stream, self._websocket = stream, None
+        self._said_close = False
+        nursery.start_soon(self._read, stream)
+
+    async def open(self, request: Request, seconds: float) -> None:
         """Do the opening handshake. If it is refused, the device sees that.
 
         Args:
-            stream: The connection.
-            nursery: Where to read from it.
             request: What to ask for.
             seconds: How long the server may take to answer.
         """
-        await self.break_off()
-        self._stream = stream
         self._opened, self.is_open, self.selected = trio.Event(), False, None
-        self._said_close = False
-        websocket = WSConnection(ConnectionType.CLIENT)
-        await self._send(websocket.send(request))
-        nursery.start_soon(self._read, stream, websocket)
+        self._websocket = WSConnection(ConnectionType.CLIENT)
+        await self._send(self._websocket.send(request))
         with trio.move_on_after(seconds):
             await self._opened.wait()
             return
@@ -164,13 +159,14 @@ class LiveDevice:
                 with suppress(*_GONE):
                     await self._stream.send_all(data)
 
-    async def _read(self, stream: trio.abc.Stream, websocket: WSConnection | None) -> None:
-        reading = _Reading(websocket)
+    async def _read(self, stream: trio.abc.Stream) -> None:
+        reading = _Reading()
         while self._stream is stream and (data := await self._receive(stream)) is not None:
             if not data:
                 if not reading.is_over:
                     self._see("dropped")
                 break
+            websocket = self._websocket
             if websocket is None or reading.close_came:
                 self._see("gets-rubbish", f"{len(data)} bytes that nobody asked for")
                 continue
@@ -249,10 +245,9 @@ class _Reading:
         is_over: Whether its end is no news.
     """
 
-    def __init__(self, websocket: WSConnection | None) -> None:
+    def __init__(self) -> None:
         self.close_came = False
         self.is_over = False
-        self._websocket = websocket
         self._parts: list[str] = []
         self._status = 0
         self._body = bytearray()

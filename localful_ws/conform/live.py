@@ -113,8 +113,8 @@ class LiveStage:
     _tolerance: Tolerance
     strict: bool = False
     _devices: dict[str, LiveDevice] = Factory(dict)
-    # How late we ourselves have been so far: nobody else can be earlier.
-    _behind: float = 0.0
+    behind: float = 0.0
+    """How late we ourselves have been so far, in seconds: nobody else can be earlier."""
 
     @property
     def early(self) -> float:
@@ -124,13 +124,13 @@ class LiveStage:
     @property
     def late(self) -> float:
         """See `Stage`."""
-        return self._tolerance.late + self._behind
+        return self._tolerance.late + self.behind
 
     async def wait_until(self, at: float) -> None:
         """See `Stage`."""
         await trio.sleep_until(self._began + at)
         await self._site.settle()
-        self._behind = max(self._behind, self._now() - at)
+        self.behind = max(self.behind, self._now() - at)
 
     async def act(self, who: str, action: str, value: Any) -> str | None:
         """See `Stage`."""
@@ -201,16 +201,17 @@ class LiveStage:
         if device is None:
             shows_pings = "pinged" in self._scene.actions
             device = self._devices[who] = LiveDevice(self._now, shows_pings=shows_pings)
-        try:
-            with trio.fail_after(self._tolerance.answer):
-                stream = await self._site.connect(slow=(who in self._slow()))
-        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-            return f"There is no connection: {error or type(error).__name__}."
-        if action == "connects":
+        if not device.is_connected:
+            try:
+                with trio.fail_after(self._tolerance.answer):
+                    stream = await self._site.connect(slow=(who in self._slow()))
+            except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+                return f"There is no connection: {error or type(error).__name__}."
             await device.connect(stream, self._nursery)
+        if action == "connects":
             return None
         request, selects = handshake(self._site.host, self._site.path, value, SUBPROTOCOL, BEARER_SUBPROTOCOL)
-        await device.open(stream, self._nursery, request, self._tolerance.answer)
+        await device.open(request, self._tolerance.answer)
         if not device.is_open or device.selected == selects:
             return None
         return f"The subprotocol that was selected is {device.selected or 'none'}, not {selects or 'none'}."

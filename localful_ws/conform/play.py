@@ -67,12 +67,14 @@ class SceneFailedError(Exception):
     Attributes:
         step: The step, or None if it was after the last one.
         message: What was different, as a sentence.
+        is_late: Whether something was only not there in time.
     """
 
-    def __init__(self, step: Step | None, message: str) -> None:
+    def __init__(self, step: Step | None, message: str, *, is_late: bool = False) -> None:
         super().__init__(message)
         self.step = step
         self.message = message
+        self.is_late = is_late
 
     def __str__(self) -> str:
         return f"{'at the end' if self.step is None else self.step}: {self.message}"
@@ -143,7 +145,7 @@ class _Performance:
             return
         seen = await self.stage.look(step.who, step.at)
         if seen is None:
-            raise SceneFailedError(step, f"{step.who} saw nothing.")
+            raise SceneFailedError(step, f"{step.who} saw nothing.", is_late=True)
         complaint = difference(step, seen, self.terms, strict=self.stage.strict)
         if complaint is not None:
             raise SceneFailedError(step, complaint)
@@ -161,4 +163,4 @@ class _Performance:
         if seen.at < step.at - self.stage.early:
             raise SceneFailedError(step, f"It came {step.at - seen.at:.2f} s too early.")
         if seen.at > step.at + self.stage.late:
-            raise SceneFailedError(step, f"It came {seen.at - step.at:.2f} s too late.")
+            raise SceneFailedError(step, f"It came {seen.at - step.at:.2f} s too late.", is_late=True)

@@ -2,12 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
 import trio
-from attrs import frozen
+from attrs import define, frozen
 
 from localful_ws.conform.given import lacking
 from localful_ws.conform.live import LiveStage, Tolerance
@@ -20,6 +20,10 @@ LONGEST: Final = 40.0
 """Scenes that take longer, in seconds, are not played in real time."""
 
 AT_A_TIME: Final = 40
+_AGAIN_AT_A_TIME: Final = 4
+_TRIES: Final = 3
+# If this machine was later than that, in seconds, what went otherwise may have been its own fault.
+_BUSY: Final = 0.1
 TOLERANCE: Final = Tolerance(early=0.05, late=1.0, quiet=0.3)
 # Beyond what it takes itself, a scene may be held up so long by waits that fail.
 _SPARE_SECONDS: Final = 60.0
@@ -74,13 +78,15 @@ def why_not(scene: Scene, given: Mapping[str, Any], befalls: Collection[str] = (
 async def run_scenes(
     site: NetworkSite,
     target: Target,
-    scenes: Iterable[Scene],
+    scenes: Sequence[Scene],
     tell: Callable[[Result], None],
     *,
     tolerance: Tolerance = TOLERANCE,
     at_a_time: int = AT_A_TIME,
 ) -> None:
     """Play scenes side by side, each with users of its own; those that have to be alone, one after the other.
+
+    One that was late, or went otherwise while this machine was busy, is played again, with few beside it.
 
     Args:
         site: The server.
@@ -90,53 +96,74 @@ async def run_scenes(
         tolerance: How exactly things have to come.
         at_a_time: How many may be under way.
     """
-    run = _Run(site, target, tolerance, secrets.token_hex(4), tell)
+    run = _Run(site, target, tolerance, secrets.token_hex(4))
     # The longest first, so that none is left for the end.
-    together = sorted((scene for scene in scenes if not scene.is_alone), key=lambda scene: -scene.seconds)
-    places = trio.CapacityLimiter(at_a_time)
+    left = sorted((scene for scene in scenes if not scene.is_alone), key=lambda scene: -scene.seconds)
+    for attempt in range(_TRIES):
+        again: list[Scene] = []
+        places = trio.CapacityLimiter(_AGAIN_AT_A_TIME if attempt else at_a_time)
+        is_last = attempt + 1 == _TRIES
+        async with trio.open_nursery() as nursery:
+            for scene in left:
+                nursery.start_soon(_play_in_place, run, scene, places, tell, None if is_last else again)
+        left = again
+    for scene in scenes:
+        if scene.is_alone:
+            tell((await run.play(scene))[0])
 
-    async def play_in_place(scene: Scene, number: int) -> None:
-        async with places:
-            await run.play(scene, number)
 
-    async with trio.open_nursery() as nursery:
-        for number, scene in enumerate(together):
-            nursery.start_soon(play_in_place, scene, number)
-    for number, scene in enumerate(scene for scene in scenes if scene.is_alone):
-        await run.play(scene, len(together) + number)
+async def _play_in_place(
+    run: "_Run",
+    scene: Scene,
+    places: trio.CapacityLimiter,
+    tell: Callable[[Result], None],
+    again: list[Scene] | None,
+) -> None:
+    async with places:
+        result, is_doubtful = await run.play(scene)
+    if is_doubtful and again is not None:
+        again.append(scene)
+    else:
+        tell(result)
 
 
-@frozen
+@define
 class _Run:
     site: NetworkSite
     target: Target
     tolerance: Tolerance
     name: str
-    tell: Callable[[Result], None]
+    count: int = 0
 
-    async def play(self, scene: Scene, number: int) -> None:
+    async def play(self, scene: Scene) -> tuple[Result, bool]:
+        """Play a scene; also says whether what went otherwise may have been a matter of a busy machine."""
         reason = why_not(scene, self.target.given, self.site.befalls)
         if reason:
-            self.tell(Result(scene, Outcome.NOT_PLAYED, message=reason))
-            return
+            return Result(scene, Outcome.NOT_PLAYED, message=reason), False
+        self.count += 1
+        prefix = f"{self.name}-{self.count}-"
         began, unix = await _begin(scene)
-        terms = Terms(self.target.issuer, unix, f"{self.name}-{number}-")
-        try:
-            with trio.fail_after(scene.seconds + _SPARE_SECONDS):
-                async with trio.open_nursery() as nursery:
-                    stage = LiveStage(self.site, scene, nursery, began, self.tolerance)
-                    try:
-                        await play(scene, stage, terms)
-                    except SceneFailedError as error:
-                        self.tell(Result(scene, Outcome.VIOLATED, error.step, error.message))
-                    else:
-                        self.tell(Result(scene, Outcome.HOLDS))
-                    finally:
-                        with trio.CancelScope(shield=True):
-                            await stage.leave()
-                        nursery.cancel_scope.cancel()
-        except trio.TooSlowError:
-            self.tell(Result(scene, Outcome.VIOLATED, message="It did not come to an end."))
+        terms = Terms(self.target.issuer, unix, prefix)
+        async with trio.open_nursery() as nursery:
+            stage = LiveStage(self.site, scene, nursery, began, self.tolerance)
+            failure: SceneFailedError | None
+            failure = SceneFailedError(None, "It did not come to an end.", is_late=True)
+            with trio.move_on_after(scene.seconds + _SPARE_SECONDS):
+                failure = await _failure_of(scene, stage, terms)
+            await stage.leave()
+            nursery.cancel_scope.cancel()
+        if failure is None:
+            return Result(scene, Outcome.HOLDS), False
+        result = Result(scene, Outcome.VIOLATED, failure.step, failure.message)
+        return result, failure.is_late or stage.behind > _BUSY
+
+
+async def _failure_of(scene: Scene, stage: LiveStage, terms: Terms) -> SceneFailedError | None:
+    try:
+        await play(scene, stage, terms)
+    except SceneFailedError as error:
+        return error
+    return None
 
 
 async def _begin(scene: Scene) -> tuple[float, int]:
@@ -146,8 +173,10 @@ async def _begin(scene: Scene) -> tuple[float, int]:
     """
     now = time.time()
     if _minds_seconds(scene):
-        await trio.sleep(int(now) + 1 - now)
-        return trio.current_time(), int(now) + 1
+        second = int(now) + 1
+        await trio.sleep(second - now)
+        # It may have been a longer sleep than that.
+        return trio.current_time() - (time.time() - second), second
     return trio.current_time(), int(now)
 
 

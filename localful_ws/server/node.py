@@ -87,7 +87,8 @@ class Node:
         self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self._end_of_life)
         self._revocations = Revocations(settings.max_revocations)
-        self._devices: set[Device] = set()
+        # In the order in which they came, which is the order in which they are drained.
+        self._devices: dict[Device, None] = {}
         self._streams = 0
         # Handshakes that are let in and whose device is not there yet.
         self._opening = 0
@@ -148,14 +149,14 @@ class Node:
         if transport is None:
             return
         device = Device(self, transport)
-        self._devices.add(device)
+        self._devices[device] = None
         self.metrics.connections_opened += 1
         if self.draining:  # its handshake was under way when that began
             device.close(CloseCode.SERVER_SHUTDOWN)
         try:
             await device.run(session)
         finally:
-            self._devices.discard(device)
+            self._devices.pop(device, None)
             if not self._devices and self.draining:
                 self._all_gone.set()
 

@@ -55,6 +55,7 @@ class Timekeeper:
         self._sweep_at = _FEW
         self._order = count()
         self._earlier = trio.Event()
+        clock.caught_up = self._look_again
 
     def __len__(self) -> int:
         """How many appointments are kept, some of which may have been cancelled."""
@@ -82,6 +83,9 @@ class Timekeeper:
         self._heap[:] = [appointment for appointment in self._heap if appointment.timed is not None]
         heapq.heapify(self._heap)
         self._sweep_at = max(_FEW, 2 * len(self._heap))
+
+    def _look_again(self) -> None:
+        self._earlier.set()
 
     async def _wait(self) -> None:
         self._earlier = trio.Event()

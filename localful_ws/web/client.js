@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * A device in JavaScript, for browsers and Node: one module without dependencies.
  *
@@ -14,9 +15,11 @@
  *
  * All durations are in seconds. Cursors are opaque: keep them and give them back.
  *
- * What a browser's WebSocket can't do shapes three things. It can't ping, so a silent connection is probed by sending
+ * What a browser's WebSocket can't do shapes five things. It can't ping, so a silent connection is probed by sending
  * the subscription again. It can't stop reading, so a full buffer ends the connection, which is resumed once there is
- * room. And it doesn't tell the HTTP status of a refused handshake, so that counts as no connection and is tried again.
+ * room. It doesn't tell the HTTP status of a refused handshake, so that counts as no connection and is tried again; nor
+ * that what came was no WebSocket frame or too large, so that counts as a connection that broke. And it can't close
+ * with 1002, so a server that misbehaves is told 1000.
  *
  * @module
  */
@@ -92,7 +95,7 @@ export class ReceivedEvent {
    * @param {string | null} cursor Its position in the user's stream, where the server keeps history.
    */
   constructor(event, vault, data, cursor) {
-    this.kind = "event";
+    this.kind = /** @type {const} */ ("event");
     this.event = event;
     this.vault = vault;
     this.data = data;
@@ -114,7 +117,7 @@ export class SnapshotNeeded {
    * @param {readonly string[]} vaults The subscription in force: whose content the snapshot has to hold.
    */
   constructor(cursor, vaults) {
-    this.kind = "snapshot-needed";
+    this.kind = /** @type {const} */ ("snapshot-needed");
     this.cursor = cursor;
     this.vaults = vaults;
     Object.freeze(this);
@@ -134,6 +137,9 @@ const AFTER_CLOSE = new Map([
   [1000, NO],
   [1001, AFTER_RANDOM_DELAY],
   [1002, NO],
+  // Without a code, and without a close frame.
+  [1005, YES],
+  [LOST, YES],
   [1007, NO],
   [1009, NO],
   [1011, LATER],
@@ -148,11 +154,10 @@ const AFTER_CLOSE = new Map([
   [4429, LATER],
 ]);
 
-/** What a close code means; one that isn't listed: later if it is an application's own, else yes. */
+/** What a close code means; one that isn't listed: later, as an error of the server's own. */
 function afterClose(code) {
   const known = AFTER_CLOSE.get(code);
-  if (known !== undefined) return known;
-  return code < 3000 ? YES : LATER;
+  return known === undefined ? LATER : known;
 }
 
 /**
@@ -292,6 +297,7 @@ const TRANSITIONS = {
  * lots. Exported for tests and for other drivers.
  */
 export class Conversation {
+  /** @type {string | null} */
   #token = null;
   #outgoing = [];
   #arrivals = [];
@@ -301,7 +307,9 @@ export class Conversation {
   /** Renewals under way: the token of each by its message's id. */
   #renewals = new Map();
   #probes = new Set();
+  /** @type {{token: string, error: ClosedByServerError} | null} */
   #refused = null;
+  /** @type {{code: string, message: string} | null} */
   #lastError = null;
   #attempt = 0;
   #serial = 0;
@@ -321,7 +329,10 @@ export class Conversation {
     this.state = "disconnected";
     /** The session in force while ready. */
     this.session = null;
-    /** The subscription in force, or that was when the connection ended. */
+    /**
+     * The subscription in force, or that was when the connection ended.
+     * @type {readonly string[]}
+     */
     this.vaults = Object.freeze([]);
   }
 
@@ -414,7 +425,8 @@ export class Conversation {
     const message = decode(text);
     if (message === null) return null;
     if (!Object.hasOwn(TRANSITIONS[this.state], message.kind)) {
-      throw new ServerMessageError(`The server sent ${message.event ?? message.kind} while ${this.state}.`);
+      const name = message.kind === "event" ? message.event : message.kind;
+      throw new ServerMessageError(`The server sent ${name} while ${this.state}.`);
     }
     const before = this.state;
     this.#move(message.kind);
@@ -619,9 +631,11 @@ export class Client {
   #cursor;
   /** Called when something has changed that somebody may wait for. */
   #watchers = new Set();
+  /** @type {Link | null} */
   #link = null;
   #closing = false;
   #over = false;
+  /** @type {unknown} */
   #failure = null;
   #ended;
 
@@ -898,6 +912,7 @@ export class Client {
     }
   }
 
+  /** @param {number | null} [code] */
   #lost(message, code = LOST, reason = "") {
     return this.#conversation.connectionLost(code, reason, message, this.#random());
   }
@@ -926,7 +941,8 @@ export class Client {
    * Wait until `begin`'s argument is called, for at most `seconds`, or until the client ends.
    *
    * @param {number | null} seconds The bound; null for none.
-   * @param {(done: Function, fail: Function) => (() => void) | undefined} begin Returns what to do at the end.
+   * @param {(done: (value?: any) => void, fail: (error: unknown) => void) => (() => void) | void} begin
+   *   Returns what to do at the end.
    */
   #wait(seconds, begin) {
     return new Promise((resolve, reject) => {
@@ -942,7 +958,8 @@ export class Client {
         how(value);
       };
       const stop = () => (this.#closing || this.#over) && settle(resolve, STOPPED);
-      cleanUp = begin((value) => settle(resolve, value), (error) => settle(reject, error));
+      const fail = (error) => settle(reject, error);
+      cleanUp = /** @type {(() => void) | undefined} */ (begin((value) => settle(resolve, value), fail));
       if (settled) {
         cleanUp?.();
         return;

@@ -114,3 +114,18 @@ async def test_a_block_that_is_cancelled_ends_at_once(
 def test_a_url_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="must begin with ws:// or wss://"):
         open_client("http://server.test", lambda: "token")
+
+
+@pytest.mark.parametrize("vaults", ["v1", [1], [None]])
+def test_vaults_are_a_list_of_strings(vaults: Any) -> None:
+    with pytest.raises(TypeError, match="must be a list of vault ids"):
+        open_client("ws://server.test", lambda: "token", vaults=vaults)
+
+
+async def test_a_subscription_is_one_as_well(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    server = ScriptedServer(nursery, [stay])
+    async with server.client(vaults=["v1"]) as client:
+        await client.wait_ready()
+        with pytest.raises(TypeError, match="must be a list of vault ids"):
+            await client.subscribe("v1")
+        assert client.vaults == ("v1",)

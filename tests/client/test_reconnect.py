@@ -16,7 +16,9 @@ def test_a_known_close_code_says_it(code: CloseCode) -> None:
     [
         (1005, Reconnect.YES),
         (1006, Reconnect.YES),
-        (1012, Reconnect.YES),
+        (1003, Reconnect.LATER),
+        (1008, Reconnect.LATER),
+        (1012, Reconnect.LATER),
         (3000, Reconnect.LATER),
         (4499, Reconnect.LATER),
     ],

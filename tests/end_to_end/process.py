@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,9 +31,10 @@ class DaemonProcess:
 
     Args:
         options: More of the command line.
+        program: What Python is to run.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, program: Sequence[str] = ("-m", "localful_ws")) -> None:
         self.output: list[str] = []
         self.tokens: list[str] = []
         self.ports: dict[str, int] = {}
@@ -42,7 +44,7 @@ class DaemonProcess:
             "LOCALFUL_WS_JWT_SECRET": SECRET,
             "LOCALFUL_WS_PUBLISHER_KEY": PUBLISHER_KEY,
         }
-        command = [sys.executable, "-m", "localful_ws", "serve", "--port", "0", "--internal-port", "0"]
+        command = [sys.executable, *program, "serve", "--port", "0", "--internal-port", "0"]
         self.process = subprocess.Popen(
             [*command, "--log-level", "debug", "--log-format", "json", *options],
             env=environment,

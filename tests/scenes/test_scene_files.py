@@ -13,6 +13,9 @@ from localful_ws.settings import OPTIONS
 
 SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
 FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")
+DEVICE = SPEC / "transcripts" / "device"
+DEVICE_SCHEMA = json.loads((DEVICE / "schema.json").read_text(encoding="utf-8"))
+DEVICE_FILES = sorted(path for path in DEVICE.glob("*.json") if path.name != "schema.json")
 SCENES = read_scenes()
 
 
@@ -29,6 +32,12 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_file_fits_the_schema(file: Any) -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("file", DEVICE_FILES, ids=lambda file: file.stem)
+def test_file_about_clients_fits_its_schema(file: Any) -> None:
+    Draft202012Validator.check_schema(DEVICE_SCHEMA)
+    Draft202012Validator(DEVICE_SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
 
 
 def test_all_files_are_read() -> None:

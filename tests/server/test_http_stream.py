@@ -24,6 +24,8 @@ class FakeTcp:
     sends_eof: bool = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if not self.arriving:
+            await trio.sleep_forever()
         arrived = self.arriving.pop(0)
         if isinstance(arrived, Exception):
             raise arrived
@@ -102,3 +104,37 @@ async def test_a_close_in_the_middle_of_an_answer() -> None:
     stream, _, _ = wrap(FakeTcp(refusal=trio.BusyResourceError()))
     with pytest.raises(trio.BrokenResourceError):
         await stream.send_all(b"HTTP/1.1 ")
+
+
+async def test_a_connection_on_which_nothing_happens_is_over(autojump_clock: trio.testing.MockClock) -> None:
+    stream, context, _ = wrap(FakeTcp(arriving=[b"GET"]))
+    await stream.receive_some()
+    await trio.sleep(100)
+    began = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await stream.receive_some()
+    assert trio.current_time() - began == 120.0
+    assert context.terminated.is_set()
+
+
+async def test_a_client_that_only_listens_is_not_silent(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As one that watches does, for hours."""
+    stream, context, _ = wrap(FakeTcp())
+    ended_at = None
+
+    async def receive() -> None:
+        nonlocal ended_at
+        with pytest.raises(trio.TooSlowError):
+            await stream.receive_some()
+        ended_at = trio.current_time()
+
+    began = trio.current_time()
+    nursery.start_soon(receive)
+    for _ in range(100):
+        await trio.sleep(100)
+        await stream.send_all(b"a line")
+    assert not context.terminated.is_set()
+    await trio.sleep(200)
+    assert ended_at == began + 100 * 100 + 120

@@ -47,6 +47,48 @@ async def test_the_clock(autojump_clock: MockClock) -> None:
     assert clock.now() == STARTED + 4
 
 
+async def test_the_clock_catches_up_with_the_time_of_day(autojump_clock: MockClock) -> None:
+    ahead = 0.0
+    clock = Clock(lambda: STARTED + trio.current_time() + ahead)
+    started = clock.now()
+    ahead = 3600.0  # the machine slept, and its monotonic clock with it
+    assert clock.now() == pytest.approx(started + 3600)
+    await trio.sleep(2.5)
+    assert clock.now() == pytest.approx(started + 3602.5)
+
+
+async def test_the_clock_never_runs_backwards(autojump_clock: MockClock) -> None:
+    ahead = 0.0
+    clock = Clock(lambda: STARTED + trio.current_time() + ahead)
+    started = clock.now()
+    ahead = -3600.0
+    assert clock.now() == started
+    await trio.sleep(2.5)
+    assert clock.now() == pytest.approx(started + 2.5)
+
+
+async def test_what_became_due_while_the_machine_slept(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    ahead = 0.0
+    clock = Clock(lambda: STARTED + trio.current_time() + ahead)
+    timekeeper = Timekeeper(clock)
+    nursery.start_soon(timekeeper.run)
+    began, called = clock.now(), []
+
+    class Expiry:
+        def time_passed(self, now: float) -> None:
+            called.append(now - began)
+
+    timekeeper.appoint(Expiry(), began + 3000)
+    await trio.sleep(1)
+    assert called == []
+    ahead = 3600.0
+    clock.now()  # somebody reads it, for whatever reason
+    await trio.sleep(0.1)
+    assert called == [pytest.approx(3601)]
+
+
 async def test_everybody_is_called_when_due(timekeeper: Timekeeper, autojump_clock: MockClock) -> None:
     often, once, never = Caller([3, 3, 4.5]), Caller(), Caller()
     timekeeper.appoint(often, STARTED + 1)

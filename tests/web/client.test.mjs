@@ -164,6 +164,29 @@ test("renews with an awaited token, and says when that fails", async () => {
   await finish(it);
 });
 
+test("renews when it is told to, if there is a connection", async () => {
+  const tokens = ["t0", "t0", "t1"];
+  const it = world({}, () => tokens.shift());
+  await it.client.renew();
+  await settle();
+  const [socket] = it.sockets;
+  await socket.accept();
+  // The same token once more is not worth a message.
+  await it.client.renew();
+  assert.equal(socket.sent.length, 1);
+  await it.client.renew();
+  assert.equal(socket.sent.at(-1).token, "t1");
+  socket.say({ event: "authenticated", user: "ada", group: "g", expiresAt: 19, vaults: [], cursor: "c0", id: socket.sent.at(-1).id });
+  await settle();
+  assert.equal(it.client.session.expiresAt, 19);
+  // It throws: that is said, and the connection goes on.
+  tokens.push(Promise.reject(new Error("no network")));
+  await it.client.renew();
+  assert.equal(it.statuses.at(-1).kind, "renewal-failed");
+  assert.equal(socket.closedWith, null);
+  await finish(it);
+});
+
 test("a token that is unavailable or late is asked for again; another error ends the client", async () => {
   const answers = [() => { throw new TokenUnavailableError("later"); }, () => new Promise(() => {}), () => { throw new Error("broken"); }];
   const it = world({}, () => answers.shift()());

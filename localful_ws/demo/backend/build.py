@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
-from localful_ws.demo.backend import auth_routes, content_routes, user_routes
+from localful_ws.demo.backend import auth_routes, content, content_routes, snapshots, user_routes
+from localful_ws.demo.backend.content_routes import deleting, getting, listing
 from localful_ws.demo.backend.database import Database, Offload, in_thread, transact
 from localful_ws.demo.backend.errors import ApiError
 from localful_ws.demo.backend.publisher import Publisher
@@ -41,18 +42,18 @@ ROUTES: dict[str, dict[str, Handler]] = {
     },
     "/v1/users/email": {"PUT": user_routes.change_email},
     "/v1/users/password": {"PUT": user_routes.change_password},
-    "/v1/snapshot": {"GET": content_routes.get_snapshot},
+    "/v1/snapshot": {"GET": content_routes.getting_all(snapshots.snapshot_of_user)},
     "/v1/vaults": {"GET": content_routes.list_vaults, "POST": content_routes.create_vault},
     "/v1/vaults/{id}": {
-        "GET": content_routes.get_vault,
+        "GET": getting(content.VAULTS.get),
         "PATCH": content_routes.change_vault,
-        "DELETE": content_routes.delete_vault,
+        "DELETE": deleting(content.delete_vault),
     },
-    "/v1/vaults/{id}/snapshot": {"GET": content_routes.get_vault_snapshot},
-    "/v1/items": {"GET": content_routes.list_items, "POST": content_routes.create_item},
-    "/v1/items/{id}": {"GET": content_routes.get_item, "DELETE": content_routes.delete_item},
-    "/v1/versions": {"GET": content_routes.list_versions, "POST": content_routes.create_version},
-    "/v1/versions/{id}": {"GET": content_routes.get_version, "DELETE": content_routes.delete_version},
+    "/v1/vaults/{id}/snapshot": {"GET": getting(snapshots.snapshot_of_vault)},
+    "/v1/items": {"GET": listing(content.list_items, "vault"), "POST": content_routes.create_item},
+    "/v1/items/{id}": {"GET": getting(content.ITEMS.get), "DELETE": deleting(content.delete_item)},
+    "/v1/versions": {"GET": listing(content.list_versions, "item"), "POST": content_routes.create_version},
+    "/v1/versions/{id}": {"GET": getting(content.VERSIONS.get), "DELETE": deleting(content.delete_version)},
 }
 """What answers where."""
 

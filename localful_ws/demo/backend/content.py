@@ -6,7 +6,10 @@ item its versions; the one event says it for all of them.
 
 import sqlite3
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import frozen
 
 from localful_ws.demo.backend import outbox
 from localful_ws.demo.backend.errors import not_found, over_quota
@@ -15,9 +18,54 @@ from localful_ws.demo.backend.tokens import Claims
 from localful_ws.demo.backend.wire import Item, NewItem, NewVersion, Vault, Version
 from localful_ws.protocol import EventName
 
-VAULT = "id, protected_data, created_at, updated_at"
-ITEM = "id, vault_id, type, created_at"
-VERSION = "id, vault_id, item_id, protected_data, created_at"
+R = TypeVar("R", Vault, Item, Version)
+
+
+@frozen
+class Table(Generic[R]):
+    """How rows of one kind are read. Names only come from this module; what is asked for is a parameter.
+
+    Attributes:
+        name: Its name in the database.
+        word: What a row is called.
+        columns: What makes a resource, in its order.
+        make: The resource.
+    """
+
+    name: str
+    word: str
+    columns: str
+    make: Callable[..., R]
+
+    def get(self, connection: sqlite3.Connection, user: str, row_id: str) -> R:
+        """Get one of the user's.
+
+        Raises:
+            ApiError: 404.
+        """
+        found = self._select(connection, "id = ? AND user_id = ?", row_id, user)
+        if not found:
+            raise not_found(self.word)
+        return found[0]
+
+    def page(
+        self, connection: sqlite3.Connection, column: str, value: str, after: str, limit: int
+    ) -> list[R]:
+        """Those with a value in a column whose ids come after ``after``."""
+        return self._select(connection, f"{column} = ? AND id > ? ORDER BY id LIMIT ?", value, after, limit)
+
+    def all(self, connection: sqlite3.Connection, column: str, value: str) -> list[R]:
+        """All with a value in a column, in the order in which they were made."""
+        return self._select(connection, f"{column} = ? ORDER BY created_at, id", value)
+
+    def _select(self, connection: sqlite3.Connection, where: str, *values: str | int) -> list[R]:
+        rows = connection.execute(f"SELECT {self.columns} FROM {self.name} WHERE {where}", values)  # noqa: S608
+        return [self.make(*row) for row in rows]
+
+
+VAULTS = Table("vaults", "vault", "id, protected_data, created_at, updated_at", Vault)
+ITEMS = Table("items", "item", "id, vault_id, type, created_at", Item)
+VERSIONS = Table("versions", "version", "id, vault_id, item_id, protected_data, created_at", Version)
 
 
 def create_vault(
@@ -39,42 +87,18 @@ def create_vault(
     return vault
 
 
-def get_vault(connection: sqlite3.Connection, user: str, vault: str) -> Vault:
-    """Get a vault.
-
-    Raises:
-        ApiError: 404.
-    """
-    row = connection.execute(
-        f"SELECT {VAULT} FROM vaults WHERE id = ? AND user_id = ?",  # noqa: S608
-        (vault, user),
-    ).fetchone()
-    if row is None:
-        raise not_found("vault")
-    return Vault(*row)
-
-
-def list_vaults(connection: sqlite3.Connection, user: str, after: str, limit: int) -> list[Vault]:
-    """The user's vaults whose ids come after ``after``."""
-    rows = connection.execute(
-        f"SELECT {VAULT} FROM vaults WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
-        (user, after, limit),
-    )
-    return [Vault(*row) for row in rows]
-
-
 def change_vault(connection: sqlite3.Connection, actor: Claims, vault: str, data: str, now: float) -> Vault:
     """Change a vault.
 
     Raises:
         ApiError: 404.
     """
-    get_vault(connection, actor.user, vault)
+    VAULTS.get(connection, actor.user, vault)
     connection.execute(
         "UPDATE vaults SET protected_data = ?, updated_at = ? WHERE id = ?", (data, now, vault)
     )
     _tell(connection, EventName.VAULT_UPDATE, actor, vault, {"protectedData": data})
-    return get_vault(connection, actor.user, vault)
+    return VAULTS.get(connection, actor.user, vault)
 
 
 def delete_vault(connection: sqlite3.Connection, actor: Claims, vault: str) -> None:
@@ -83,7 +107,7 @@ def delete_vault(connection: sqlite3.Connection, actor: Claims, vault: str) -> N
     Raises:
         ApiError: 404.
     """
-    get_vault(connection, actor.user, vault)
+    VAULTS.get(connection, actor.user, vault)
     connection.execute("DELETE FROM vaults WHERE id = ?", (vault,))
     # The versions went with the items, and these with the vault: ON DELETE CASCADE.
     _tell(connection, EventName.VAULT_DELETE, actor, vault)
@@ -97,7 +121,7 @@ def create_item(
     Raises:
         ApiError: 404, if there is no such vault; 409, if the user has as many items as one may have.
     """
-    get_vault(connection, actor.user, wanted.vault_id)
+    VAULTS.get(connection, actor.user, wanted.vault_id)
     if _count(connection, "SELECT count(*) FROM items WHERE user_id = ?", actor.user) >= settings.max_items:
         raise over_quota("items", settings.max_items)
     item = Item(str(uuid.uuid4()), wanted.vault_id, wanted.type, now)
@@ -109,33 +133,14 @@ def create_item(
     return item
 
 
-def get_item(connection: sqlite3.Connection, user: str, item: str) -> Item:
-    """Get an item.
-
-    Raises:
-        ApiError: 404.
-    """
-    row = connection.execute(
-        f"SELECT {ITEM} FROM items WHERE id = ? AND user_id = ?",  # noqa: S608
-        (item, user),
-    ).fetchone()
-    if row is None:
-        raise not_found("item")
-    return Item(*row)
-
-
 def list_items(connection: sqlite3.Connection, user: str, vault: str, after: str, limit: int) -> list[Item]:
     """The items of a vault whose ids come after ``after``.
 
     Raises:
         ApiError: 404, if there is no such vault.
     """
-    get_vault(connection, user, vault)
-    rows = connection.execute(
-        f"SELECT {ITEM} FROM items WHERE vault_id = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
-        (vault, after, limit),
-    )
-    return [Item(*row) for row in rows]
+    VAULTS.get(connection, user, vault)
+    return ITEMS.page(connection, "vault_id", vault, after, limit)
 
 
 def delete_item(connection: sqlite3.Connection, actor: Claims, item: str) -> None:
@@ -144,7 +149,7 @@ def delete_item(connection: sqlite3.Connection, actor: Claims, item: str) -> Non
     Raises:
         ApiError: 404.
     """
-    vault = get_item(connection, actor.user, item).vault_id
+    vault = ITEMS.get(connection, actor.user, item).vault_id
     connection.execute("DELETE FROM items WHERE id = ?", (item,))
     _tell(connection, EventName.ITEM_DELETE, actor, vault, {"id": item})
 
@@ -159,7 +164,7 @@ def create_version(
     Raises:
         ApiError: 404, if there is no such item; 409, if the user has as much as one may have.
     """
-    vault = get_item(connection, actor.user, wanted.item_id).vault_id
+    vault = ITEMS.get(connection, actor.user, wanted.item_id).vault_id
     versions, content = connection.execute(
         "SELECT count(*), coalesce(sum(length(protected_data)), 0) FROM versions WHERE user_id = ?",
         (actor.user,),
@@ -178,21 +183,6 @@ def create_version(
     return version
 
 
-def get_version(connection: sqlite3.Connection, user: str, version: str) -> Version:
-    """Get a version.
-
-    Raises:
-        ApiError: 404.
-    """
-    row = connection.execute(
-        f"SELECT {VERSION} FROM versions WHERE id = ? AND user_id = ?",  # noqa: S608
-        (version, user),
-    ).fetchone()
-    if row is None:
-        raise not_found("version")
-    return Version(*row)
-
-
 def list_versions(
     connection: sqlite3.Connection, user: str, item: str, after: str, limit: int
 ) -> list[Version]:
@@ -201,12 +191,8 @@ def list_versions(
     Raises:
         ApiError: 404, if there is no such item.
     """
-    get_item(connection, user, item)
-    rows = connection.execute(
-        f"SELECT {VERSION} FROM versions WHERE item_id = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
-        (item, after, limit),
-    )
-    return [Version(*row) for row in rows]
+    ITEMS.get(connection, user, item)
+    return VERSIONS.page(connection, "item_id", item, after, limit)
 
 
 def delete_version(connection: sqlite3.Connection, actor: Claims, version: str) -> None:
@@ -215,7 +201,7 @@ def delete_version(connection: sqlite3.Connection, actor: Claims, version: str) 
     Raises:
         ApiError: 404.
     """
-    found = get_version(connection, actor.user, version)
+    found = VERSIONS.get(connection, actor.user, version)
     connection.execute("DELETE FROM versions WHERE id = ?", (version,))
     _tell(
         connection,

@@ -1,17 +1,35 @@
-"""``/v1/vaults``, ``/v1/items`` and ``/v1/versions``, and the snapshots."""
+"""``/v1/vaults``, ``/v1/items`` and ``/v1/versions``, and the snapshots.
+
+What is the same for all three is made by `getting`, `listing` and `deleting`; see ``ROUTES`` in
+`localful_ws.demo.backend.build`.
+"""
+
+import sqlite3
+from collections.abc import Callable
 
 from starlette.responses import Response
 
-from localful_ws.demo.backend import content, snapshots
-from localful_ws.demo.backend.requests import Call, json_response, no_content
-from localful_ws.demo.backend.wire import Item, NewItem, NewVersion, Page, Vault, VaultContent, Version
+from localful_ws.demo.backend import content
+from localful_ws.demo.backend.requests import Call, Handler, json_response, no_content
+from localful_ws.demo.backend.tokens import Claims
+from localful_ws.demo.backend.wire import (
+    Item,
+    NewItem,
+    NewVersion,
+    Page,
+    Resource,
+    Snapshot,
+    Vault,
+    VaultContent,
+    Version,
+)
 
 
 async def list_vaults(call: Call) -> Response:
     """``GET /v1/vaults?after=&limit=``."""
     after, limit = call.page()
     rows = await call.read(
-        lambda connection, actor: content.list_vaults(connection, actor.user, after, limit + 1)
+        lambda connection, actor: content.VAULTS.page(connection, "user_id", actor.user, after, limit + 1)
     )
     return _page(rows, limit)
 
@@ -27,13 +45,6 @@ async def create_vault(call: Call) -> Response:
     return json_response(vault, 201)
 
 
-async def get_vault(call: Call) -> Response:
-    """``GET /v1/vaults/{id}``."""
-    vault_id = call.path_id()
-    vault = await call.read(lambda connection, actor: content.get_vault(connection, actor.user, vault_id))
-    return json_response(vault)
-
-
 async def change_vault(call: Call) -> Response:
     """``PATCH /v1/vaults/{id}``: ``vault-update``."""
     vault_id, wanted = call.path_id(), call.decode(VaultContent)
@@ -43,39 +54,6 @@ async def change_vault(call: Call) -> Response:
         )
     )
     return json_response(vault)
-
-
-async def delete_vault(call: Call) -> Response:
-    """``DELETE /v1/vaults/{id}``: ``vault-delete``."""
-    vault_id = call.path_id()
-    await call.write(lambda connection, actor: content.delete_vault(connection, actor, vault_id))
-    return no_content()
-
-
-async def get_snapshot(call: Call) -> Response:
-    """``GET /v1/snapshot``: all that is the user's."""
-    return json_response(
-        await call.read(lambda connection, actor: snapshots.snapshot_of_user(connection, actor.user))
-    )
-
-
-async def get_vault_snapshot(call: Call) -> Response:
-    """``GET /v1/vaults/{id}/snapshot``."""
-    vault_id = call.path_id()
-    return json_response(
-        await call.read(
-            lambda connection, actor: snapshots.snapshot_of_vault(connection, actor.user, vault_id)
-        )
-    )
-
-
-async def list_items(call: Call) -> Response:
-    """``GET /v1/items?vault=&after=&limit=``."""
-    vault, (after, limit) = call.query_id("vault"), call.page()
-    rows = await call.read(
-        lambda connection, actor: content.list_items(connection, actor.user, vault, after, limit + 1)
-    )
-    return _page(rows, limit)
 
 
 async def create_item(call: Call) -> Response:
@@ -89,30 +67,6 @@ async def create_item(call: Call) -> Response:
     return json_response(item, 201)
 
 
-async def get_item(call: Call) -> Response:
-    """``GET /v1/items/{id}``."""
-    item_id = call.path_id()
-    return json_response(
-        await call.read(lambda connection, actor: content.get_item(connection, actor.user, item_id))
-    )
-
-
-async def delete_item(call: Call) -> Response:
-    """``DELETE /v1/items/{id}``: ``item-delete``."""
-    item_id = call.path_id()
-    await call.write(lambda connection, actor: content.delete_item(connection, actor, item_id))
-    return no_content()
-
-
-async def list_versions(call: Call) -> Response:
-    """``GET /v1/versions?item=&after=&limit=``."""
-    item, (after, limit) = call.query_id("item"), call.page()
-    rows = await call.read(
-        lambda connection, actor: content.list_versions(connection, actor.user, item, after, limit + 1)
-    )
-    return _page(rows, limit)
-
-
 async def create_version(call: Call) -> Response:
     """``POST /v1/versions``: ``version-create``."""
     wanted = call.decode(NewVersion)
@@ -124,19 +78,67 @@ async def create_version(call: Call) -> Response:
     return json_response(version, 201)
 
 
-async def get_version(call: Call) -> Response:
-    """``GET /v1/versions/{id}``."""
-    version_id = call.path_id()
-    return json_response(
-        await call.read(lambda connection, actor: content.get_version(connection, actor.user, version_id))
-    )
+def getting(get: Callable[[sqlite3.Connection, str, str], Resource]) -> Handler:
+    """``GET .../{id}``.
+
+    Args:
+        get: Gets what has an id, if it is the user's: ``get(connection, user, id)``.
+    """
+
+    async def answer(call: Call) -> Response:
+        found_id = call.path_id()
+        return json_response(await call.read(lambda connection, actor: get(connection, actor.user, found_id)))
+
+    return answer
 
 
-async def delete_version(call: Call) -> Response:
-    """``DELETE /v1/versions/{id}``: ``version-delete``."""
-    version_id = call.path_id()
-    await call.write(lambda connection, actor: content.delete_version(connection, actor, version_id))
-    return no_content()
+def getting_all(get: Callable[[sqlite3.Connection, str], Snapshot]) -> Handler:
+    """``GET /v1/snapshot``: all that is the user's.
+
+    Args:
+        get: Gets it: ``get(connection, user)``.
+    """
+
+    async def answer(call: Call) -> Response:
+        return json_response(await call.read(lambda connection, actor: get(connection, actor.user)))
+
+    return answer
+
+
+def deleting(delete: Callable[[sqlite3.Connection, Claims, str], None]) -> Handler:
+    """``DELETE .../{id}``.
+
+    Args:
+        delete: Deletes it, if it is the user's, and tells of it: ``delete(connection, actor, id)``.
+    """
+
+    async def answer(call: Call) -> Response:
+        lost_id = call.path_id()
+        await call.write(lambda connection, actor: delete(connection, actor, lost_id))
+        return no_content()
+
+    return answer
+
+
+def listing(
+    list_rows: Callable[[sqlite3.Connection, str, str, str, int], list[Item] | list[Version]], within: str
+) -> Handler:
+    """``GET ...?<within>=&after=&limit=``, in pages.
+
+    Args:
+        list_rows: Lists them, if that in which they are is the user's: ``list_rows(connection, user, parent,
+            after, limit)``.
+        within: What in the query names the parent, such as ``vault``.
+    """
+
+    async def answer(call: Call) -> Response:
+        parent, (after, limit) = call.query_id(within), call.page()
+        rows = await call.read(
+            lambda connection, actor: list_rows(connection, actor.user, parent, after, limit + 1)
+        )
+        return _page(rows, limit)
+
+    return answer
 
 
 def _page(rows: list[Vault] | list[Item] | list[Version], limit: int) -> Response:

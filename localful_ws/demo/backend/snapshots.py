@@ -19,18 +19,13 @@ A snapshot is one answer, read in one transaction. It is not in pages: what a us
 
 import sqlite3
 
-from localful_ws.demo.backend.content import ITEM, VAULT, VERSION, get_vault
-from localful_ws.demo.backend.wire import Item, Snapshot, Vault, Version
+from localful_ws.demo.backend.content import ITEMS, VAULTS, VERSIONS
+from localful_ws.demo.backend.wire import Snapshot, Vault
 
 
 def snapshot_of_user(connection: sqlite3.Connection, user: str) -> Snapshot:
     """All vaults of a user with all that is in them."""
-    return _snapshot(
-        connection,
-        "user_id",
-        user,
-        [Vault(*row) for row in _rows(connection, VAULT, "vaults", "user_id", user)],
-    )
+    return _snapshot(connection, "user_id", user, VAULTS.all(connection, "user_id", user))
 
 
 def snapshot_of_vault(connection: sqlite3.Connection, user: str, vault: str) -> Snapshot:
@@ -39,22 +34,8 @@ def snapshot_of_vault(connection: sqlite3.Connection, user: str, vault: str) -> 
     Raises:
         ApiError: 404.
     """
-    return _snapshot(connection, "vault_id", vault, [get_vault(connection, user, vault)])
+    return _snapshot(connection, "vault_id", vault, [VAULTS.get(connection, user, vault)])
 
 
 def _snapshot(connection: sqlite3.Connection, column: str, value: str, vaults: list[Vault]) -> Snapshot:
-    return Snapshot(
-        vaults,
-        [Item(*row) for row in _rows(connection, ITEM, "items", column, value)],
-        [Version(*row) for row in _rows(connection, VERSION, "versions", column, value)],
-    )
-
-
-def _rows(
-    connection: sqlite3.Connection, columns: str, table: str, column: str, value: str
-) -> list[sqlite3.Row]:
-    # Names only come from this module; the value is a parameter.
-    return connection.execute(
-        f"SELECT {columns} FROM {table} WHERE {column} = ? ORDER BY created_at, id",  # noqa: S608
-        (value,),
-    ).fetchall()
+    return Snapshot(vaults, ITEMS.all(connection, column, value), VERSIONS.all(connection, column, value))

@@ -7,7 +7,7 @@
  */
 
 import { ClosedByServerError, NoAnswerError, openClient, TokenUnavailableError } from "/client.js";
-import { Api, ApiError } from "./api.js";
+import { Api, ApiError, request } from "./api.js";
 import { Content, textOf } from "./content.js";
 import { count, shorten } from "./dom.js";
 import { Network } from "./socket.js";
@@ -103,6 +103,7 @@ export class Device {
     this.wanted.clear();
     this.#set("starting", null);
     try {
+      await this.#checkPage();
       const { user, group } = await this.api.logIn(this.account.email, this.account.password);
       this.profile = user;
       this.group = group;
@@ -122,6 +123,14 @@ export class Device {
     });
     const error = await this.#client.ended;
     if (run === this.#run && error !== null) this.#end(error instanceof ClosedByServerError ? this.#whyClosed(error) : error.message);
+  }
+
+  /** A demo that was started anew has its daemon elsewhere, and another page. */
+  async #checkPage() {
+    const { websocketUrl } = await request("GET", "/config.json");
+    if (websocketUrl === this.config.websocketUrl) return;
+    location.reload();
+    throw new ApiError(0, "other-demo", "The demo was started anew: the page is loaded again.");
   }
 
   /** Lose the network. */

@@ -4,6 +4,8 @@ import { RowList } from "/rows.js";
 import { button, clockTime, el, oncePerFrame } from "./dom.js";
 
 const KEPT = 10_000;
+/** So much of a frame is kept, in characters. */
+const KEPT_TEXT = 5000;
 const ROW_HEIGHT = 26;
 const SIGNS = { in: "↓", out: "↑", note: "·", http: "⇅" };
 const WORDS = { in: "received", out: "sent", note: "connection", http: "request" };
@@ -53,7 +55,8 @@ export class Frames {
   /** Add a frame, or what else is worth a line. */
   add(direction, text) {
     if (direction === "in" || direction === "out") this.#frames += 1;
-    this.#list.push({ direction, text, at: new Date() });
+    const kept = text.length > KEPT_TEXT ? `${text.slice(0, KEPT_TEXT)}… (${text.length - KEPT_TEXT} more)` : text;
+    this.#list.push({ direction, text: kept, at: new Date() });
     this.#showNumber();
   }
 

@@ -133,7 +133,7 @@ export class Journal {
     const first = [{ device, at }];
     this.#strays.set(signature, first);
     setTimeout(() => {
-      if (this.#strays.get(signature) === first) this.#adopt(device, event, vault, data);
+      if (this.#strays.get(signature) === first) this.#adopt(device, event, vault, data, at);
     }, STRAY);
   }
 
@@ -142,7 +142,7 @@ export class Journal {
     if (how !== "snapshot") return;
     for (const { cells } of this.#entries) {
       const cell = cells.get(device.id);
-      if (cell.fate === "away") cell.fate = "snapshot";
+      if (cell.fate === "away" || cell.fate === "waiting") cell.fate = "snapshot";
     }
     this.#update();
   }
@@ -178,7 +178,7 @@ export class Journal {
   }
 
   /** An event that no device here has brought about: another page, or somebody with curl. */
-  #adopt(device, event, vault, data) {
+  #adopt(device, event, vault, data, started) {
     const { account } = device;
     const cells = new Map(
       this.#devices.map((other) => {
@@ -188,7 +188,8 @@ export class Journal {
       }),
     );
     const what = "was changed from elsewhere";
-    const entry = this.#add({ actor: account.name, account, what, event, vault, request: "not from this page", total: 1, cells });
+    const at = new Date(Date.now() - (performance.now() - started));
+    const entry = this.#add({ actor: account.name, account, what, event, vault, request: "not from this page", total: 1, cells, at, started });
     entry.elsewhere = true;
     this.expect(entry, event, vault, data);
     this.finish(entry);
@@ -204,7 +205,10 @@ export class Journal {
       elsewhere: false,
       ...fields,
     };
-    this.#entries.unshift(entry);
+    // One from elsewhere is taken note of later than it came.
+    let place = 0;
+    while (place < this.#entries.length && this.#entries[place].started > entry.started) place += 1;
+    this.#entries.splice(place, 0, entry);
     if (this.#entries.length > KEPT) this.#entries.pop();
     this.#update();
     return entry;

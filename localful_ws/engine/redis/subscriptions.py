@@ -20,7 +20,8 @@ class Subscriptions:
 
     def __init__(self, subscribed: Callable[[Sequence[bytes]], None]) -> None:
         self._tell = subscribed
-        self._wanted: set[bytes] = set()
+        # In the order in which they came to be wanted, which is the order in which they are asked for again.
+        self._wanted: dict[bytes, None] = {}
         self._in_force: set[bytes] = set()
         # Where the two may differ, in the order in which that came about.
         self._changed: dict[bytes, None] = {}
@@ -28,12 +29,12 @@ class Subscriptions:
 
     def want(self, channel: bytes) -> None:
         """Have a channel subscribed to."""
-        self._wanted.add(channel)
+        self._wanted[channel] = None
         self._note(channel)
 
     def drop(self, channel: bytes) -> None:
         """Have a channel unsubscribed from."""
-        self._wanted.discard(channel)
+        self._wanted.pop(channel, None)
         self._note(channel)
 
     def lose(self) -> None:

@@ -90,17 +90,19 @@ export class Chart {
     const x = (time) => PAD.left + inner.width * (1 - (now - time) / span);
     const y = (value) => PAD.top + inner.height * (1 - value / top);
     const parts = [];
+    // Above the lines, so that they can be read.
+    const labels = [];
     for (const share of [0, 0.5, 1]) {
       const level = y(top * share);
       parts.push(s("line", { class: "grid", x1: PAD.left, x2: width - PAD.right, y1: level, y2: level }));
-      if (share > 0) parts.push(s("text", { x: PAD.left, y: level + 12, class: "axis" }, this.#format(top * share)));
+      if (share > 0) labels.push(s("text", { x: PAD.left, y: level + 12, class: "axis" }, this.#format(top * share)));
     }
     const step = span > 300 ? 120 : span > 150 ? 60 : span > 90 ? 30 : 15;
     for (let back = 0; back <= span; back += step) {
       const at = x(now - back);
       if (at < PAD.left + 24 && back > 0) continue;
       const label = back === 0 ? "now" : back % 60 === 0 ? `−${back / 60} min` : `−${back} s`;
-      parts.push(s("text", { x: at, y: HEIGHT - 5, class: "axis", "text-anchor": back === 0 ? "end" : "middle" }, label));
+      labels.push(s("text", { x: at, y: HEIGHT - 5, class: "axis", "text-anchor": back === 0 ? "end" : "middle" }, label));
     }
     this.#lines.forEach((line, index) => {
       parts.push(s("path", { class: `line line-${index + 1}`, d: this.#path(line.key, x, y) }));
@@ -109,7 +111,7 @@ export class Chart {
     if (pointed !== null) {
       parts.push(s("line", { class: "pointer", x1: x(pointed.time), x2: x(pointed.time), y1: PAD.top, y2: y(0) }));
     }
-    this.#svg.replaceChildren(...parts);
+    this.#svg.replaceChildren(...parts, ...labels);
     const shown = pointed ?? samples.at(-1);
     for (const line of this.#lines) setText(this.#values.get(line.key), this.#say(shown[line.key]));
   }

@@ -96,14 +96,14 @@ export class Overview {
     const slow = this.samples.since((sample) => sample.closes["slow-consumer"] ?? 0, MINUTE);
     this.#tile("Connections", whole(connections.authenticated ?? 0), [
       `${whole(connections["awaiting-auth"] ?? 0)} awaiting auth`,
-      `${whole(connections.closed ?? 0)} closing`,
+      connections.closed > 0 ? `${whole(connections.closed)} closing` : "",
     ]);
     const atMost = overview.workers.serving > 1 ? "at most; counted per worker" : "with a connection";
     this.#tile("Users", whole(overview.users), [atMost]);
     this.#tile("Events accepted", `${orDash(latest.accepted)}/s`, [`${whole(sum(overview.events.accepted))} in all`]);
     this.#tile("Events delivered", `${orDash(latest.delivered)}/s`, [`${whole(overview.events.delivered)} in all`]);
-    this.#tile("Publish to write", most === null ? "–" : upTo(most), [
-      most === null ? "no event in the last minute" : `95 % of events; half ${upTo(half)}`,
+    this.#tile("Publish to write, 95 %", most === null ? "–" : upTo(most), [
+      most === null ? "no event in the last minute" : `half ${upTo(half)}`,
     ]);
     this.#tile("Outbox peak", bytes(outbox.peakBytes), [
       plural(outbox.peakEvents, "event"),

@@ -1,0 +1,1 @@
+"""The daemon's own code on a virtual clock, with everything around it simulated from one seed."""

@@ -1,0 +1,290 @@
+"""Bugs planted into the daemon, one for each thing that must hold: the simulator has to find each of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import trio
+from attrs import evolve
+
+from localful_ws.engine.history import History
+from localful_ws.engine.memory import MemoryEngine
+from localful_ws.engine.redis.feeds import Feed
+from localful_ws.engine.redis.queue import RouteQueue
+from localful_ws.protocol import Connection, Event, State, Verdict
+from localful_ws.revocations import Revocations
+from localful_ws.routing import Router
+from localful_ws.server.delivery import Delivery
+from localful_ws.server.device import Device
+from localful_ws.server.node import Node
+from localful_ws.server.outbox import Outbox
+
+Bug = Callable[[], AbstractContextManager[Any]]
+_wants = Connection.wants
+
+
+@contextmanager
+def _other_verdict(decide: Callable[[Connection, Event], Verdict]) -> Iterator[None]:
+    with patch.object(Connection, "wants", decide):
+        yield
+
+
+def echo() -> AbstractContextManager[Any]:
+    """Devices are told what their own token group did."""
+    return _other_verdict(
+        lambda self, event: Verdict.DELIVER if _wants(self, event) is Verdict.ECHO else _wants(self, event)
+    )
+
+
+def other_user() -> AbstractContextManager[Any]:
+    """Devices are told what happened to another user."""
+    devices_of = Router.devices_of
+
+    def all_of_them(self: Router[Any], user: str) -> Any:
+        return tuple(self) or devices_of(self, user)
+
+    def whoever(self: Connection, event: Event) -> Verdict:
+        verdict = _wants(self, event)
+        return Verdict.DELIVER if verdict is Verdict.OTHER_USER else verdict
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(Router, "devices_of", all_of_them), _other_verdict(whoever):
+            yield
+
+    return both()
+
+
+def unsubscribed() -> AbstractContextManager[Any]:
+    """What was subscribed to stays subscribed to."""
+    subscribe = Connection._subscribe_to
+
+    def add(self: Connection, vaults: tuple[str, ...]) -> None:
+        subscribe(self, tuple(dict.fromkeys((*self._vaults, *vaults))))
+
+    return patch.object(Connection, "_subscribe_to", add)
+
+
+def vault_delete_forgotten() -> AbstractContextManager[Any]:
+    """A deleted vault stays in subscriptions."""
+    passed = Connection.event_passed
+
+    def forget(self: Connection, event: Event) -> Any:
+        return () if event.vault is not None else passed(self, event)
+
+    return patch.object(Connection, "event_passed", forget)
+
+
+def before_authentication() -> AbstractContextManager[Any]:
+    """Devices are told of events, any of them, as soon as they are connected."""
+    deliver = Delivery.deliver
+    nodes: list[Node] = []
+    init = Node.__init__
+
+    def noted(self: Node, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        nodes.append(self)
+
+    async def leak(self: Delivery, entries: Any) -> None:
+        from localful_ws.server.batching import frame_of
+
+        for node in nodes:
+            if node._delivery is self:
+                for device in node.devices():
+                    if device.state is State.AWAITING_AUTH:
+                        for entry in entries:
+                            device.send_frames(frame_of(entry), (frame_of(entry),))
+        await deliver(self, entries)
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(Node, "__init__", noted), patch.object(Delivery, "deliver", leak):
+            yield
+
+    return both()
+
+
+def swapped() -> AbstractContextManager[Any]:
+    """The last two events of a batch change places on their way."""
+    deliver = Delivery.deliver
+
+    async def swap(self: Delivery, entries: Any) -> None:
+        await deliver(self, [*entries[:-2], *reversed(entries[-2:])])
+
+    return patch.object(Delivery, "deliver", swap)
+
+
+def replay_lost() -> AbstractContextManager[Any]:
+    """Who resumes is not told the last of what it missed."""
+    replay = Device._replay
+    return patch.object(Device, "_replay", lambda self, missed: replay(self, missed[:-1]))
+
+
+def replay_twice() -> AbstractContextManager[Any]:
+    """Who resumes is told the first of what it missed twice."""
+    replay = Device._replay
+    return patch.object(Device, "_replay", lambda self, missed: replay(self, [*missed[:1], *missed]))
+
+
+def resumed_too_far() -> AbstractContextManager[Any]:
+    """Who has been away for too long is told that it resumes."""
+    since = History.since
+
+    def believe(self: History, user: str, cursor: str, limits: Any, now: float) -> Any:
+        missed = since(self, user, cursor, limits, now)
+        return [] if missed is None and cursor.partition(".")[0] == self._tag(user) else missed
+
+    return patch.object(History, "since", believe)
+
+
+def foreign_cursor() -> AbstractContextManager[Any]:
+    """A cursor of another user is as good as one's own."""
+    since = History.since
+
+    def believe(self: History, user: str, cursor: str, limits: Any, now: float) -> Any:
+        return since(self, user, f"{self._tag(user)}.{cursor.partition('.')[2]}", limits, now)
+
+    return patch.object(History, "since", believe)
+
+
+def join_leaks() -> AbstractContextManager[Any]:
+    """Who joins is told again what is in its history and just being routed."""
+    route = MemoryEngine._route
+
+    async def late(self: MemoryEngine, batch: Any, subscriber: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        await route(self, batch, _Late(subscriber))
+
+    return patch.object(MemoryEngine, "_route", late)
+
+
+class _Late:
+    """Routes a moment after an event has its place."""
+
+    def __init__(self, subscriber: Any) -> None:
+        self._subscriber = subscriber
+
+    async def route(self, entries: Any, accepted_at: float) -> None:
+        await trio.sleep(0.05)
+        await self._subscriber.route(entries, accepted_at)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subscriber, name)
+
+
+def timer_restarted() -> AbstractContextManager[Any]:
+    """Whatever comes from a device gives it 3 s more to authenticate."""
+
+    async def patient(self: Device) -> None:
+        message = None
+        while message is None:
+            self._transport.take_heard()
+            with trio.move_on_after(3.0):
+                message = await self._transport.receive()
+            if message is None and not self._transport.take_heard():
+                self._act(self._core.time_passed(self._host.clock.now() + 10))
+                return
+        await self._take(message)
+
+    return patch.object(Device, "_receive_first", patient)
+
+
+def timer_late() -> AbstractContextManager[Any]:
+    """A device has 3.1 s to authenticate."""
+    init = Connection.__init__
+
+    def later(self: Connection, limits: Any, now: float) -> None:
+        init(self, evolve(limits, auth_timeout=limits.auth_timeout + 0.1), now)
+
+    return patch.object(Connection, "__init__", later)
+
+
+def outbox_unbounded() -> AbstractContextManager[Any]:
+    """An outbox takes whatever it is given."""
+    return patch.object(Outbox, "_enqueue_within_limits", Outbox._enqueue)
+
+
+def history_unbounded() -> AbstractContextManager[Any]:
+    """The memory of a user's events grows and grows."""
+
+    def endless(self: History, number: int) -> None:
+        return
+
+    return patch.object(History, "_forget", endless)
+
+
+def task_leaked() -> AbstractContextManager[Any]:
+    """A task is left behind by every connection that is closed by the server."""
+    close = Device.close
+
+    def leak(self: Device, *args: Any, **kwargs: Any) -> None:
+        self._transport._host.boundary.start_soon(trio.sleep_forever)  # type: ignore[attr-defined]
+        close(self, *args, **kwargs)
+
+    return patch.object(Device, "close", leak)
+
+
+def device_left() -> AbstractContextManager[Any]:
+    """Who leaves goes on being asked about events."""
+    return patch.object(Node, "leave", lambda self, device: None)
+
+
+def revoked_stays() -> AbstractContextManager[Any]:
+    """A revoked session may begin again."""
+    return patch.object(Revocations, "is_revoked", lambda self, session, now: False)
+
+
+def published_twice() -> AbstractContextManager[Any]:
+    """Ids of published events are not looked at."""
+    from localful_ws.engine.idempotency import RecentIds
+
+    return patch.object(RecentIds, "is_new", lambda self, event, now: True)
+
+
+def gap_unnoticed() -> AbstractContextManager[Any]:
+    """A node takes a message of Redis for the next one, whatever came before it."""
+
+    def trust(self: Feed, live: Any) -> Any:
+        if not live.entries or live.epoch != self.epoch or live.entries[-1][0] <= self.last:
+            return ()
+        return self._take_in(live.entries)
+
+    return patch.object(Feed, "hear", trust)
+
+
+def call_overtakes() -> AbstractContextManager[Any]:
+    """What must be done between events is done at once, however many wait."""
+
+    def at_once(self: RouteQueue, call: Any) -> bool:
+        self._overtaking = getattr(self, "_overtaking", None)  # type: ignore[attr-defined]
+        subscriber = getattr(self, "subscriber", None)
+        if subscriber is None:
+            return self._put(call)
+        call(subscriber)
+        return True
+
+    run = RouteQueue.run
+
+    async def noted(self: RouteQueue, subscriber: Any) -> None:
+        self.subscriber = subscriber  # type: ignore[attr-defined]
+        await run(self, subscriber)
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(RouteQueue, "put_call", at_once), patch.object(RouteQueue, "run", noted):
+            yield
+
+    return both()
+
+
+BUGS: dict[str, Bug] = {
+    bug.__name__.replace("_", "-"): bug
+    for bug in (
+        before_authentication, other_user, echo, unsubscribed, vault_delete_forgotten, swapped, replay_lost,
+        replay_twice, resumed_too_far, foreign_cursor, join_leaks, timer_restarted, timer_late,
+        outbox_unbounded, history_unbounded, task_leaked, device_left, revoked_stays, published_twice,
+        gap_unnoticed, call_overtakes,
+    )
+}  # fmt: skip
+"""By name."""

@@ -1,0 +1,163 @@
+"""A publisher of the simulation, and what it was told."""
+
+from collections.abc import Sequence
+from math import inf
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from localful_ws.protocol import EventKind, EventName
+
+if TYPE_CHECKING:
+    from .nodes import SimulatedNode
+    from .world import World
+
+_NAMES = tuple(EventName)
+_WEIGHTS = tuple(
+    {EventKind.USER: 2.0, EventKind.VAULT: 2.0, EventKind.DATA: 8.0}[name.kind]
+    * {EventName.USER_DELETE: 0.03, EventName.VAULT_DELETE: 0.7}.get(name, 1.0)
+    for name in _NAMES
+)
+
+
+@define(eq=False)
+class Published:
+    """An event that was published.
+
+    Attributes:
+        number: The number in its data.
+        publisher: Who did.
+        user: Its user.
+        name: What happened.
+        id: The publisher's own name for it.
+        asked: When it was sent first.
+        told: When it was told that it is accepted; infinity if it never was.
+        node: Which node told so.
+        unsure: Whether it may have been accepted without being told so.
+    """
+
+    number: int
+    publisher: int
+    user: str
+    name: EventName
+    id: str | None
+    asked: float
+    told: float = inf
+    node: "SimulatedNode | None" = None
+    unsure: bool = False
+
+
+@define(eq=False)
+class Publisher:
+    """Publishes one batch after another.
+
+    Attributes:
+        published: All that it has published.
+        duplicates: How many it was told were duplicates.
+    """
+
+    world: "World"
+    number: int
+    random: Random
+    published: list[Published] = field(factory=list)
+    duplicates: int = 0
+    _repeatable: list[dict[str, Any]] = field(factory=list)
+
+    async def run(self) -> None:
+        """Publish as long as there are faults."""
+        world = self.world
+        while True:
+            wait = self.random.expovariate(world.plan.pace)
+            if trio.current_time() + wait > world.plan.seconds:
+                return
+            await trio.sleep(wait)
+            repeat = self._repeatable and self.random.random() < 0.1
+            batch = self._repeatable if repeat else self._draw()
+            await self.publish(batch, repeat=bool(repeat))
+
+    def _draw(self) -> list[dict[str, Any]]:
+        world, random = self.world, self.random
+        with_ids = random.random() < 0.5
+        names = random.choices(_NAMES, _WEIGHTS, k=random.randint(1, world.plan.batch))
+        user = random.choice(world.users)
+        batch = []
+        for name in names:
+            if random.random() < 0.2:
+                user = random.choice(world.users)
+            batch.append(self.make(name, user, with_id=with_ids))
+        return batch
+
+    def make(self, name: EventName, user: str, *, with_id: bool) -> dict[str, Any]:
+        """Make an event to be published."""
+        world, random = self.world, self.random
+        number = world.next_number()
+        data: dict[str, Any] = {"n": number}
+        if random.random() < world.plan.big:
+            data["big"] = "x" * random.randint(1000, 30_000)
+        event: dict[str, Any] = {"event": name.value, "user": user, "data": data}
+        if name.kind is not EventKind.USER:
+            event["vault"] = random.choice(world.vaults)
+        if random.random() < 0.5:
+            event["group"] = random.choice(world.groups_of(user))
+        if with_id:
+            event["id"] = f"p{number}"
+        return event
+
+    async def publish(self, batch: Sequence[dict[str, Any]], *, repeat: bool = False) -> bool:
+        """Publish a batch, and try again if it has ids; whether it was accepted."""
+        world = self.world
+        known = {each.number: each for each in self.published[-200:]} if repeat else {}
+        records = []
+        for event in batch:
+            number = event["data"]["n"]
+            record = known.get(number)
+            if record is None and not repeat:
+                record = Published(
+                    number, self.number, event["user"], EventName(event["event"]), event.get("id"),
+                    trio.current_time(),
+                )  # fmt: skip
+                self.published.append(record)
+            if record is not None:
+                records.append(record)
+        can_repeat = all("id" in event for event in batch)
+        for _ in range(6 if can_repeat else 1):
+            node = world.pick_node(self.random)
+            if node is None:
+                await trio.sleep(0.5)
+                continue
+            for record in records:
+                record.unsure = True
+            answer = await node.request("/v1/events", {"events": list(batch)} if len(batch) > 1 else batch[0])
+            world.publishes[answer.status] += 1
+            if answer.status == 202:
+                self._accepted(records, answer.content, node, len(batch), repeat=repeat)
+                if can_repeat:
+                    self._repeatable = list(batch)
+                return True
+            if answer.status not in (0, 503):
+                world.complain(f"publisher {self.number} was told {answer}")
+            if answer.status == 503 and world.plan.engine == "memory" and not node.killed:
+                for record in records:
+                    record.unsure = record.told < inf
+            await trio.sleep(self.random.uniform(0.05, 1.0))
+        return False
+
+    def _accepted(
+        self,
+        records: Sequence[Published],
+        content: Any,
+        node: "SimulatedNode",
+        size: int,
+        *,
+        repeat: bool,
+    ) -> None:
+        duplicates = content.get("duplicates", 0)
+        self.duplicates += duplicates
+        if content["accepted"] + duplicates != size:
+            self.world.complain(f"of {size} events were {content}")
+        for record in records:
+            if record.told == inf:
+                record.told = trio.current_time()
+                record.node = node

@@ -1,0 +1,107 @@
+"""What was accepted, in which order: what every device is held to."""
+
+from bisect import bisect_right
+from typing import Any
+
+from attrs import define, field, frozen
+
+from localful_ws.protocol import Event, EventKind, EventName
+
+Place = tuple[int, int]
+BEGINNING: Place = (0, 0)
+
+
+@frozen
+class Fact:
+    """An event in its user's stream.
+
+    Attributes:
+        place: Where, in the order of the stream.
+        number: The number in its data, which no other event has.
+        name: What happened.
+        vault: The vault it names.
+        group: The origin group.
+        content: Whether it is for those who subscribe to its vault only.
+        at: When it took its place, on Trio's clock.
+        size: Bytes of its data.
+    """
+
+    place: Place
+    number: int
+    name: EventName
+    vault: str | None
+    group: str | None
+    content: bool
+    at: float
+    size: int
+
+    def is_for(self, group: str, vaults: frozenset[str]) -> bool:
+        """Whether a device of this token group with this subscription is told of it."""
+        return self.group != group and (not self.content or self.vault in vaults)
+
+
+@define(eq=False)
+class Line:
+    """A user's stream, in one epoch of it.
+
+    Attributes:
+        facts: What is in it.
+        places: Their places.
+        since: A place before which nothing can be known: resuming from before it is refused.
+    """
+
+    facts: list[Fact] = field(factory=list)
+    places: list[Place] = field(factory=list)
+    by_number: dict[int, int] = field(factory=dict)
+
+    def passed(self, place: Place) -> int:
+        """How many facts lie up to a place."""
+        return bisect_right(self.places, place)
+
+
+@define(eq=False)
+class Truth:
+    """All streams.
+
+    Attributes:
+        lines: By user and epoch.
+        users: Whose event a number is.
+        twice: Numbers that were accepted more than once.
+    """
+
+    lines: dict[tuple[str, str], Line] = field(factory=dict)
+    users: dict[int, str] = field(factory=dict)
+    count: int = 0
+
+    def line(self, user: str, epoch: str) -> Line:
+        """A user's stream."""
+        line = self.lines.get((user, epoch))
+        if line is None:
+            line = self.lines[user, epoch] = Line()
+        return line
+
+    def accept(self, event: Event, epoch: str, place: Place, number: int, at: float) -> None:
+        """Take note that an event has its place."""
+        line = self.line(event.user, epoch)
+        fact = Fact(
+            place, number, event.name, event.vault, event.group,
+            event.name.kind is EventKind.DATA, at, len(event.data),
+        )  # fmt: skip
+        line.by_number[number] = len(line.facts)
+        line.facts.append(fact)
+        line.places.append(place)
+        self.users[number] = event.user
+        self.count += 1
+
+
+def read_place(cursor: str) -> tuple[str, Place]:
+    """The epoch and place of a cursor, of either engine."""
+    epoch, _, rest = cursor.rpartition(".")
+    first, _, second = rest.partition("-")
+    return epoch, (int(first), int(second or 0))
+
+
+def number_in(data: Any) -> int:
+    """The number in an event's data."""
+    number: int = data["n"]
+    return number
