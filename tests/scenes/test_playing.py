@@ -14,8 +14,8 @@ from localful_ws.conform.given import lacking
 from localful_ws.conform.matching import Answer, Seen
 from localful_ws.conform.play import SceneFailedError, play
 from localful_ws.conform.report import as_json, report, violated_sections
-from localful_ws.conform.run import Outcome, Result, why_not
-from localful_ws.conform.scenes import Scene, parse_file
+from localful_ws.conform.run import AT_A_TIME, TOLERANCE, Outcome, Result, why_not
+from localful_ws.conform.scenes import Scene, parse_file, read_scenes
 from localful_ws.conform.terms import Issuer, Terms
 
 SECRET = b"a secret of at least thirty-two bytes"
@@ -340,6 +340,14 @@ def test_why_a_scene_is_not_played() -> None:
     assert why_not(make_scene(step(41.0, "hears-nothing", {})), {}) == "it takes 41 s"
     assert draining.is_alone
     assert not RECEIVES.is_alone
+
+
+def test_all_scenes_together_take_half_a_minute() -> None:
+    scenes = [scene.seconds + TOLERANCE.quiet for scene in read_scenes() if not why_not(scene, {})]
+    assert len(scenes) > 120
+    assert max(scenes) < 30
+    # Places are free again as soon as that, and then the last scene may still be as long as the longest.
+    assert sum(scenes) / AT_A_TIME + max(scenes) < 45
 
 
 def test_report() -> None:
