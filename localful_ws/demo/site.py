@@ -25,6 +25,7 @@ FILES: Final = SHARED | {
     "/dom.js": f"{_PAGE}/dom.js",
     "/frames.js": f"{_PAGE}/frames.js",
     "/journal.js": f"{_PAGE}/journal.js",
+    "/lines.js": f"{_PAGE}/lines.js",
     "/panel.js": f"{_PAGE}/panel.js",
     "/socket.js": f"{_PAGE}/socket.js",
 }
