@@ -6,6 +6,7 @@
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -112,6 +113,18 @@ def _metric(family: Metric) -> str:
     return f"| `{shown}` | {family.type} | {family.documentation.removesuffix('.')} |"
 
 
+def http() -> str:
+    """The requests of the internal port, out of its OpenAPI document."""
+    document = json.loads((DOCS.parent / "spec" / "openapi.json").read_text(encoding="utf-8"))
+    lines = ["| request | | publisher key | answers |", "|---|---|---|---|"]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            key = "yes" if operation["security"] else "no"
+            answers = ", ".join(sorted(operation["responses"]))
+            lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {key} | {answers} |")
+    return "\n".join(lines) + "\n"
+
+
 def example(name: str) -> str:
     """A file of docs/examples/, as a block."""
     path = DOCS / "examples" / name
@@ -122,6 +135,7 @@ _MAKERS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "commands": commands,
     "metrics": metrics,
+    "http": http,
 }
 
 

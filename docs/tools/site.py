@@ -24,11 +24,18 @@ from localful_ws.protocol import TRANSITIONS
 ROOT: Final = Path(__file__).parents[2]
 _log: Final = logging.getLogger("mkdocs.hooks.site")
 
-_PAGES: Final = ("spec/*.md", "benchmarks/README.md", "changes/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+_PAGES: Final = (
+    "spec/*.md",
+    "spec/transcripts/README.md",
+    "benchmarks/README.md",
+    "changes/README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+)
 _ELSEWHERE: Final = ("spec/", "benchmarks/", "packaging/", "changes/")
 _ASSETS: Final = (
     *("benchmarks/results/*.svg", "spec/*.json", "LICENSE"),
-    *("spec/transcripts/*.json", "spec/transcripts/README.md"),
+    *("spec/transcripts/*.json", "spec/transcripts/device/*.json"),
 )
 _SHOWN: Final = ("packaging/*/*", "docs/examples/*.*")
 _LANGUAGES: Final = {
