@@ -225,5 +225,10 @@ def test_the_demos_page_is_served_without_a_checkout(installed: Path, tmp_path: 
             assert "The demo has ended." in demo.stdout.read()
             assert demo.wait(PATIENCE) == 0
         finally:
+            # Not killed: it would leave its daemon behind.
+            demo.terminate()
+            try:
+                demo.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                demo.kill()
             watchdog.cancel()
-            demo.kill()

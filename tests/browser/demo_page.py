@@ -65,8 +65,13 @@ def running_demo(command: Sequence[str] = DEMO) -> Iterator[Demo]:
             assert "The demo has ended." in process.stdout.read()
             assert process.wait(PATIENCE) == 0
         finally:
+            # Not killed: it would leave its daemon behind.
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
             watchdog.cancel()
-            process.kill()
 
 
 @define

@@ -43,7 +43,12 @@ def running(*options: str) -> Iterator["tuple[subprocess.Popen[str], str]"]:
                     break
             yield process, said
         finally:
-            process.kill()
+            # Not killed: it would leave its daemon behind.
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def is_alive(pid: int) -> bool:

@@ -25,7 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("types")
     for file in [*TYPES.glob("*.*"), *WEB.glob("client.*")]:
         shutil.copy(file, folder)
-    install = [NODE, NPM, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    install = [str(NODE), str(NPM), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -34,7 +34,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compile_in(folder: Path, *arguments: str) -> None:
     tsc = folder / "node_modules" / "typescript" / "bin" / "tsc"
     done = subprocess.run(
-        [NODE, tsc, *arguments], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        [str(NODE), str(tsc), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 

@@ -13,6 +13,8 @@ import { Users } from "./users.js";
 const POLL_MS = 2000;
 const LONGEST_PAUSE_MS = 30_000;
 
+/** Counts the times that a key was given or forgotten: what was asked before has no say after. */
+let session = 0;
 let overview = null;
 let latest = null;
 /** What is shown beside the list: a `User`, or null for the invitation to choose one. */
@@ -46,20 +48,26 @@ byId("key-form").addEventListener("submit", async (event) => {
   button.disabled = false;
 });
 
-byId("forget").addEventListener("click", () => askForKey(""));
+byId("forget").addEventListener("click", () => {
+  history.replaceState(null, "", location.pathname);
+  askForKey("");
+});
 
 function refused(error) {
   if (hasKey()) askForKey(`${error.message} It may have been changed.`);
 }
 
 function askForKey(problem) {
+  session += 1;
   forgetKey();
   clearTimeout(timer);
   user?.close();
   user = undefined;
   overview = latest = null;
   failures = 0;
-  users.setVisible(false);
+  users.clear();
+  for (const id of ["tiles", "charts", "user"]) byId(id).replaceChildren();
+  document.title = "Console · Localful WebSocket server";
   for (const id of ["views", "state", "forget", "overview", "users"]) byId(id).hidden = true;
   byId("problems").replaceChildren();
   byId("key-form").hidden = false;
@@ -69,6 +77,7 @@ function askForKey(problem) {
 }
 
 function open(first) {
+  session += 1;
   byId("key-form").hidden = true;
   byId("key-problem").hidden = true;
   for (const id of ["views", "state", "forget"]) byId(id).hidden = false;
@@ -83,13 +92,14 @@ function open(first) {
 // --- the daemon's state ---
 
 async function poll() {
+  const asked = session;
   try {
     const answer = await ask("overview");
-    if (!hasKey()) return;
+    if (session !== asked) return;
     failures = 0;
     show(answer);
   } catch (error) {
-    if (!hasKey()) return;
+    if (session !== asked) return;
     if (error instanceof KeyRefused) {
       refused(error);
       return;
@@ -127,7 +137,9 @@ function problems() {
     }
     if (unavailable !== null && !draining && engine.up) found.push(["bad", unavailable, ""]);
     if (workers.missing > 0) {
-      found.push(["warn", `${workers.missing} of ${workers.serving + workers.missing} workers don't answer.`, "Their connections are missing here."]);
+      const all = workers.serving + workers.missing;
+      const answer = workers.missing === 1 ? "doesn't answer" : "don't answer";
+      found.push(["warn", `${workers.missing} of ${all} workers ${answer}.`, "What is theirs is missing here."]);
     }
   }
   const [badge, words] =
@@ -135,6 +147,7 @@ function problems() {
   const state = byId("state").firstElementChild ?? byId("state").appendChild(h("span"));
   state.className = `badge dot ${badge}`;
   setText(state, words);
+  document.title = `${badge === "good" ? "" : `${words} · `}Console · Localful WebSocket server`;
   const key = JSON.stringify(found.map(([, what]) => what));
   const box = byId("problems");
   if (box.dataset.key !== key) {

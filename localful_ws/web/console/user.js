@@ -24,6 +24,8 @@ export class User {
   #summary = h("p", { class: "soft small number", role: "status" }, "Loading…");
   #problem = h("p", { class: "notice bad small", hidden: true });
   #watch;
+  /** What is in a row, by its element. */
+  #parts = new WeakMap();
   #time = 0;
   #loadedAt = -Infinity;
   #loading = false;
@@ -96,49 +98,56 @@ export class User {
     this.#loadedAt = performance.now();
   }
 
+  /** Fill a row. Where it is still the same device, only texts change: somebody may be about to press a button. */
   #render(device, element) {
-    const left = device.expiresAt - this.#time;
-    const waiting = device.waitingBytes > 0;
-    const pair = (name, value, more = {}) =>
-      h("span", { class: "device-pair", ...more }, h("span", { class: "soft" }, name), h("span", { class: "number" }, value));
     const key = `${device.group} ${device.connectedAt}`;
-    const focused = element.contains(document.activeElement) ? document.activeElement.dataset.does : null;
-    const same = element.dataset.key === key;
-    element.dataset.key = key;
-    element.replaceChildren(
-      h("span", { class: "device-group mono clip", title: device.group }, device.group),
-      pair("connected", duration(this.#time - device.connectedAt), { title: `since ${moment(device.connectedAt)}` }),
-      pair("token ends in", duration(left), {
-        title: `${moment(device.expiresAt)}${device.issuedAt === null ? "" : `; issued ${moment(device.issuedAt)}`}`,
-        class: `device-pair ${left < 60 ? "grave" : ""}`,
-      }),
-      pair("outbox", waiting ? `${bytes(device.waitingBytes)} in ${whole(device.waitingEvents)}` : "empty"),
-      h(
-        "span",
-        { class: "device-pair device-vaults" },
-        h("span", { class: "soft" }, "subscribed to"),
-        device.subscribed === 0
-          ? h("span", {}, "no vault")
-          : h(
-              "button",
-              { class: "link clip", type: "button", "data-does": "vaults", onclick: () => this.#showVaults(device) },
-              vaultsInWords(device),
-            ),
-      ),
-      h(
-        "button",
-        {
-          class: "danger quiet",
-          type: "button",
-          "data-does": "disconnect",
-          "aria-label": `Disconnect group ${device.group}`,
-          onclick: () => this.#disconnectGroup(device.group),
-        },
-        "Disconnect…",
-      ),
+    let parts = this.#parts.get(element);
+    if (parts?.key !== key) {
+      parts = this.#makeRow(device, key);
+      this.#parts.set(element, parts);
+      element.replaceChildren(...parts.row);
+    }
+    parts.device = device;
+    const left = device.expiresAt - this.#time;
+    setText(parts.connected, duration(this.#time - device.connectedAt));
+    setText(parts.expires, duration(left));
+    parts.expires.parentElement.title = moment(device.expiresAt);
+    parts.expires.parentElement.classList.toggle("grave", left < 60);
+    setText(
+      parts.outbox,
+      device.waitingBytes > 0 ? `${bytes(device.waitingBytes)} in ${whole(device.waitingEvents)}` : "empty",
     );
-    // The button that the operator is at may have been made anew.
-    if (same && focused) element.querySelector(`[data-does="${focused}"]`)?.focus();
+    parts.vaults.hidden = device.subscribed === 0;
+    parts.none.hidden = device.subscribed > 0;
+    setText(parts.vaults, vaultsInWords(device));
+  }
+
+  #makeRow(device, key) {
+    const { group, connectedAt } = device;
+    const parts = {
+      key,
+      device,
+      connected: h("span", { class: "number" }),
+      expires: h("span", { class: "number" }),
+      outbox: h("span", { class: "number" }),
+      none: h("span", {}, "no vault"),
+      vaults: h("button", { class: "link clip", type: "button", onclick: () => this.#showVaults(parts.device) }),
+    };
+    const pair = (name, ...values) => h("span", { class: "device-pair" }, h("span", { class: "soft" }, name), ...values);
+    const connected = pair("connected", parts.connected);
+    connected.title = `since ${moment(connectedAt)}`;
+    const vaults = pair("subscribed to", parts.none, parts.vaults);
+    vaults.classList.add("device-vaults");
+    const disconnect = { class: "danger quiet", type: "button", "aria-label": `Disconnect group ${group}` };
+    parts.row = [
+      h("span", { class: "device-group mono clip", title: group }, group),
+      connected,
+      pair("token ends in", parts.expires),
+      pair("outbox", parts.outbox),
+      vaults,
+      h("button", { ...disconnect, onclick: () => this.#disconnectGroup(group) }, "Disconnect…"),
+    ];
+    return parts;
   }
 
   async #showVaults(device) {

@@ -65,6 +65,18 @@ export class Users {
     if (comes && this.#load === null) this.load();
   }
 
+  /** Forget everybody. */
+  clear() {
+    this.#load?.abort();
+    this.#load = null;
+    this.#users = [];
+    this.#visible = false;
+    byId("lookup-id").value = "";
+    byId("users-progress").hidden = true;
+    this.#problem("");
+    this.#show();
+  }
+
   /** Say whose devices are shown beside the list. */
   setCurrent(user) {
     this.#current = user;
