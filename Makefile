@@ -22,7 +22,7 @@ help:
 	@echo "make bench     the daemon beside its peers, about 35 minutes; writes benchmarks/README.md"
 	@echo "make autobahn  Autobahn's fuzzing client against both transports (needs a Python 2.7)"
 	@echo "make screenshots     draw the pictures in docs/images anew (needs Chromium)"
-	@echo "make transcripts  write what is written from the scenes in spec/transcripts"
+	@echo "make transcripts     write what is written from the scenes in spec/transcripts"
 	@echo "make format    let ruff rewrite what it can"
 	@echo "make clean     remove the virtual environment and caches"
 
