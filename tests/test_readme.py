@@ -90,6 +90,7 @@ async def test_the_tour_as_it_is_printed() -> None:
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_more_processes_as_they_are_printed(redis_server: RedisServer, redis_prefix: str) -> None:
     find_program("curl")
     printed = [block.text for block in blocks(section("Five minutes")) if block.language == "sh"]

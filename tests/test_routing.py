@@ -12,6 +12,7 @@ def test_devices_by_user_in_the_order_they_came() -> None:
     assert tuple(router.devices_of("eve")) == ()
     assert (router.count("ada"), router.count("eve"), router.users()) == (2, 0, 2)
     assert sorted(router) == ["a1", "a2", "b1"]
+    assert router.names() == ["ada", "bob"]
 
 
 def test_removing() -> None:

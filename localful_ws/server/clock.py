@@ -16,8 +16,8 @@ class Clock:
     """Unix seconds that never run backwards: the time of day once, and from then on Trio's monotonic clock.
 
     If the time of day turns out to be ahead, this clock catches up: the machine slept, or its clock was put
-    right. Every new token would lie in the future otherwise. If the time of day is behind, this clock runs on,
-    since nothing that has happened can be undone; then only a restart reads it anew.
+    right. Every new token would lie in the future otherwise. If the time of day is behind, this clock runs
+    on, since nothing that has happened can be undone; then only a restart reads it anew.
 
     Make it inside `trio.run`.
 

@@ -3,6 +3,8 @@
 import itertools
 import json
 
+import pytest
+
 from .process import DaemonProcess
 
 HISTORY = 64 * 1024 * 1024
@@ -11,6 +13,7 @@ EVENT = 16_000
 BATCH = 500
 
 
+@pytest.mark.slow
 def test_a_gigabyte_passes_through_and_no_more_than_the_history_stays() -> None:
     with DaemonProcess("--history-bytes", str(HISTORY), "--history-events", "1000000") as daemon:
         numbers = itertools.count()

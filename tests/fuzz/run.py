@@ -58,7 +58,8 @@ def main() -> None:
     """Fuzz until libFuzzer has enough; it ends the process."""
     program, target, *arguments = sys.argv
     check: Callable[[bytes], None] = FramesFromOutside().check if target == FRAMES else CHECKS[target]
-    atheris.Setup([program, *arguments], check)
+    # To minimise, libFuzzer starts this anew, by what it takes for the name of the program.
+    atheris.Setup([f"{sys.executable} {program} {target}", *arguments], check)
     atheris.Fuzz()
 
 

@@ -129,10 +129,11 @@ def changed_lines(diff: str, sign: str) -> Iterator[str]:
 
 
 def explained_survivors() -> set[Survivor]:
-    """What survivors.md lists: ### where, and under it a diff."""
+    """What survivors.md lists: ### where, perhaps a reason, and a diff."""
     text = SURVIVORS.read_text(encoding="utf-8")
     found = set()
-    for where, diff in re.findall(r"^### `(.+)`\n+```diff\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    sections = re.findall(r"^### `([^`]+)`$.*?^```diff$\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for where, diff in sections:
         for pair in re.findall(r"^- (.*)\n\+ (.*)$", diff, re.MULTILINE):
             found.add(Survivor(where, *pair))
     return found

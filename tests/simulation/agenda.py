@@ -1,6 +1,7 @@
 """What happens when: all that is around the daemon is calls at moments of virtual time."""
 
 import heapq
+import math
 from collections.abc import Callable
 from itertools import count
 from math import inf
@@ -11,9 +12,15 @@ _ROUNDING = 1e-9
 
 
 class Agenda:
-    """Calls things at their moments, in one task."""
+    """Calls things at their moments, in one task.
 
-    def __init__(self) -> None:
+    Args:
+        grid: What is to be done after some time is done at the next multiple of so many seconds; 0 for any
+            moment. The coarser, the more is done at once, and the sooner a long time has passed.
+    """
+
+    def __init__(self, grid: float = 0.0) -> None:
+        self._grid = grid
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
         self._earlier = trio.Event()
@@ -28,7 +35,8 @@ class Agenda:
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
         """Call this after so many seconds."""
-        self.at(trio.current_time() + seconds, call)
+        moment = trio.current_time() + seconds
+        self.at(math.ceil(moment / self._grid) * self._grid if self._grid else moment, call)
 
     async def run(self) -> None:
         """Call what is due until cancelled."""

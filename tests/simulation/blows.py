@@ -54,8 +54,7 @@ class Blows:
             case "pause":
                 world.jump(random.choice((0.01, 1.0, 4.0, 40.0)) * random.random())
             case "wall-clock":
-                world.wall_offset += random.choice((-3.0, 3.0)) * random.random()
-                world.log("clock", f"is {world.wall_offset:.3f} off")
+                world.step_wall_clock(random.choice((-3.0, 3.0, 20.0, 3600.0)) * random.random())
             case "reset-all":
                 for device in world.devices:
                     if device.talk is not None:

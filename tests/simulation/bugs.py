@@ -208,10 +208,16 @@ def outbox_unbounded() -> AbstractContextManager[Any]:
 def history_unbounded() -> AbstractContextManager[Any]:
     """The memory of a user's events grows and grows."""
 
-    def endless(self: History, number: int) -> None:
-        return
+    append = History.append
 
-    return patch.object(History, "_forget", endless)
+    def endless(self: History, event: Event, now: float) -> Any:
+        limits, self._limits = self._limits, evolve(self._limits, events=1 << 30, bytes=1 << 40)
+        try:
+            return append(self, event, now)
+        finally:
+            self._limits = limits
+
+    return patch.object(History, "append", endless)
 
 
 def task_leaked() -> AbstractContextManager[Any]:
@@ -257,7 +263,6 @@ def call_overtakes() -> AbstractContextManager[Any]:
     """What must be done between events is done at once, however many wait."""
 
     def at_once(self: RouteQueue, call: Any) -> bool:
-        self._overtaking = getattr(self, "_overtaking", None)  # type: ignore[attr-defined]
         subscriber = getattr(self, "subscriber", None)
         if subscriber is None:
             return self._put(call)

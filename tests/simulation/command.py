@@ -25,7 +25,9 @@ def main() -> int:
     what.add_argument("--seed", type=int, help="replay a seed, and print all that happens")
     what.add_argument("--seeds", help="try these: 0-999")
     what.add_argument("--until-stopped", action="store_true", help="try new seeds, and keep those that fail")
-    what.add_argument("--bugs", action="store_true", help="plant each bug, and see after how many seeds it shows")
+    what.add_argument(
+        "--bugs", action="store_true", help="plant each bug, and see after how many seeds it shows"
+    )
     what.add_argument("--day", action="store_true", help="one day of many devices")
     parser.add_argument("--bug", choices=BUGS, help="plant this bug")
     parser.add_argument("--from", type=int, default=None, dest="first", help="where --until-stopped begins")
@@ -82,7 +84,8 @@ def _try(seeds: Iterable[int], jobs: int, *, keep: bool) -> int:
                 print(f"{done} seeds, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
     except KeyboardInterrupt:
         print()
-    print(f"{done} seeds, {failed} failed; {simulated / 3600:.1f} h simulated in {time.monotonic() - began:.0f} s")
+    took = time.monotonic() - began
+    print(f"{done} seeds, {failed} failed; {simulated / 3600:.1f} h simulated in {took:.0f} s")
     return bool(failed)
 
 
@@ -121,7 +124,10 @@ def _find_bugs() -> int:
     for name in BUGS:
         seeds, complaint = find_bug(name, _BUG_SEEDS)
         missed += complaint is None
-        print(f"{name}: {f'not in {seeds} seeds' if complaint is None else f'{seeds} seeds'}  {complaint}", flush=True)
+        print(
+            f"{name}: {f'not in {seeds} seeds' if complaint is None else f'{seeds} seeds'}  {complaint}",
+            flush=True,
+        )
     return bool(missed)
 
 

@@ -11,7 +11,9 @@ _DAY = 86_400.0
 _USERS = 200
 
 
-def day_plan(seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, ping_interval: float = 120.0) -> Plan:
+def day_plan(
+    seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, ping_interval: float = 120.0
+) -> Plan:
     """A day's world: one node with its default settings, 500 devices of 200 users."""
     return evolve(
         make_plan(seed),
@@ -28,13 +30,20 @@ def day_plan(seed: int = 0, *, seconds: float = _DAY, devices: int = DEVICES, pi
         batch=5,
         big=0.01,
         settings={"ping_interval": ping_interval},
-        # What arrives in the same second arrives together, which is what makes a day short.
+        # What happens at about the same time happens together, which is what makes a day short.
         network=NetworkPlan(delay=(0.05, 0.05), tick=1.0),
+        grid=5.0,
         away=7200.0,
         look_every=60.0,
         beginnings={"prompt": 97.0, "header": 2.0, "never": 0.5, "bad-token": 0.5},
         # So often an hour: this is given by the minute.
-        deeds={"subscribe": 2 / 60, "close": 1.0 / 60, "reset": 0.2 / 60, "dark": 0.05 / 60, "stall": 0.05 / 60},
+        deeds={
+            "subscribe": 2 / 60,
+            "close": 1.0 / 60,
+            "reset": 0.2 / 60,
+            "dark": 0.05 / 60,
+            "stall": 0.05 / 60,
+        },
         blows={"drain": 1 / 720, "disconnect-group": 4 / 60, "disconnect-user": 1 / 60, "redis-stall": 1e-9},
         ttl=(1800.0, 7200.0),
     )

@@ -18,8 +18,8 @@ _run = trio._core._run
 def determined(seed: int) -> Iterator[None]:
     """Make a `trio.run` in this block the same for the same seed.
 
-    Trio still runs tasks in a random order, but always the same one. What the daemon draws comes from the seed
-    as well: keys, epochs, nonces, pauses.
+    Trio still runs tasks in a random order, but always the same one. What the daemon draws comes from the
+    seed as well: keys, epochs, nonces, pauses.
     """
     drawn = Random(f"{seed} secrets")
     state = random.getstate()

@@ -105,7 +105,7 @@ class Device:
         else:
             talk.send(request)
 
-    def upgraded(self, talk: Talk) -> None:
+    def upgraded(self, talk: Talk) -> None:  # noqa: C901 - one case for each beginning
         """The handshake was accepted."""
         if talk.beginning not in ("header", "bad-header"):
             self.world.checks.watch_authentication(talk)
@@ -116,14 +116,20 @@ class Device:
             case "late":
                 self._for(talk, random.uniform(0.0, 2.9), partial(self._authenticate, talk))
             case "edge":
-                self._for(talk, 3.0 + random.choice((-0.1, -0.001, 0.0, 0.001)), partial(self._authenticate, talk))
+                self._for(
+                    talk, 3.0 + random.choice((-0.1, -0.001, 0.0, 0.001)), partial(self._authenticate, talk)
+                )
             case "never" | "bad-header":
                 pass
             case "pinging":
                 self._ping_on(talk)
             case "half":
                 request = message({"event": "authenticate", "token": self._issue().text})
-                self._for(talk, random.uniform(0, 2), partial(talk.send, request[: random.randint(1, len(request) - 1)]))
+                self._for(
+                    talk,
+                    random.uniform(0, 2),
+                    partial(talk.send, request[: random.randint(1, len(request) - 1)]),
+                )
             case "bad-token":
                 talk.first_is_bad = True
                 bad = bad_token(random, self.user, self.group, self.world.wall())
@@ -183,7 +189,7 @@ class Device:
         (deed,) = self.random.choices(list(deeds), list(deeds.values()))
         self._for(talk, wait, partial(self._do, talk, deed))
 
-    def _do(self, talk: Talk, deed: str) -> None:
+    def _do(self, talk: Talk, deed: str) -> None:  # noqa: C901 - one case for each deed
         if self.calm:
             return
         self.world.deeds[deed] += 1
@@ -273,7 +279,12 @@ class Device:
         if talk is None:
             self._later(self.random.random(), self.connect)
             return
-        if not talk.authenticated or "dark" in talk.done or "half-close" in talk.done or not self.world.good_network:
+        if (
+            not talk.authenticated
+            or "dark" in talk.done
+            or "half-close" in talk.done
+            or not self.world.good_network
+        ):
             talk.give_up("silent")
         else:
             talk.link.go_on_reading()

@@ -1,8 +1,8 @@
 """Follows what one device is told through its user's stream, and says what is wrong with it.
 
-Which subscription held when an event was decided is not always to be known from outside: `subscribed` comes in
-its place among what is told, but what is not told has no place. So all that it can have been is kept, and what
-is told is wrong if it goes with none of that.
+Which subscription held when an event was decided is not always to be known from outside: `subscribed` comes
+in its place among what is told, but what is not told has no place. So all that it can have been is kept, and
+what is told is wrong if it goes with none of that.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,9 @@ class Follower:
             self._go_to(since_epoch, since_place)
         self._hold(vaults, now)
 
-    def renewed(self, cursor: str, group: str, vaults: Sequence[str], asked: Sequence[str] | None, now: float) -> None:
+    def renewed(
+        self, cursor: str, group: str, vaults: Sequence[str], asked: Sequence[str] | None, now: float
+    ) -> None:
         """The ``authenticated`` of a renewal: all up to its cursor was told, and nothing after it."""
         epoch, place = read_place(cursor)
         if epoch != self._epoch:
@@ -163,7 +165,9 @@ class Follower:
             if fact.group == self.group:
                 self._complain(f"{name} is an echo")
             else:
-                self._complain(f"{name} is of {fact.vault}, and the subscription is {sorted(map(sorted, vaults))}")
+                self._complain(
+                    f"{name} is of {fact.vault}, and the subscription is {sorted(map(sorted, vaults))}"
+                )
             told = vaults
         self._possible = {(0, _after(fact, some)) for some in told}
         self._told = self._told[-1:]
@@ -174,7 +178,9 @@ class Follower:
         """Pass facts that were not told."""
         for fact in self._line.facts[self._passed : index]:
             self._let_confirmations_come(fact.at)
-            left = {(k, _after(fact, some)) for k, some in self._possible if not fact.is_for(self.group, some)}
+            left = {
+                (k, _after(fact, some)) for k, some in self._possible if not fact.is_for(self.group, some)
+            }
             if not left:
                 self._complain(f"{fact.name.value} {fact.number} was not told before {before}: {fact}")
                 left = {(k, _after(fact, some)) for k, some in self._possible}

@@ -41,10 +41,10 @@ class SimulatedNode:
         accepted: Called with each event that the memory engine gives its place.
 
     Attributes:
-        ready: Set once it serves.
+        ready: Whether it serves.
+        serving: Set once it does, or has ended before.
         draining: Whether it has begun to drain.
         killed: Whether it was killed.
-        calm: Whether it has had no reason to be busy.
         stopped: Set at its end.
     """
 
@@ -60,8 +60,8 @@ class SimulatedNode:
         self.ready = False
         self.draining = False
         self.killed = False
+        self.serving = trio.Event()
         self.stopped = trio.Event()
-        self.leaks: list[str] = []
         self._stop = trio.Event()
         self._scope = trio.CancelScope()
         self.clock = Clock(unix_time)
@@ -85,11 +85,6 @@ class SimulatedNode:
         self.connections: trio.Nursery | None = None
         self._requests: trio.Nursery | None = None
 
-    @property
-    def calm(self) -> bool:
-        """Whether it can't be too busy to answer."""
-        return True
-
     def unix(self, moment: float) -> float:
         """A moment on Trio's clock as this node reads the time of day."""
         return moment + self.clock.now() - trio.current_time()
@@ -102,6 +97,7 @@ class SimulatedNode:
                 async with trio.open_nursery() as requests:
                     self._requests = requests
                     self.ready = True
+                    self.serving.set()
                     await self._stop.wait()
                     self.draining = True
                     await self.node.drain(self.settings.drain_seconds)
@@ -110,6 +106,7 @@ class SimulatedNode:
                 await self.engine.aclose()
                 nursery.cancel_scope.cancel()
         self.ready = False
+        self.serving.set()
         self.stopped.set()
 
     def plug_in(self, link: Link) -> None:
@@ -193,4 +190,3 @@ def _watch_history(engine: MemoryEngine, accepted: Callable[[Event, Entry], None
         return entry
 
     history.append = watched  # type: ignore[method-assign]
-

@@ -1,7 +1,7 @@
 """What a seed makes: how big a world is, what it is made of, and what goes wrong in it.
 
-Each seed draws its own mix, so that what can happen together is small and different each time; most worlds are
-small, so that many can be seen.
+Each seed draws its own mix, so that what can happen together is little and different each time. Most worlds
+are small, so that many can be seen.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ _BEGINNINGS = {
 }  # fmt: skip
 # What a device does once it is authenticated, so often a minute.
 _DEEDS = {
-    "subscribe": 20.0, "renew": 4.0, "ping": 4.0, "close": 2.0, "reset": 2.0, "half-close": 1.0, "stall": 2.0,
-    "slow": 1.0, "dark": 0.5, "garbage": 0.5, "binary": 0.3, "foreign": 0.3, "bad-renewal": 0.5, "flood": 0.3,
+    "subscribe": 20.0, "renew": 4.0, "ping": 4.0, "close": 2.0, "reset": 2.0, "half-close": 1.0, "stall": 8.0,
+    "slow": 5.0, "dark": 0.5, "garbage": 0.5, "binary": 0.3, "foreign": 0.3, "bad-renewal": 0.5, "flood": 0.3,
     "many-vaults": 0.5, "unmasked": 0.2, "too-big": 0.2, "regroup": 0.5,
 }  # fmt: skip
 # What happens to nodes and to the engine, so often a minute.
 _BLOWS = {
-    "drain": 3.0, "kill": 2.0, "disconnect-user": 3.0, "disconnect-group": 4.0, "pause": 1.0, "wall-clock": 1.0,
-    "reset-all": 0.3, "probe": 6.0,
+    "drain": 3.0, "kill": 2.0, "disconnect-user": 5.0, "disconnect-group": 12.0, "pause": 1.0,
+    "wall-clock": 2.0, "reset-all": 0.3, "probe": 6.0,
 }  # fmt: skip
 _REDIS_BLOWS = {"redis-down": 3.0, "redis-stall": 4.0, "redis-lose-one": 6.0, "redis-forget": 0.3}
 
@@ -61,7 +61,8 @@ class Plan:
         redis_delay: The least and most seconds to and from Redis.
         redis_loses_answers: How often an answer of Redis is lost.
         ttl: The least and most seconds that tokens last.
-        away: How long a device stays away that has closed its connection, on average, beside the usual pauses.
+        away: How long a device stays away, on average, that has closed its connection.
+        grid: What devices do they do at multiples of so many seconds; 0 for any moment.
         look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
 
@@ -87,6 +88,7 @@ class Plan:
     redis_loses_answers: float
     ttl: tuple[float, float]
     away: float = 0.0
+    grid: float = 0.0
     look_every: float = 2.0
 
 
@@ -133,17 +135,21 @@ def make_plan(seed: int) -> Plan:
 
 
 def _some(random: Random, odds: Odds, share: float) -> dict[str, float]:
-    return {name: rate * random.choice((0.5, 1.0, 3.0)) for name, rate in odds.items() if random.random() < share}
+    return {
+        name: rate * random.choice((0.5, 1.0, 3.0)) for name, rate in odds.items() if random.random() < share
+    }
 
 
 def _settings(random: Random) -> dict[str, Any]:
     """Limits that are small enough to be reached, now and then."""
 
     def sometimes(share: float, **some: Any) -> dict[str, Any]:
-        return {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
+        return (
+            {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
+        )
 
     return {
-        **sometimes(0.4, outbox_events=(2, 8, 40)),
+        **sometimes(0.4, outbox_events=(2, 5, 20)),
         **sometimes(0.2, outbox_bytes=(80_000, 200_000)),
         **sometimes(0.4, history_events=(0, 3, 20, 100)),
         **sometimes(0.3, history_seconds=(0.0, 2.0, 10.0, 60.0)),
@@ -166,7 +172,7 @@ def _settings(random: Random) -> dict[str, Any]:
 def _network(random: Random) -> NetworkPlan:
     return NetworkPlan(
         delay=random.choice(((0.0, 0.0), (0.0, 0.0), (0.001, 0.02), (0.0, 0.4), (0.1, 1.2))),
-        window=random.choice((65536, 65536, 8192, 1024)),
+        window=random.choice((65536, 65536, 65536, 8192, 1024, 1024)),
         fragment=random.choice((0, 0, 0, 1, 10, 200)),
         short_writes=random.choice((0.0, 0.0, 0.2)),
     )

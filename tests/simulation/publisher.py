@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .nodes import SimulatedNode
     from .world import World
 
+EVENTS = {name.value: name for name in EventName}
+"""The events by name."""
 _NAMES = tuple(EventName)
 _WEIGHTS = tuple(
     {EventKind.USER: 2.0, EventKind.VAULT: 2.0, EventKind.DATA: 8.0}[name.kind]
@@ -35,7 +37,6 @@ class Published:
         asked: When it was sent first.
         told: When it was told that it is accepted; infinity if it never was.
         node: Which node told so.
-        unsure: Whether it may have been accepted without being told so.
     """
 
     number: int
@@ -46,7 +47,6 @@ class Published:
     asked: float
     told: float = inf
     node: "SimulatedNode | None" = None
-    unsure: bool = False
 
 
 @define(eq=False)
@@ -108,41 +108,35 @@ class Publisher:
     async def publish(self, batch: Sequence[dict[str, Any]], *, repeat: bool = False) -> bool:
         """Publish a batch, and try again if it has ids; whether it was accepted."""
         world = self.world
-        known = {each.number: each for each in self.published[-200:]} if repeat else {}
-        records = []
-        for event in batch:
-            number = event["data"]["n"]
-            record = known.get(number)
-            if record is None and not repeat:
-                record = Published(
-                    number, self.number, event["user"], EventName(event["event"]), event.get("id"),
-                    trio.current_time(),
-                )  # fmt: skip
-                self.published.append(record)
-            if record is not None:
-                records.append(record)
+        records = [] if repeat else self._note(batch)
         can_repeat = all("id" in event for event in batch)
         for _ in range(6 if can_repeat else 1):
             node = world.pick_node(self.random)
             if node is None:
                 await trio.sleep(0.5)
                 continue
-            for record in records:
-                record.unsure = True
             answer = await node.request("/v1/events", {"events": list(batch)} if len(batch) > 1 else batch[0])
             world.publishes[answer.status] += 1
             if answer.status == 202:
-                self._accepted(records, answer.content, node, len(batch), repeat=repeat)
+                self._accepted(records, answer.content, node, len(batch))
                 if can_repeat:
                     self._repeatable = list(batch)
                 return True
             if answer.status not in (0, 503):
                 world.complain(f"publisher {self.number} was told {answer}")
-            if answer.status == 503 and world.plan.engine == "memory" and not node.killed:
-                for record in records:
-                    record.unsure = record.told < inf
             await trio.sleep(self.random.uniform(0.05, 1.0))
         return False
+
+    def _note(self, batch: Sequence[dict[str, Any]]) -> list[Published]:
+        now = trio.current_time()
+        records = [
+            Published(
+                event["data"]["n"], self.number, event["user"], EVENTS[event["event"]], event.get("id"), now
+            )
+            for event in batch
+        ]
+        self.published += records
+        return records
 
     def _accepted(
         self,
@@ -150,8 +144,6 @@ class Publisher:
         content: Any,
         node: "SimulatedNode",
         size: int,
-        *,
-        repeat: bool,
     ) -> None:
         duplicates = content.get("duplicates", 0)
         self.duplicates += duplicates

@@ -1,7 +1,7 @@
 """A Redis of which there is as much as the engine uses: three scripts, a hash, channels.
 
-The engine runs on it as it does on the real one, through a client and a subscription that can fail, stall, and
-lose answers. Real Redis is what other tests are for.
+The engine runs on it as it does on the real one, through a client and a subscription that can fail, stall,
+and lose answers. Real Redis is what other tests are for.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from attrs import Factory, define, field
@@ -21,6 +21,7 @@ from localful_ws.engine.redis.lua import PUBLISH, READ, REVOKE
 from localful_ws.engine.redis.pubsub import Message
 
 _CHUNKS_AHEAD = 1000
+T = TypeVar("T")
 
 
 @define(eq=False)
@@ -31,6 +32,10 @@ class _Stream:
     last: Id = BEGINNING
     entries: list[tuple[Id, Id, bytes]] = Factory(list)
     lasts_until: float = 0.0
+
+    def trim(self, events: int, oldest: int) -> None:
+        """Keep so many events, none of them older than that millisecond."""
+        self.entries = [entry for entry in self.entries if entry[0][0] >= oldest][-events:] if events else []
 
 
 @define(eq=False)
@@ -70,12 +75,10 @@ class Connection:
         return await self._command(lambda: True)
 
     async def hscan(self, key: str, cursor: int, count: int) -> tuple[int, dict[bytes, bytes]]:
-        found = {
-            name.encode(): f"{at} {till}".encode() for name, (at, till) in self.redis.revoked.items()
-        }
+        found = {name.encode(): f"{at} {till}".encode() for name, (at, till) in self.redis.revoked.items()}
         return await self._command(lambda: (0, found))
 
-    async def _command(self, do: Callable[[], Any]) -> Any:
+    async def _command(self, do: Callable[[], T]) -> T:
         await self._travel()
         answer = do()
         if self.redis.random.random() < self.redis.lose_answers:
@@ -239,56 +242,61 @@ class SimulatedRedis:
 
     def _publish(self, keys: list[str], arguments: list[Any]) -> int:
         history_events, history_ms, _head_ms, id_ms, _ = arguments[:5]
-        now = int(self._now() * 1000)
-        keeps = history_events > 0 and history_ms > 0
         key, arg, accepted = 0, 5, 0
         while arg < len(arguments):
             stream_key = keys[key]
-            user = _user_of(stream_key)
-            stream = self._streams.get(stream_key)
             epoch, channel, count = arguments[arg : arg + 3]
             key, arg = key + 2, arg + 3
-            if stream is None:
-                stream = self._streams[stream_key] = _Stream(epoch)
-            if stream.lasts_until <= self._now():
-                stream.entries = []
+            stream = self._stream(stream_key, epoch)
             before, told = stream.last, []
             for _ in range(count):
                 new = True
                 if arguments[arg] == "1":
-                    new = id_ms == 0 or not self.has_id(keys[key])
-                    if new and id_ms:
-                        self._ids[keys[key]] = self._now() + id_ms / 1000
+                    new = self._take_id(keys[key], id_ms)
                     key += 1
                 if new:
-                    ms, sequence = stream.last
-                    place = (now, 0) if now > ms else (ms, sequence + 1)
-                    stored = arguments[arg + 1]
-                    if keeps:
-                        stream.entries.append((place, stream.last, stored))
-                    told.append(b'["%b",%b]' % (_text(place).encode(), stored))
-                    stream.last = place
-                    accepted += 1
-                    self._accepted(user, stream.epoch, place, stored)
+                    told.append(self._append(_user_of(stream_key), stream, arguments[arg + 1]))
                 arg += 2
             if told:
-                stream.entries = stream.entries[-history_events:] if keeps else []
                 stream.lasts_until = self._now() + history_ms / 1000
-                oldest = max(0, now - history_ms)
-                while stream.entries and stream.entries[0][0][0] < oldest:
-                    del stream.entries[0]
+                stream.trim(history_events if history_ms else 0, max(0, self._milliseconds() - history_ms))
                 head = f'{{"epoch":"{stream.epoch}","prev":"{_text(before)}","events":['
                 self.publish(channel.encode(), head.encode() + b",".join(told) + b"]}")
+            accepted += len(told)
         return accepted
+
+    def _stream(self, key: str, epoch: str) -> _Stream:
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream(epoch)
+        elif stream.lasts_until <= self._now():
+            stream.entries = []
+        return stream
+
+    def _take_id(self, key: str, milliseconds: int) -> bool:
+        if not milliseconds:
+            return True
+        if self.has_id(key):
+            return False
+        self._ids[key] = self._now() + milliseconds / 1000
+        return True
+
+    def _append(self, user: str, stream: _Stream, stored: bytes) -> bytes:
+        now = self._milliseconds()
+        ms, sequence = stream.last
+        place = (now, 0) if now > ms else (ms, sequence + 1)
+        stream.entries.append((place, stream.last, stored))
+        stream.last = place
+        self._accepted(user, stream.epoch, place, stored)
+        return b'["%b",%b]' % (_bytes(place), stored)
+
+    def _milliseconds(self) -> int:
+        return int(self._now() * 1000)
 
     def _read(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         new_epoch, _, since_text, left, bytes_left, taken_in, _, channel = arguments
         since = read_id(since_text)
-        stream = self._streams.get(keys[0])
-        if stream is None:
-            stream = self._streams[keys[0]] = _Stream(new_epoch)
-        if stream.lasts_until <= self._now():
-            stream.entries = []
+        stream = self._stream(keys[0], new_epoch)
         found: list[tuple[Id, Id, bytes]] = []
         more = left == 0
         if not more:
@@ -342,7 +350,7 @@ def _bytes(place: Id) -> bytes:
 _there: trio.lowlevel.RunVar["SimulatedRedis | None"] = trio.lowlevel.RunVar("redis", default=None)
 
 
-def opens(url: str, timeout: float) -> AbstractAsyncContextManager[Connection]:  # noqa: ASYNC109 - as the real one
+def opens(url: str, timeout: float) -> AbstractAsyncContextManager[Connection]:
     """Stands in for `localful_ws.engine.redis.clients.open_client`: the URL's path names the node."""
     redis = _there.get()
     assert redis is not None

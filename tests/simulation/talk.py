@@ -130,25 +130,27 @@ class Talk:
         if self.over:
             return
         for opcode, payload in self._bytes.feed(data):
-            if self.told_close is not None:
-                self._complain(f"a frame came after the close with {self.told_close}")
-            if opcode == TEXT:
-                self._hear_message(json.loads(payload), written)
-            elif opcode == PING:
-                if "silent" not in self.done:
-                    self.send(frame(PONG, payload))
-            elif opcode == PONG:
-                if not self.pings or self.pings.popleft() != payload:
-                    self._complain(f"a pong came for no ping: {payload!r}")
-            elif opcode == CLOSE:
-                self._hear_close(payload, written)
-            else:
-                self._complain(f"a frame of kind {opcode} came")
-            if self.over:
-                return
+            self._hear_frame(opcode, payload, written)
         if not self.upgraded and self._bytes.status == 101:
             self.upgraded = True
             self.device.upgraded(self)
+
+    def _hear_frame(self, opcode: int, payload: bytes, written: float) -> None:
+        if self.told_close is not None:
+            self._complain(f"a frame came after the close with {self.told_close}")
+        elif self.over:
+            return
+        elif opcode == TEXT:
+            self._hear_message(json.loads(payload), written)
+        elif opcode == PING:
+            self.send(frame(PONG, payload))
+        elif opcode == PONG:
+            if not self.pings or self.pings.popleft() != payload:
+                self._complain(f"a pong came for no ping: {payload!r}")
+        elif opcode == CLOSE:
+            self._hear_close(payload, written)
+        else:
+            self._complain(f"a frame of kind {opcode} came")
 
     def _hear_message(self, content: dict[str, Any], written: float) -> None:
         self.device.world.log(self.device.name, content)
@@ -285,7 +287,7 @@ class Talk:
             self.over = True
             if self.told_close is not None:
                 # The device's kernel closes once the node has, or has been answered.
-                self.device.world.agenda.after(0.5, self.link.send_eof)
+                self.device.world.agenda.at(trio.current_time() + 0.5, self.link.send_eof)
                 self.link.go_on_reading()
             self.device.follower.ended()
             self.device.ended(self)

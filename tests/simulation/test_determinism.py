@@ -8,7 +8,11 @@ from pathlib import Path
 from .run import run_seed
 
 _SEEDS = (0, 3, 20, 24)
-_SAY = "import sys; from simulation.run import run_seed; print(*[run_seed(int(seed)).digest for seed in sys.argv[1:]])"
+_SAY = """
+import sys
+from simulation.run import run_seed
+print(*[run_seed(int(seed)).digest for seed in sys.argv[1:]])
+"""
 
 
 def test_a_seed_is_the_same_in_every_process() -> None:

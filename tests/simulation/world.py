@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from math import inf
@@ -25,7 +25,7 @@ from .device import Device
 from .network import Link
 from .nodes import KEY, SimulatedNode
 from .plan import Plan
-from .publisher import Publisher
+from .publisher import EVENTS, Publisher
 from .redis import SimulatedRedis
 from .tokens import SECRET
 from .truth import Truth, number_in, read_place
@@ -47,7 +47,7 @@ class World:
 
     def __init__(self, plan: Plan, verbose: Any = None) -> None:
         self.plan = plan
-        self.agenda = Agenda()
+        self.agenda = Agenda(plan.grid)
         self.truth = Truth()
         self.checks = Checks(self)
         self.complaints: list[str] = []
@@ -60,16 +60,8 @@ class World:
         self.refusals: Counter[int] = Counter()
         self.publishes: Counter[int] = Counter()
         self.deeds: Counter[str] = Counter()
-        self.settings = Settings(
-            **{
-                "jwt_secret": SECRET,
-                "publisher_key": KEY,
-                "max_connections": 1000,
-                "intake": "off",
-                "drain_seconds": 2.0,
-            }
-            | dict(plan.settings)
-        )
+        values: dict[str, Any] = {"max_connections": 1000, "intake": "off", "drain_seconds": 2.0}
+        self.settings = Settings(jwt_secret=SECRET, publisher_key=KEY, **values | dict(plan.settings))
         self.users = [f"u{number}" for number in range(plan.users)]
         self.vaults = [f"v{number}" for number in range(plan.vaults)]
         self.nodes: list[SimulatedNode | None] = [None] * plan.nodes
@@ -80,6 +72,7 @@ class World:
         self.redis: SimulatedRedis | None = None
         self.redis_disturbed = -inf
         self.wall_offset = 0.0
+        self.stepped = False
         self.jumps: list[float] = []
         self.node_log: list[MutableMapping[str, Any]] = []
         self.calm = False
@@ -114,6 +107,14 @@ class World:
         self.jumps.append(trio.current_time() + seconds)
         assert isinstance(self._clock, MockClock)
         self._clock.jump(seconds)
+
+    def step_wall_clock(self, seconds: float) -> None:
+        """Put the time of day forward or back, as whoever corrects a clock does."""
+        self.wall_offset += seconds
+        self.stepped = True
+        self.log("clock", f"is {self.wall_offset:.3f} s off")
+        self.jumps.append(trio.current_time())
+        self.redis_disturbed = trio.current_time()
 
     def jumped_since(self, moment: float) -> bool:
         """Whether the clock jumped since then."""
@@ -173,7 +174,10 @@ class World:
         """Live, from the first connection to the last, and check."""
         if self.plan.engine == "redis":
             self.redis = SimulatedRedis(
-                Random(f"{self.plan.seed} redis"), self.settings.redis_timeout, self.wall, self._redis_accepted
+                Random(f"{self.plan.seed} redis"),
+                self.settings.redis_timeout,
+                self.wall,
+                self._redis_accepted,
             )
             self.redis.delay = self.plan.redis_delay
             self.redis.lose_answers = self.plan.redis_loses_answers
@@ -211,8 +215,7 @@ class World:
         self.past.append(node)
         self.log(name, "starts")
         self._nursery.start_soon(node.run)
-        while not node.ready:
-            await trio.sleep(0.01)
+        await node.serving.wait()
 
     def _populate(self) -> None:
         plan, random = self.plan, Random(f"{self.plan.seed} devices")
@@ -231,13 +234,15 @@ class World:
     def _redis_accepted(self, user: str, epoch: str, place: Id, stored: bytes) -> None:
         kept = json.loads(stored)
         data = stored[stored.index(b'"data":') + 7 : -1]
-        event = Event(EventName(kept["event"]), user, kept.get("vault"), kept.get("group"), data)
+        event = Event(EVENTS[kept["event"]], user, kept.get("vault"), kept.get("group"), data)
         self._accepted(event, epoch, place)
 
     def _accepted(self, event: Event, epoch: str, place: Id) -> None:
         number = number_in(json.loads(event.data))
         self.truth.accept(event, epoch, place, number, trio.current_time())
-        self.log("truth", f"{event.user} {epoch}.{place} {event.name.value} {number} {event.vault} {event.group}")
+        self.log(
+            "truth", f"{event.user} {epoch}.{place} {event.name.value} {number} {event.vault} {event.group}"
+        )
         if event.name is EventName.USER_DELETE:
             self.checks.user_deleted(event.user, self.wall())
 
@@ -256,25 +261,38 @@ class World:
                 await self.start_node(index)
         for device in self.devices:
             device.calm_down()
-        began = trio.current_time()
-        while trio.current_time() < began + _CALM_WITHIN:
-            await trio.sleep(0.25)
-            if all(self._is_there(device) for device in self.devices):
-                break
-        else:
-            self.complain_of_absent()
+        if not await self._within(_CALM_WITHIN, self._all_there):
+            for device in self.devices:
+                if not device.follower.open:
+                    self.complain(f"{device.name} could not come back")
             return
-        marker = self.publishers[0]
-        for user in self.users:
-            event = marker.make(EventName.USER_UPDATE, user, with_id=True)
-            event.pop("group", None)
-            if not await marker.publish([event]):
-                self.complain("the last event could not be published")
-        began = trio.current_time()
-        while trio.current_time() < began + _CALM_WITHIN:
+        await self._mark()
+        await self._within(
+            _CALM_WITHIN,
+            lambda: not any(device.follower.open and device.follower.missing() for device in self.devices),
+        )
+
+    async def _within(self, seconds: float, holds: Callable[[], bool]) -> bool:
+        """Wait until something holds; whether it did in time."""
+        deadline = trio.current_time() + seconds
+        while not holds():
+            if trio.current_time() > deadline:
+                return False
             await trio.sleep(0.25)
-            if not any(device.follower.open and device.follower.missing() for device in self.devices):
-                return
+        return True
+
+    async def _mark(self) -> None:
+        """Publish one more event of every user, which all of its devices are told of."""
+        publisher = self.publishers[0]
+        for user in self.users:
+            event = publisher.make(EventName.USER_UPDATE, user, with_id=True)
+            event.pop("group", None)
+            if not await publisher.publish([event]):
+                self.complain("the last event could not be published")
+
+    def _all_there(self) -> bool:
+        ready = all(node is not None and node.node.unavailable() is None for node in self.nodes)
+        return ready and all(self._is_there(device) for device in self.devices)
 
     @property
     def good_network(self) -> bool:
@@ -287,20 +305,12 @@ class World:
         there = device.talk is not None and device.follower.open and device.talk.told_close is None
         return there or bool(crowded)
 
-    def complain_of_absent(self) -> None:
-        """Say who did not come back."""
-        for device in self.devices:
-            if not device.follower.open:
-                self.complain(f"{device.name} could not come back")
-
     async def _leave(self) -> None:
         for device in self.devices:
             device.leave()
-        began = trio.current_time()
-        while trio.current_time() < began + _LEAVE_WITHIN:
-            await trio.sleep(0.5)
-            if not any(node.node.devices() for node in self.nodes if node is not None):
-                break
+        await self._within(
+            _LEAVE_WITHIN, lambda: not any(node.node.devices() for node in self.nodes if node is not None)
+        )
         await trio.sleep(self.settings.close_timeout + self.settings.handshake_timeout + 1)
         self.checks.all_gone()
 
