@@ -76,10 +76,8 @@ class NetworkSite:
     async def announce(self, request: httpx.Request, size: int) -> Answer:
         """See `Site`."""
         url = request.url
-        if url.scheme == "https":
-            raise NotImplementedError("A body that does not come is only sent over plain HTTP.")
-        stream = await trio.open_tcp_stream(url.host, url.port or 80)
-        async with stream:
+        open_tcp = trio.open_tcp_stream if url.scheme == "http" else trio.open_ssl_over_tcp_stream
+        async with await open_tcp(url.host, url.port or (80 if url.scheme == "http" else 443)) as stream:
             request.headers["Content-Length"] = str(size)
             lines = [f"{request.method} {url.raw_path.decode()} HTTP/1.1"]
             lines += [f"{name}: {value}" for name, value in request.headers.items()]
@@ -133,21 +131,31 @@ async def check_reachable(site: NetworkSite) -> None:
 
 
 async def _open_slow_stream(endpoint: Endpoint) -> trio.abc.Stream:
-    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    family, kind, protocol, _, address = found[0]
-    sock = trio.socket.socket(family, kind, protocol)
-    try:
-        # It has to be set before the connection is there.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER)
-        await sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    stream = trio.SocketStream(sock)
+    stream = await _open_slow_tcp(endpoint)
     if not endpoint.tls:
         return stream
     context = ssl.create_default_context()
     return trio.SSLStream(stream, context, server_hostname=endpoint.host, https_compatible=True)
+
+
+async def _open_slow_tcp(endpoint: Endpoint) -> trio.SocketStream:
+    failure = OSError("There is no such host.")
+    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        sock = trio.socket.socket(family, kind, protocol)
+        try:
+            # It has to be set before the connection is there.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER)
+            await sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return trio.SocketStream(sock)
+    raise failure
 
 
 class _AnswerReader:
