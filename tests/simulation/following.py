@@ -144,6 +144,11 @@ class Follower:
         if self.open:
             self._pass(len(self._line.facts), "the end")
 
+    @property
+    def passed_user_delete(self) -> bool:
+        """Whether its user was deleted while it was there."""
+        return self._over
+
     def missing(self) -> int:
         """How many are in the stream that it has not passed."""
         return len(self._line.facts) - self._passed
