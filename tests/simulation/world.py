@@ -312,7 +312,7 @@ class World:
 
     def followers(self) -> Iterable[Follower]:
         """What every device and client is held to."""
-        return [each.follower for each in (*self.devices, *self.clients)]
+        return [device.follower for device in self.devices] + [client.follower for client in self.clients]
 
     @property
     def good_network(self) -> bool:
