@@ -111,6 +111,8 @@ class ClientDevice:
                 await trio.sleep(self._random.random())
 
     async def _stay(self) -> None:
+        if self.follower.cursor is not None:
+            self.follower.go_on()
         async with open_client(
             "ws://node/v1/sync",
             self._get_token,
@@ -131,9 +133,6 @@ class ClientDevice:
         if arrival.vault is not None:
             message["vault"] = arrival.vault
         self.follower.event(message)
-        if self.follower.passed_user_delete:
-            # Its user is somebody else from here on, and so is its place.
-            self.follower.ended()
 
     async def _get_token(self) -> str:
         low, high = self._world.plan.ttl

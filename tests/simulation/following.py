@@ -144,10 +144,10 @@ class Follower:
         if self.open:
             self._pass(len(self._line.facts), "the end")
 
-    @property
-    def passed_user_delete(self) -> bool:
-        """Whether its user was deleted while it was there."""
-        return self._over
+    def go_on(self) -> None:
+        """It comes back, and is to be told what follows; if its user was deleted, somebody else's user."""
+        self.open = True
+        self._over = False
 
     def missing(self) -> int:
         """How many are in the stream that it has not passed."""
