@@ -209,8 +209,8 @@ class Checks:
 
     async def finish(self) -> None:
         """See that every device that is there has everything."""
-        for device in self._world.devices:
-            device.follower.finish()
+        for follower in self._world.followers():
+            follower.finish()
 
     def all_gone(self) -> None:
         """See that nothing is left of devices that have gone."""

@@ -144,6 +144,11 @@ class Follower:
         if self.open:
             self._pass(len(self._line.facts), "the end")
 
+    def go_on(self) -> None:
+        """It comes back, and is to be told what follows; if its user was deleted, somebody else's user."""
+        self.open = True
+        self._over = False
+
     def missing(self) -> int:
         """How many are in the stream that it has not passed."""
         return len(self._line.facts) - self._passed

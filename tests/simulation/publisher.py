@@ -115,6 +115,10 @@ class Publisher:
             if node is None:
                 await trio.sleep(0.5)
                 continue
+            for event in batch:
+                if event["event"] == EventName.USER_DELETE.value:
+                    # Tokens are refused before the event has its place.
+                    world.checks.user_deleted(event["user"], world.wall())
             answer = await node.request("/v1/events", {"events": list(batch)} if len(batch) > 1 else batch[0])
             world.publishes[answer.status] += 1
             if answer.status == 202:

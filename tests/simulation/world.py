@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from math import inf
@@ -21,7 +21,9 @@ from localful_ws.settings import Settings
 from .agenda import Agenda
 from .blows import Blows
 from .checks import Checks
+from .client_device import ClientDevice
 from .device import Device
+from .following import Follower
 from .network import Link
 from .nodes import KEY, SimulatedNode
 from .plan import Plan
@@ -67,6 +69,7 @@ class World:
         self.nodes: list[SimulatedNode | None] = [None] * plan.nodes
         self.past: list[SimulatedNode] = []
         self.devices: list[Device] = []
+        self.clients: list[ClientDevice] = []
         self.publishers: list[Publisher] = []
         self.links: list[Link] = []
         self.redis: SimulatedRedis | None = None
@@ -188,6 +191,7 @@ class World:
                 await self.start_node(index)
             self._populate()
             nursery.start_soon(self.checks.run)
+            clients = await nursery.start(self._run_clients)
             blows = Blows(self, Random(f"{self.plan.seed} blows"))
             async with trio.open_nursery() as stormy:
                 for publisher in self.publishers:
@@ -195,6 +199,7 @@ class World:
                 stormy.start_soon(blows.run)
             await self._calm_down()
             await self.checks.finish()
+            clients.cancel()
             await self._leave()
             for node in self.nodes:
                 if node is not None:
@@ -225,8 +230,18 @@ class World:
             device = Device(self, number, user, group, Random(f"{plan.seed} device {number}"))
             self.devices.append(device)
             self.agenda.after(random.uniform(0, min(600.0, plan.seconds / 4)), device.connect)
+        for number in range(plan.clients):
+            draws = Random(f"{plan.seed} client {number}")
+            self.clients.append(ClientDevice(self, number, draws.choice(self.users), draws))
         for number in range(plan.publishers):
             self.publishers.append(Publisher(self, number, Random(f"{plan.seed} publisher {number}")))
+
+    async def _run_clients(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        async with trio.open_nursery() as nursery:
+            for client in self.clients:
+                nursery.start_soon(client.run)
+            task_status.started(nursery.cancel_scope)
+            await trio.sleep_forever()
 
     def _memory_accepted(self, event: Event, entry: Entry) -> None:
         self._accepted(event, *read_place(entry.cursor))
@@ -262,14 +277,14 @@ class World:
         for device in self.devices:
             device.calm_down()
         if not await self._within(_CALM_WITHIN, self._all_there):
-            for device in self.devices:
-                if not device.follower.open:
-                    self.complain(f"{device.name} could not come back")
+            absent = [device.name for device in self.devices if not device.follower.open]
+            absent += [client.name for client in self.clients if not client.there]
+            self.complain(f"could not come back: {absent}")
             return
         await self._mark()
         await self._within(
             _CALM_WITHIN,
-            lambda: not any(device.follower.open and device.follower.missing() for device in self.devices),
+            lambda: not any(each.open and each.missing() for each in self.followers()),
         )
 
     async def _within(self, seconds: float, holds: Callable[[], bool]) -> bool:
@@ -292,7 +307,12 @@ class World:
 
     def _all_there(self) -> bool:
         ready = all(node is not None and node.node.unavailable() is None for node in self.nodes)
-        return ready and all(self._is_there(device) for device in self.devices)
+        there = all(self._is_there(device) for device in self.devices)
+        return ready and there and all(client.there or self._is_crowded() for client in self.clients)
+
+    def followers(self) -> Iterable[Follower]:
+        """What every device and client is held to."""
+        return [device.follower for device in self.devices] + [client.follower for client in self.clients]
 
     @property
     def good_network(self) -> bool:
@@ -300,10 +320,12 @@ class World:
         return self.plan.network.window >= 65536 and self.plan.network.delay[1] < 0.1
 
     def _is_there(self, device: Device) -> bool:
-        limited = {"max_connections", "max_connections_per_user"} & set(self.plan.settings)
-        crowded = limited or self.plan.devices / self.plan.users > 45
         there = device.talk is not None and device.follower.open and device.talk.told_close is None
-        return there or bool(crowded)
+        return there or self._is_crowded()
+
+    def _is_crowded(self) -> bool:
+        limited = {"max_connections", "max_connections_per_user"} & set(self.plan.settings)
+        return bool(limited) or self.plan.devices / self.plan.users > 45
 
     async def _leave(self) -> None:
         for device in self.devices:
