@@ -26,6 +26,7 @@ SURVIVORS = HERE / "survivors.md"
 JUDGED = {"localful_ws.protocol": 95.0, "localful_ws.routing": 95.0}
 KILLED = {"killed", "timeout", "segfault"}
 """A mutant that never ends, as when a loop waits for what no longer comes, was noticed too."""
+UNTRIED = "not checked"
 NICE = 10
 
 
@@ -43,6 +44,7 @@ class Score:
     """What became of a package's mutants."""
 
     killed: int = 0
+    untried: int = 0
     all: int = 0
 
     @property
@@ -71,27 +73,32 @@ def run(names: list[str], processes: int, seconds: float) -> None:
     """Have mutmut go through the mutants whose outcome it doesn't know yet."""
     os.nice(NICE)
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
-    subprocess.run(command, cwd=ROOT, timeout=seconds, check=False)
+    try:
+        subprocess.run(command, cwd=ROOT, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        print("\nThe time is over; --again goes on from here.")
 
 
-def outcomes() -> Iterator[tuple[str, bool]]:
-    """Every mutant by name, and whether it was killed; one that was not tried was not."""
+def outcomes() -> Iterator[tuple[str, str]]:
+    """Every mutant by name, and what became of it in mutmut's words."""
     for path in sorted((MUTANTS / "localful_ws").rglob("*.meta")):
         for name, code in json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items():
-            yield name, status_by_exit_code[code] in KILLED
+            yield name, status_by_exit_code[code]
 
 
-def report(killed: Mapping[str, bool]) -> int:
+def report(outcome: Mapping[str, str]) -> int:
     """Print the scores and the survivors; returns the exit status."""
     scores: dict[str, Score] = {}
-    for name in killed:
+    for name in outcome:
         score = scores.setdefault(package_of(name), Score())
         score.all += 1
-        score.killed += killed[name]
+        score.killed += outcome[name] in KILLED
+        score.untried += outcome[name] == UNTRIED
     for package, score in sorted(scores.items()):
-        print(f"{package:24} {score.killed:5} of {score.all:5} killed  {score.percent:5.1f} %")
+        untried = f", {score.untried} not tried" if score.untried else ""
+        print(f"{package:24} {score.killed:5} of {score.all:5} killed  {score.percent:5.1f} %{untried}")
     explained = explained_survivors()
-    found = {survivor(name) for name in killed if not killed[name]}
+    found = {survivor(name) for name in outcome if outcome[name] not in KILLED | {UNTRIED}}
     for title, some in (
         ("not explained", found - explained),
         ("explained, and not there", explained - found),
@@ -102,7 +109,7 @@ def report(killed: Mapping[str, bool]) -> int:
     low = [package for package, least in JUDGED.items() if scores.get(package, Score()).percent < least]
     if low:
         print(f"\ntoo few killed in {', '.join(low)}")
-    return int(bool(low or found - explained))
+    return int(bool(low or found - explained or any(score.untried for score in scores.values())))
 
 
 def package_of(name: str) -> str:

@@ -69,9 +69,9 @@ def test_decodes(text: str, message: DeviceMessage) -> None:
         ('{"vaults":NaN}', "NaN is not a JSON number"),
         ('{"vaults":[],"x":-Infinity}', "-Infinity is not a JSON number"),
         ("\ufeff{}", "not JSON"),
-        ("[" * 200_000, "nested too deeply"),
-        ('{"x":' * 200_000, "nested too deeply"),
-        ('{"vaults":[],"x":' + "1" * 5000 + "}", "a number that can't be read"),
+        ("[" * 200_000, "The message is nested too deeply."),
+        ('{"x":' * 200_000, "The message is nested too deeply."),
+        ('{"vaults":[],"x":' + "1" * 5000 + "}", "The message has a number that can't be read."),
         ("[]", "must be a JSON object"),
         ("5", "must be a JSON object"),
         ("null", "must be a JSON object"),
@@ -106,6 +106,7 @@ def test_decodes(text: str, message: DeviceMessage) -> None:
         ('{"vaults":[null]}', "every vault id"),
         ('{"vaults":[["a"]]}', "every vault id"),
         ('{"vaults":["a\\ud83d"]}', "every vault id"),
+        ('{"vaults":["a\\udfff"]}', "every vault id"),
         (json.dumps({"vaults": ["a", TOO_LONG]}), "every vault id"),
     ],
 )
@@ -113,6 +114,7 @@ def test_refuses(text: str, complaint: str) -> None:
     with pytest.raises(MessageError) as refusal:
         decode_device_message(text)
     assert complaint in refusal.value.message
+    assert str(refusal.value) == refusal.value.message
     assert refusal.value.message.endswith(".")
     assert refusal.value.code is CloseCode.BAD_MESSAGE
 

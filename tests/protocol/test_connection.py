@@ -111,6 +111,12 @@ def test_a_token_from_the_handshake_that_is_refused_closes_without_an_id() -> No
     assert (connection.state, connection.session) == (State.CLOSED, None)
 
 
+def test_a_device_that_wants_to_resume_does_not_unless_it_is_said_to() -> None:
+    connection = new()
+    connection.receive_text(authenticate(since="a.0"), NOW)
+    assert connection.accept_session(ALICE, NOW, CURSOR) == (greeting(ALICE, resumed=False),)
+
+
 def test_too_many_vaults_before_authentication_close() -> None:
     connection = new()
     message = authenticate(vaults=[str(n) for n in range(11)], id="1")
@@ -328,7 +334,8 @@ def test_nothing_comes_after_the_close(
 
 @pytest.mark.parametrize("make", [verifying, renewing])
 def test_a_message_while_a_token_is_verified_is_our_own_mistake(make: Callable[[], Connection]) -> None:
-    with pytest.raises(LocalProtocolError, match="being verified"):
+    said = r"^A token is being verified; tell its outcome before the next message\.$"
+    with pytest.raises(LocalProtocolError, match=said):
         make().receive_text(subscribe("v"), NOW)
 
 
