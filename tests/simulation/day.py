@@ -32,7 +32,7 @@ def day_plan(
         settings={"ping_interval": ping_interval},
         # What happens at about the same time happens together, which is what makes a day short.
         network=NetworkPlan(delay=(0.05, 0.05), tick=1.0),
-        grid=5.0,
+        grid=10.0,
         away=7200.0,
         look_every=60.0,
         beginnings={"prompt": 97.0, "header": 2.0, "never": 0.5, "bad-token": 0.5},

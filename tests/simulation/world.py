@@ -230,7 +230,8 @@ class World:
             device = Device(self, number, user, group, Random(f"{plan.seed} device {number}"))
             self.devices.append(device)
             self.agenda.after(random.uniform(0, min(600.0, plan.seconds / 4)), device.connect)
-        for number in range(plan.clients):
+        # One that finds no place waits for a minute and more before it tries again.
+        for number in range(0 if self._is_crowded() else plan.clients):
             draws = Random(f"{plan.seed} client {number}")
             self.clients.append(ClientDevice(self, number, draws.choice(self.users), draws))
         for number in range(plan.publishers):
