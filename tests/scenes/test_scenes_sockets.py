@@ -22,7 +22,7 @@ from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.conform.terms import Issuer
 from localful_ws.server.daemon import Daemon
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.slow]
 
 SCENES = read_scenes()
 # Other tests may share this machine.

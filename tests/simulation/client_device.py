@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import trio
+from trio_streams import for_client
 
 from localful_ws.client import Client, ClientError, ReceivedEvent, SnapshotNeeded, open_client
 
@@ -117,7 +118,7 @@ class ClientDevice:
             "ws://node/v1/sync",
             self._get_token,
             since=self.follower.cursor,
-            open_stream=self._open_stream,
+            open_stream=for_client(self._open_stream),
             draw=self._random.random,
         ) as self._client:
             async for arrival in self._client:

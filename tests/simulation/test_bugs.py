@@ -5,6 +5,8 @@ import pytest
 from .bugs import BUGS
 from .command import find_bug
 
+pytestmark = pytest.mark.slow
+
 # Few take more than thirty; `python -m tests.simulation --bugs` goes up to a thousand, and says how many.
 _SEEDS = 400
 

@@ -9,6 +9,8 @@ from .command import kept_seeds
 from .day import day_plan
 from .run import run_seed
 
+pytestmark = pytest.mark.slow
+
 _SEEDS = int(os.environ.get("LOCALFUL_WS_SEEDS", "200"))
 _AT_ONCE = 20
 
