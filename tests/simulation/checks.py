@@ -323,4 +323,5 @@ class Checks:
         """What was accepted and not routed is lost with a node's memory."""
         if self._world.plan.engine != "memory":
             return False
-        return record.node is not None and record.node.killed
+        # A node that has drained has no device that could still be told of it.
+        return record.node is not None and (record.node.killed or record.node.draining)

@@ -94,7 +94,7 @@ def judge_silent_end(talk: "Talk", *, reset: bool) -> str | None:
     if talk.done & excuses or talk.slow or talk.node.killed or talk.node.draining:
         return None
     world = talk.device.world
-    if not talk.upgraded and "max_connections" in world.plan.settings and world.plan.devices > 100:
+    if not talk.upgraded and "max_connections" in world.plan.settings:
         return None  # of those that are too many, only so many are told
     if talk.beginning == "unfinished" or world.jumped_since(talk.began) or talk.link.reset_by_kernel:
         return None

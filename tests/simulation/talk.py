@@ -285,7 +285,7 @@ class Talk:
     def _end(self) -> None:
         if not self.over:
             self.over = True
-            if self.told_close is not None:
+            if self.told_close is not None or not self.upgraded:
                 # The device's kernel closes once the node has, or has been answered.
                 self.device.world.agenda.at(trio.current_time() + 0.5, self.link.send_eof)
                 self.link.go_on_reading()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+import trio
 from coredis.exceptions import RedisError
 
 
@@ -21,8 +22,13 @@ REDIS_ERRORS: Final = (RedisUnavailableError, RedisError, TimeoutError)
 def raise_single(group: BaseExceptionGroup[BaseException]) -> None:
     """Raise what is in a group that a nursery has made, if it is one thing.
 
-    Several errors of Redis count as one: when a connection is lost, more than one task hears of it.
+    Several errors of Redis count as one: when a connection is lost, more than one task hears of it. Whoever
+    is cancelled meanwhile is cancelled, and hears of no loss.
     """
+    cancelled, rest = group.split(trio.Cancelled)
+    leaves = [] if rest is None else list(_leaves(rest))
+    if cancelled is not None and all(isinstance(leaf, REDIS_ERRORS) for leaf in leaves):
+        raise cancelled
     leaves = list(_leaves(group))
     if all(isinstance(leaf, REDIS_ERRORS) for leaf in leaves):
         first = min(leaves, key=lambda leaf: not isinstance(leaf, RedisUnavailableError))

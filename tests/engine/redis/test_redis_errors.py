@@ -1,0 +1,40 @@
+"""What is left of the errors of several tasks."""
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
+
+
+async def lose() -> None:
+    """Raise what a connection does that breaks while its user is being cancelled."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise RedisUnavailableError("lost")
+
+
+async def test_whoever_is_cancelled_hears_of_no_loss() -> None:
+    with trio.CancelScope() as scope:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose)
+                nursery.start_soon(trio.sleep_forever)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+        except BaseExceptionGroup as group:
+            raise_single(group)
+            raise
+    assert scope.cancelled_caught
+
+
+def test_a_loss_that_several_tasks_hear_of_is_one() -> None:
+    lost = RedisUnavailableError("lost")
+    group = ExceptionGroup("tasks", [ExceptionGroup("readers", [lost]), TimeoutError()])
+    with pytest.raises(RedisUnavailableError, match="lost"):
+        raise_single(group)
+
+
+def test_another_failure_stays() -> None:
+    raise_single(ExceptionGroup("tasks", [RedisUnavailableError("lost"), ValueError()]))
