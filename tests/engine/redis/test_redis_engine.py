@@ -228,7 +228,10 @@ async def test_closing_hands_over_what_was_taken_in(redis_server: RedisServer) -
     async with open_nodes(redis_server.url, count=1) as (node,):
         device = await node.join(Device("ada"))
         node.gate = trio.Event()
-        for number in range(10):
+        await node.publish(update(0))
+        # It is at the gate, and the others behind it.
+        await node.until(lambda: node.handed == 1)
+        for number in range(1, 10):
             await node.publish(update(number))
         await until(lambda: node.figure("redis_queue_bytes") >= 9 * 512)
         await node.engine.aclose()
