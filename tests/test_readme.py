@@ -38,8 +38,9 @@ async def wait_authenticated(daemon: DaemonProcess, devices: int) -> None:
     """Wait until the metrics of a daemon show that so many devices are authenticated."""
     wanted = f'localful_ws_connections{{state="authenticated"}} {devices:.1f}\n'
     async with httpx.AsyncClient(trust_env=False) as client:
-        while wanted not in (await client.get(f"http://127.0.0.1:{daemon.internal_port}/metrics")).text:
-            await trio.sleep(0.05)  # what is waited for needs the processor as well
+        metrics = f"http://127.0.0.1:{daemon.internal_port}/metrics"
+        while wanted not in (await client.get(metrics)).text:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.05)
 
 
 def on_asyncio(program: str) -> str:

@@ -63,7 +63,7 @@ async def test_an_id_is_accepted_once(redis_server: RedisServer) -> None:
 
 
 async def test_a_batch_of_a_thousand_users(redis_server: RedisServer) -> None:
-    patience = dict.fromkeys(("auth_timeout", "publish_timeout", "redis_timeout"), 30.0)
+    patience: Any = dict.fromkeys(("auth_timeout", "publish_timeout", "redis_timeout"), 30.0)
     async with open_nodes(redis_server.url, **patience) as (one, two):
         users = [f"user-{number}" for number in range(1000)]
         devices = []
