@@ -66,7 +66,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # The core by its own tests, every branch; tracing all the rest as well would double the time.
 core: $(READY)

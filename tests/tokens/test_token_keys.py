@@ -117,6 +117,8 @@ NO_PEM = r"^This is no public key in PEM format"
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", NO_PEM),
         (public_pem(rsa_key())[:80], NO_PEM),
     ],
+    # Keys are new each time; tests are to have the same names each time.
+    ids=lambda value: "pem" if isinstance(value, bytes) else value,
 )
 def test_keys_that_cannot_be_loaded(pem: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
