@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
-# What is installed: the package alone, what its development needs, and what the documentation needs beside it.
+# What is installed: the package with Redis, what its development needs, and what the documentation needs beside it.
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
@@ -39,7 +39,7 @@ help:
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("localful_ws needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) .
+	$(PIP) '.[redis]'
 	@touch $@
 
 $(READY): $(INSTALLED)
