@@ -21,6 +21,7 @@ MEDIA_TYPES: Final = {
 
 SHARED: Final = {
     "/client.js": "localful_ws.web/client.js",
+    "/elements.js": "localful_ws.web/elements.js",
     "/icon.svg": "localful_ws.web/icon.svg",
     "/rows.js": "localful_ws.web/rows.js",
     "/style.css": "localful_ws.web/style.css",

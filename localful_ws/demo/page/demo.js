@@ -1,12 +1,12 @@
 /** The page of the demo: three devices, and who was told of what. */
 
+import { el } from "/elements.js";
 import { request } from "./api.js";
 import { ask } from "./dialogs.js";
 import { Device } from "./device.js";
 import { Frames } from "./frames.js";
 import { Journal } from "./journal.js";
 import { Panel } from "./panel.js";
-import { el } from "./dom.js";
 
 const DEVICES = [
   { id: "laptop", kind: "laptop", user: "Ada" },

@@ -1,6 +1,6 @@
 /** Asking before something is done. */
 
-import { el } from "./dom.js";
+import { el } from "/elements.js";
 
 /**
  * Ask for some values, or just whether to go on.

@@ -1,25 +1,8 @@
 /** Small helpers to build elements. */
 
-const SVG = "http://www.w3.org/2000/svg";
+import { el } from "/elements.js";
 
-/**
- * Make an element.
- *
- * @param {string} tag
- * @param {object} [attributes] `onclick` and the like are listeners, `class` and all else attributes; true is an
- *   attribute without a value, and one that is false, null or undefined is left out.
- * @param {...(Node | string | null)} children
- */
-export function el(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === false || value === null || value === undefined) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
+const SVG = "http://www.w3.org/2000/svg";
 
 const PATHS = {
   laptop: "M5 5h14v10H5zM2.5 19h19",

@@ -1,7 +1,8 @@
 /** What goes in and out of a device: every frame, and its requests. A drawer that can be opened. */
 
+import { el } from "/elements.js";
 import { RowList } from "/rows.js";
-import { button, clockTime, el, oncePerFrame } from "./dom.js";
+import { button, clockTime, oncePerFrame } from "./dom.js";
 
 const KEPT = 10_000;
 /** So much of a frame is kept, in characters. */

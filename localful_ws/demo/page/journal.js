@@ -7,8 +7,9 @@
  * @module
  */
 
+import { el } from "/elements.js";
 import { RowList } from "/rows.js";
-import { clockTime, duration, el, icon, oncePerFrame } from "./dom.js";
+import { clockTime, duration, icon, oncePerFrame } from "./dom.js";
 
 const KEPT = 10_000;
 const SIGNATURES = 30_000;

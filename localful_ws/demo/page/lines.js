@@ -1,7 +1,8 @@
 /** The lines of a panel's lists: vaults, items and versions with their buttons, and what the device was told. */
 
+import { el } from "/elements.js";
 import { textOf } from "./content.js";
-import { button, clockTime, count, el, icon, shorten } from "./dom.js";
+import { button, clockTime, count, icon, shorten } from "./dom.js";
 
 const act = (name, control) => {
   control.dataset.action = name;

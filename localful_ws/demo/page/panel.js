@@ -1,9 +1,10 @@
 /** How one device looks: its state, its content, what it was told, and what can be done with it. */
 
+import { el } from "/elements.js";
 import { RowList } from "/rows.js";
 import { ask } from "./dialogs.js";
 import { textOf } from "./content.js";
-import { button, count, el, icon, oncePerFrame } from "./dom.js";
+import { button, count, icon, oncePerFrame } from "./dom.js";
 import { RENDER, renderTold } from "./lines.js";
 
 const STATES = {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { clock, h, setText } from "./dom.js";
+import { el } from "../elements.js";
+import { clock, setText } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 132;
@@ -54,13 +55,13 @@ export class Chart {
     this.#least = least;
     this.#title = title;
     this.#svg = s("svg", { role: "img", height: HEIGHT, class: "chart-lines" });
-    const legend = h("ul", { class: "legend" });
+    const legend = el("ul", { class: "legend" });
     lines.forEach((line, index) => {
-      const value = h("span", { class: "number" }, "–");
+      const value = el("span", { class: "number" }, "–");
       this.#values.set(line.key, value);
-      legend.append(h("li", { class: `line-${index + 1}` }, `${line.name} `, value));
+      legend.append(el("li", { class: `line-${index + 1}` }, `${line.name} `, value));
     });
-    this.element = h("figure", { class: "card chart" }, h("figcaption", {}, h("h3", {}, title), legend), this.#svg);
+    this.element = el("figure", { class: "card chart" }, el("figcaption", {}, el("h3", {}, title), legend), this.#svg);
     this.#svg.addEventListener("pointermove", (event) => this.#point(event.offsetX));
     this.#svg.addEventListener("pointerleave", () => this.#point(null));
     new ResizeObserver(() => this.#draw()).observe(this.#svg);

@@ -5,7 +5,8 @@
  */
 
 import { ask, forgetKey, hasKey, KeyRefused, useKey } from "./api.js";
-import { byId, h, setText } from "./dom.js";
+import { el } from "../elements.js";
+import { byId, setText } from "./dom.js";
 import { Overview } from "./overview.js";
 import { User } from "./user.js";
 import { Users } from "./users.js";
@@ -144,7 +145,7 @@ function problems() {
   }
   const [badge, words] =
     failures > 0 ? ["bad", "not reached"] : found.length > 0 ? [found[0][0], "trouble"] : ["good", "all is well"];
-  const state = byId("state").firstElementChild ?? byId("state").appendChild(h("span"));
+  const state = byId("state").firstElementChild ?? byId("state").appendChild(el("span"));
   state.className = `badge dot ${badge}`;
   setText(state, words);
   document.title = `${badge === "good" ? "" : `${words} · `}Console · Localful WebSocket server`;
@@ -154,13 +155,13 @@ function problems() {
     box.dataset.key = key;
     box.replaceChildren(
       ...found.map(([kind, what, more, act]) =>
-        h(
+        el(
           "div",
           { class: `notice ${kind} problem` },
-          h("strong", {}, what),
+          el("strong", {}, what),
           // A countdown is not to be read out.
-          h("span", act ? { "aria-hidden": "true", class: "number" } : {}, more),
-          act && h("button", { type: "button", onclick: act }, "Try now"),
+          el("span", act ? { "aria-hidden": "true", class: "number" } : {}, more),
+          act && el("button", { type: "button", onclick: act }, "Try now"),
         ),
       ),
     );
@@ -200,7 +201,7 @@ function openUser(id) {
   byId("users").classList.toggle("has-user", user !== null);
   users.setCurrent(id);
   byId("user").replaceChildren(
-    user?.element ?? h("p", { class: "soft user-none" }, "Choose a user, or look one up by their id."),
+    user?.element ?? el("p", { class: "soft user-none" }, "Choose a user, or look one up by their id."),
   );
   // Where the list is out of view, the reader goes along.
   if (user !== null && byId("users-rows").closest("section").offsetParent === null) byId("user-title").focus();

@@ -1,5 +1,5 @@
 /**
- * Small things that all parts of the console use: elements, numbers and times in words, questions to the operator.
+ * Small things that all parts of the console use: numbers and times in words, questions to the operator.
  *
  * @module
  */
@@ -7,26 +7,6 @@
 const TOAST_MS = 6000;
 
 export const byId = (id) => document.getElementById(id);
-
-/**
- * Make an element: h("p", { class: "soft", onclick: act }, "text", other).
- *
- * @param {string} tag
- * @param {object} attributes Attributes; functions are listeners, true is an attribute without a value.
- * @param {...(Node|string|number|null|undefined|false)} children
- */
-export function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map(asNode));
-  return element;
-}
-
-const asNode = (child) => (child instanceof Node ? child : String(child));
 
 /** Set a text, but only if it is another: what did not change is not read out again. */
 export function setText(element, text) {

@@ -5,7 +5,8 @@
  */
 
 import { Chart } from "./chart.js";
-import { byId, bytes, clock, delay, duration, h, moment, plural, rate, setText, whole } from "./dom.js";
+import { el } from "../elements.js";
+import { byId, bytes, clock, delay, duration, moment, plural, rate, setText, whole } from "./dom.js";
 import { Samples, sum } from "./samples.js";
 
 const MINUTE = 60;
@@ -114,9 +115,9 @@ export class Overview {
   #tile(name, value, notes) {
     let tile = this.#tiles.get(name);
     if (tile === undefined) {
-      tile = { value: h("dd", { class: "tile-value number" }), note: h("dd", { class: "tile-note number" }) };
+      tile = { value: el("dd", { class: "tile-value number" }), note: el("dd", { class: "tile-note number" }) };
       this.#tiles.set(name, tile);
-      byId("tiles").append(h("div", { class: "card tile" }, h("dt", {}, name), tile.value, tile.note));
+      byId("tiles").append(el("div", { class: "card tile" }, el("dt", {}, name), tile.value, tile.note));
     }
     setText(tile.value, value);
     setText(tile.note, notes.filter(Boolean).join(" · "));
@@ -136,11 +137,11 @@ export class Overview {
     const numbers = { class: "number" };
     details
       .querySelector("thead")
-      .replaceChildren(h("tr", {}, ...COLUMNS.map(([name]) => h("th", { scope: "col", ...numbers }, name))));
+      .replaceChildren(el("tr", {}, ...COLUMNS.map(([name]) => el("th", { scope: "col", ...numbers }, name))));
     details
       .querySelector("tbody")
       .replaceChildren(
-        ...rows.map((sample) => h("tr", {}, ...COLUMNS.map(([, text]) => h("td", numbers, text(sample))))),
+        ...rows.map((sample) => el("tr", {}, ...COLUMNS.map(([, text]) => el("td", numbers, text(sample))))),
       );
   }
 }
@@ -155,32 +156,32 @@ function closesTable(overview, samples) {
     .sort((one, other) => other.recent - one.recent || other.count - one.count);
   const table = byId("closes");
   if (reasons.length === 0) {
-    table.replaceChildren(h("tbody", {}, h("tr", {}, h("td", { class: "soft" }, "No connection has ended yet."))));
+    table.replaceChildren(el("tbody", {}, el("tr", {}, el("td", { class: "soft" }, "No connection has ended yet."))));
     return;
   }
   const grave = new Set(["slow-consumer", "internal-error", "missed-events"]);
   table.replaceChildren(
-    h(
+    el(
       "thead",
       {},
-      h(
+      el(
         "tr",
         {},
-        h("th", { scope: "col" }, "Reason"),
-        h("th", { scope: "col", class: "number" }, "Last minute"),
-        h("th", { scope: "col", class: "number" }, "In all"),
+        el("th", { scope: "col" }, "Reason"),
+        el("th", { scope: "col", class: "number" }, "Last minute"),
+        el("th", { scope: "col", class: "number" }, "In all"),
       ),
     ),
-    h(
+    el(
       "tbody",
       {},
       ...reasons.map(({ reason, count, recent: now }) =>
-        h(
+        el(
           "tr",
           {},
-          h("th", { scope: "row", class: "mono" }, h("span", { class: grave.has(reason) ? "grave" : "" }, reason)),
-          h("td", { class: `number ${now > 0 ? "" : "soft"}` }, whole(now)),
-          h("td", { class: "number" }, whole(count)),
+          el("th", { scope: "row", class: "mono" }, el("span", { class: grave.has(reason) ? "grave" : "" }, reason)),
+          el("td", { class: `number ${now > 0 ? "" : "soft"}` }, whole(now)),
+          el("td", { class: "number" }, whole(count)),
         ),
       ),
     ),
@@ -188,16 +189,16 @@ function closesTable(overview, samples) {
 }
 
 const rows = (entries) =>
-  h("dl", { class: "pairs" }, ...entries.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), value)));
-const cell = (...content) => h("dd", { class: "number" }, ...content);
+  el("dl", { class: "pairs" }, ...entries.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), value)));
+const cell = (...content) => el("dd", { class: "number" }, ...content);
 
 function engine({ engine: { name, place, up, figures } }) {
-  const badge = h("span", { class: `badge dot ${up ? "good" : "bad"}` }, up ? "up" : "away");
+  const badge = el("span", { class: `badge dot ${up ? "good" : "bad"}` }, up ? "up" : "away");
   byId("engine").replaceChildren(
     rows([
       ["State", cell(badge)],
       ["Kind", cell(name)],
-      place !== "" && ["Place", cell(h("span", { class: "mono" }, place))],
+      place !== "" && ["Place", cell(el("span", { class: "mono" }, place))],
       ...figures.map((figure) => [
         figure.text.replace(/\.$/, ""),
         cell(figure.name.endsWith("_bytes") ? bytes(figure.value) : whole(figure.value)),
@@ -218,7 +219,7 @@ function daemon(overview, samples) {
       ["CPU", cell(cpu === null ? "–" : `${Math.round(cpu * 100)} % of a core`)],
       ["Open files", cell(`${whole(process.openFiles)} of ${whole(process.maxFiles)}`)],
     ]),
-    h(
+    el(
       "p",
       { class: "soft small panel-note" },
       name === "memory"
@@ -237,10 +238,10 @@ function workersInWords({ serving, missing, restarts }) {
 
 function totals(overview) {
   const row = (name, value, kind = "") =>
-    h("tr", {}, h("th", { scope: "row" }, h("span", { class: kind }, name)), h("td", { class: "number" }, whole(value)));
+    el("tr", {}, el("th", { scope: "row" }, el("span", { class: kind }, name)), el("td", { class: "number" }, whole(value)));
   const each = (counts, say) => Object.entries(counts).filter(([, count]) => count > 0).map(([word, count]) => row(say(word), count));
   byId("totals").replaceChildren(
-    h(
+    el(
       "tbody",
       {},
       row("Connections opened", overview.connectionsOpened),

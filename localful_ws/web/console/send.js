@@ -5,7 +5,8 @@
  */
 
 import { KeyRefused, post } from "./api.js";
-import { confirm, h, plural, setText } from "./dom.js";
+import { el } from "../elements.js";
+import { confirm, plural, setText } from "./dom.js";
 
 const EVENTS = [
   "user-update",
@@ -35,7 +36,7 @@ export class SendForm {
   #vault;
   #group;
   #data;
-  #result = h("p", { class: "small send-result", role: "status" });
+  #result = el("p", { class: "small send-result", role: "status" });
 
   /**
    * @param {string} user
@@ -47,13 +48,13 @@ export class SendForm {
     this.#user = user;
     this.#hooks = hooks;
     const text = { class: "mono", maxlength: 128, autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
-    this.#event = h("select", { id: "send-event" }, ...EVENTS.map((name) => h("option", {}, name)));
+    this.#event = el("select", { id: "send-event" }, ...EVENTS.map((name) => el("option", {}, name)));
     this.#event.value = "item-create";
-    this.#vault = h("input", { id: "send-vault", ...text });
-    this.#group = h("input", { id: "send-group", ...text, "aria-describedby": "send-group-note" });
-    this.#data = h("textarea", { id: "send-data", class: "mono", rows: 3, spellcheck: "false" });
+    this.#vault = el("input", { id: "send-vault", ...text });
+    this.#group = el("input", { id: "send-group", ...text, "aria-describedby": "send-group-note" });
+    this.#data = el("textarea", { id: "send-data", class: "mono", rows: 3, spellcheck: "false" });
     this.#data.value = '{"test": true}';
-    const form = h(
+    const form = el(
       "form",
       { class: "send" },
       field("send-event", "Event", this.#event),
@@ -62,10 +63,10 @@ export class SendForm {
         "send-group",
         "Origin group",
         this.#group,
-        h("span", { id: "send-group-note", class: "soft small" }, "Its devices are not told. May be empty."),
+        el("span", { id: "send-group-note", class: "soft small" }, "Its devices are not told. May be empty."),
       ),
-      h("div", { class: "field send-data" }, h("label", { for: "send-data" }, "Data, as JSON"), this.#data),
-      h("div", { class: "send-foot" }, h("button", { class: "primary", type: "submit" }, "Send"), this.#result),
+      el("div", { class: "field send-data" }, el("label", { for: "send-data" }, "Data, as JSON"), this.#data),
+      el("div", { class: "send-foot" }, el("button", { class: "primary", type: "submit" }, "Send"), this.#result),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -74,11 +75,11 @@ export class SendForm {
     this.#event.addEventListener("change", () => this.#fit());
     this.#data.addEventListener("input", () => this.#data.setCustomValidity(""));
     this.#fit();
-    this.element = h(
+    this.element = el(
       "section",
       { class: "card", "aria-labelledby": "send-title" },
-      h("div", { class: "panel-head" }, h("h2", { id: "send-title" }, "Send a test event")),
-      h("p", { class: "soft small panel-line" }, "Published as your HTTP API would: real devices get it."),
+      el("div", { class: "panel-head" }, el("h2", { id: "send-title" }, "Send a test event")),
+      el("p", { class: "soft small panel-line" }, "Published as your HTTP API would: real devices get it."),
       form,
     );
   }
@@ -125,5 +126,5 @@ export class SendForm {
 }
 
 function field(id, name, input, ...more) {
-  return h("div", { class: "field" }, h("label", { for: id }, name), input, ...more);
+  return el("div", { class: "field" }, el("label", { for: id }, name), input, ...more);
 }

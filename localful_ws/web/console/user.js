@@ -6,7 +6,8 @@
 
 import { RowList } from "../rows.js";
 import { ask, KeyRefused, post } from "./api.js";
-import { byId, bytes, confirm, duration, h, moment, plural, setText, toast, whole } from "./dom.js";
+import { el } from "../elements.js";
+import { byId, bytes, confirm, duration, moment, plural, setText, toast, whole } from "./dom.js";
 import { SendForm } from "./send.js";
 import { Watch } from "./watch.js";
 
@@ -19,10 +20,10 @@ export class User {
   element;
   #refuse;
   #list;
-  #rows = h("div", { class: "device-rows" });
+  #rows = el("div", { class: "device-rows" });
   #height = WIDE.matches ? 52 : 116;
-  #summary = h("p", { class: "soft small number", role: "status" }, "Loading…");
-  #problem = h("p", { class: "notice bad small", hidden: true });
+  #summary = el("p", { class: "soft small number", role: "status" }, "Loading…");
+  #problem = el("p", { class: "notice bad small", hidden: true });
   #watch;
   /** What is in a row, by its element. */
   #parts = new WeakMap();
@@ -39,20 +40,20 @@ export class User {
     this.#refuse = refuse;
     const send = new SendForm(user, { refuse, sent: () => this.load() });
     this.#watch = new Watch(user, refuse);
-    this.element = h(
+    this.element = el(
       "div",
       { class: "user-panels" },
-      h(
+      el(
         "section",
         { class: "card", "aria-labelledby": "user-title" },
-        h("a", { class: "back", href: "#/users" }, "All users"),
-        h(
+        el("a", { class: "back", href: "#/users" }, "All users"),
+        el(
           "div",
           { class: "panel-head" },
-          h("h2", { id: "user-title", tabindex: "-1" }, "User ", h("span", { class: "mono user-id" }, user)),
-          h("button", { class: "danger", type: "button", onclick: () => this.#disconnectUser() }, "Disconnect user…"),
+          el("h2", { id: "user-title", tabindex: "-1" }, "User ", el("span", { class: "mono user-id" }, user)),
+          el("button", { class: "danger", type: "button", onclick: () => this.#disconnectUser() }, "Disconnect user…"),
         ),
-        h("div", { class: "panel-line" }, this.#summary),
+        el("div", { class: "panel-line" }, this.#summary),
         this.#problem,
         this.#rows,
       ),
@@ -127,25 +128,25 @@ export class User {
     const parts = {
       key,
       device,
-      connected: h("span", { class: "number" }),
-      expires: h("span", { class: "number" }),
-      outbox: h("span", { class: "number" }),
-      none: h("span", {}, "no vault"),
-      vaults: h("button", { class: "link clip", type: "button", onclick: () => this.#showVaults(parts.device) }),
+      connected: el("span", { class: "number" }),
+      expires: el("span", { class: "number" }),
+      outbox: el("span", { class: "number" }),
+      none: el("span", {}, "no vault"),
+      vaults: el("button", { class: "link clip", type: "button", onclick: () => this.#showVaults(parts.device) }),
     };
-    const pair = (name, ...values) => h("span", { class: "device-pair" }, h("span", { class: "soft" }, name), ...values);
+    const pair = (name, ...values) => el("span", { class: "device-pair" }, el("span", { class: "soft" }, name), ...values);
     const connected = pair("connected", parts.connected);
     connected.title = `since ${moment(connectedAt)}`;
     const vaults = pair("subscribed to", parts.none, parts.vaults);
     vaults.classList.add("device-vaults");
     const disconnect = { class: "danger quiet", type: "button", "aria-label": `Disconnect group ${group}` };
     parts.row = [
-      h("span", { class: "device-group mono clip", title: group }, group),
+      el("span", { class: "device-group mono clip", title: group }, group),
       connected,
       pair("token ends in", parts.expires),
       pair("outbox", parts.outbox),
       vaults,
-      h("button", { ...disconnect, onclick: () => this.#disconnectGroup(group) }, "Disconnect…"),
+      el("button", { ...disconnect, onclick: () => this.#disconnectGroup(group) }, "Disconnect…"),
     ];
     return parts;
   }
@@ -154,12 +155,12 @@ export class User {
     const dialog = byId("vaults");
     byId("vaults-title").textContent = `Subscription of ${device.group}`;
     setText(byId("vaults-note"), `${plural(device.subscribed, "vault")}. Loading…`);
-    const holder = h("div", { class: "vault-rows" });
-    byId("vaults-rows").replaceChildren(h("div", {}, holder));
+    const holder = el("div", { class: "vault-rows" });
+    byId("vaults-rows").replaceChildren(el("div", {}, holder));
     const list = new RowList(holder, {
       label: `Vaults that ${device.group} is subscribed to`,
       height: 32,
-      render: (vault, element) => element.replaceChildren(h("span", { class: "mono clip", title: vault }, vault)),
+      render: (vault, element) => element.replaceChildren(el("span", { class: "mono clip", title: vault }, vault)),
     });
     dialog.showModal();
     try {

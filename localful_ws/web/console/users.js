@@ -6,7 +6,8 @@
 
 import { RowList } from "../rows.js";
 import { ask, KeyRefused } from "./api.js";
-import { byId, h, plural, setText, whole } from "./dom.js";
+import { el } from "../elements.js";
+import { byId, plural, setText, whole } from "./dom.js";
 
 const HEIGHT = 36;
 const PAGE = 1000;
@@ -157,8 +158,8 @@ export class Users {
   #render(row, element) {
     element.classList.toggle("current", row.user === this.#current);
     element.replaceChildren(
-      h("span", { class: "mono clip", title: row.user }, row.user),
-      h("span", { class: "number soft" }, plural(row.connections, "device")),
+      el("span", { class: "mono clip", title: row.user }, row.user),
+      el("span", { class: "number soft" }, plural(row.connections, "device")),
     );
   }
 }

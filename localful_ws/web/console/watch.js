@@ -6,7 +6,8 @@
 
 import { RowList } from "../rows.js";
 import { KeyRefused, watch } from "./api.js";
-import { bytes, clock, h, plural, setText, whole } from "./dom.js";
+import { el } from "../elements.js";
+import { bytes, clock, plural, setText, whole } from "./dom.js";
 
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
@@ -20,9 +21,9 @@ export class Watch {
   #refuse;
   #list;
   #button;
-  #state = h("span", { class: "badge" }, "not watching");
-  #count = h("span", { class: "soft small number" });
-  #detail = h("pre", { class: "frame-detail mono", tabindex: "0", "aria-label": "The chosen event", hidden: true });
+  #state = el("span", { class: "badge" }, "not watching");
+  #count = el("span", { class: "soft small number" });
+  #detail = el("pre", { class: "frame-detail mono", tabindex: "0", "aria-label": "The chosen event", hidden: true });
   #running = null;
   #cursor = null;
   #events = 0;
@@ -34,23 +35,23 @@ export class Watch {
   constructor(user, refuse) {
     this.#user = user;
     this.#refuse = refuse;
-    const rows = h("div", { class: "frame-rows" });
-    this.#button = h("button", { class: "primary", type: "button", onclick: () => this.#toggle() }, "Watch");
-    this.element = h(
+    const rows = el("div", { class: "frame-rows" });
+    this.#button = el("button", { class: "primary", type: "button", onclick: () => this.#toggle() }, "Watch");
+    this.element = el(
       "section",
       { class: "card", "aria-labelledby": "watch-title" },
-      h(
+      el(
         "div",
         { class: "panel-head" },
-        h("h2", { id: "watch-title" }, "Events"),
-        h(
+        el("h2", { id: "watch-title" }, "Events"),
+        el(
           "div",
           { class: "buttons" },
-          h("button", { class: "quiet", type: "button", onclick: () => this.#clear() }, "Clear"),
+          el("button", { class: "quiet", type: "button", onclick: () => this.#clear() }, "Clear"),
           this.#button,
         ),
       ),
-      h("p", { class: "panel-line", role: "status" }, this.#state, " ", this.#count),
+      el("p", { class: "panel-line", role: "status" }, this.#state, " ", this.#count),
       rows,
       this.#detail,
     );
@@ -179,19 +180,19 @@ export class Watch {
 }
 
 function render(frame, element) {
-  const time = h("span", { class: "number soft frame-time" }, clock(frame.time));
+  const time = el("span", { class: "number soft frame-time" }, clock(frame.time));
   if (frame.type === "note") {
-    element.replaceChildren(time, h("span", { class: "frame-note clip" }, frame.text));
+    element.replaceChildren(time, el("span", { class: "frame-note clip" }, frame.text));
     return;
   }
   const data = frame.data === undefined ? "too long to be shown" : JSON.stringify(frame.data);
   element.replaceChildren(
     time,
-    h("span", { class: "mono frame-event" }, frame.event),
-    h("span", { class: "mono clip frame-vault" }, frame.vault ?? ""),
-    h("span", { class: "soft clip frame-group" }, frame.group === undefined ? "" : `by ${frame.group}`),
-    h("span", { class: "number soft frame-size" }, bytes(frame.bytes)),
-    h("span", { class: "mono clip soft frame-data" }, data),
+    el("span", { class: "mono frame-event" }, frame.event),
+    el("span", { class: "mono clip frame-vault" }, frame.vault ?? ""),
+    el("span", { class: "soft clip frame-group" }, frame.group === undefined ? "" : `by ${frame.group}`),
+    el("span", { class: "number soft frame-size" }, bytes(frame.bytes)),
+    el("span", { class: "mono clip soft frame-data" }, data),
   );
 }
 
