@@ -146,6 +146,12 @@ def test_anything_else_first_closes(message: str, code: CloseCode, message_id: s
     assert connection.state is State.CLOSED
 
 
+def test_whoever_subscribes_first_is_told_what_comes_first() -> None:
+    assert new().receive_text(subscribe("v", id="1"), NOW) == refusal(
+        CloseCode.UNAUTHORIZED, "The first message must be authenticate.", "1"
+    )
+
+
 @pytest.mark.parametrize("vaults", [["v"] * 11, [str(n) for n in range(10)]])
 def test_as_many_vaults_as_allowed_are_not_too_many(vaults: list[str]) -> None:
     connection = new()

@@ -31,6 +31,7 @@ async def test_keys_are_fetched_in_the_background(autojump_clock: MockClock, nur
     assert session.user == "u1"
     assert [*ready, verifier.ready] == [False, False, True]
     assert issuer.fetches == [0]
+    assert issuer.requests[0].method == "GET"
     assert issuer.requests[0].headers["accept-encoding"] == "identity"
     assert issuer.requests[0].headers["user-agent"].startswith("localful-ws/")
 

@@ -196,6 +196,7 @@ async def test_the_size_limit_is_exact(autojump_clock: MockClock, nursery: trio.
         "https:///jwks",
         "https://issuer.example:99999/",
         "https://issuer.example:0/",
+        "https://issuer.example:65536/",
         "https://issuer.example:port/",
         "http://xn--a/",
         "https://issuer.example/\x00",
@@ -205,6 +206,13 @@ async def test_the_size_limit_is_exact(autojump_clock: MockClock, nursery: trio.
 def test_urls_that_cannot_be(url: str) -> None:
     with pytest.raises(ValueError, match=r"^The URL of the key set must begin with https:// or http:// and"):
         JwksVerifier(url, None, TokenRules(), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://issuer.example/jwks", "https://issuer.example:1/", "HTTP://issuer.example:65535/"]
+)
+async def test_urls_that_can_be(url: str) -> None:
+    assert not JwksVerifier(url, None, TokenRules(), lambda: 0.0).ready
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "none", "RS512", ""])

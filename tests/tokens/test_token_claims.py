@@ -59,6 +59,7 @@ async def test_accepted(changes: dict[str, Any]) -> None:
 
 NO_IDS: list[Any] = [..., None, "", 5, 1.5, True, ["u1"], {"u": 1}, "x" * 129, "\ud800", "a\udfffb"]
 NO_TIMES: list[Any] = [None, True, False, "1800000000", [NOW + 5], {}, 10**400, -(10**400), 1e308, NOW * 1000]
+NO_TIMES += [253_402_300_800, -253_402_300_800]
 NO_TIMES += [float("nan"), float("inf"), float("-inf")]
 
 NO_NUMBER = "The token's {} claim must be a number of Unix seconds, not of milliseconds."
