@@ -103,7 +103,8 @@ def test_kept_daemon_is_there_for_the_printed_commands_until_interrupted() -> No
                 assert len({event.pop("cursor") for event in (notice, *heard)}) == 3
                 assert heard == [{"event": "item-create", "vault": "v1", "data": {"id": 1}}] * 2
             finally:
-                device.send_signal(signal.SIGINT)
+                # Not SIGINT, which a child of a background job ignores.
+                device.terminate()
         demo.send_signal(signal.SIGINT)
         assert demo.stdout is not None
         goodbye = demo.stdout.read()
