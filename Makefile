@@ -17,7 +17,7 @@ help:
 	@echo "make test             ruff, mypy, the tests, and every branch of the core covered by its own"
 	@echo
 	@echo "make all              what CI runs: make test, and the next three"
-	@echo "make slow             the tests in a browser, and those that kill, pause and cut off"
+	@echo "make slow             the tests that take long, in a browser, and those that kill, pause and cut off"
 	@echo "make package          build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make docs             build the documentation into site/; make docs-serve shows it while it is written"
 	@echo
@@ -76,7 +76,7 @@ core: $(READY)
 all: test slow package docs
 
 slow: $(READY)
-	$(BIN)/pytest -m "browser or faults"
+	$(BIN)/pytest -m "slow or browser or faults"
 
 # Needs PyPI and the npm registry, and so is no part of `make test`.
 package: $(READY)
