@@ -1,7 +1,7 @@
 """Which keys may check tokens, with which algorithm, and what else is refused about a signature."""
 
-import re
 import itertools
+import re
 from typing import Any
 
 import jwt
