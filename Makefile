@@ -98,7 +98,7 @@ reference: $(READY)
 	$(BIN)/python docs/tools/reference.py
 
 transcripts: $(READY)
-	$(BIN)/python tests/scenes/written.py
+	$(BIN)/python -m tests.scenes.written
 
 screenshots: $(READY)
 	LOCALFUL_WS_REQUIRE_BROWSER=1 LOCALFUL_WS_SCREENSHOTS=docs/images \

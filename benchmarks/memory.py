@@ -17,8 +17,8 @@ import trio
 
 from benchmarks.crowd import Crowd
 from benchmarks.model import JWT_SECRET, PUBLISHER_KEY, Routes, Speaks, Target
+from localful_ws.clock import Clock
 from localful_ws.engine.memory import MemoryEngine
-from localful_ws.server.clock import Clock
 from localful_ws.server.listeners import address, bind
 from localful_ws.server.node import Node
 from localful_ws.server.tcp import accept_connections

@@ -4,9 +4,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 import pytest
-import redis_server as servers
-from redis_server import RedisServer
-from world import REDIS, WORLDS, use_redis
+
+import tests.redis_server as servers
+from tests.redis_server import RedisServer
+from tests.world import REDIS, WORLDS, use_redis
 
 
 @pytest.fixture(scope="session")

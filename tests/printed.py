@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import trio
-from spec_document import ROOT
 
 from localful_ws.demo.daemon import DaemonProcess
+from tests.spec_document import ROOT
 
 PROGRAM = re.compile(r"\blocalful-ws (?=serve|token|listen|publish|check)")
 PORTS = re.compile(r"\b(?:42102|42103)\b")

@@ -7,7 +7,8 @@ from typing import Any
 
 import trio
 from attrs import Factory, define, field, frozen
-from redis_world import settle
+
+from tests.redis_world import settle
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 

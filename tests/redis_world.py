@@ -15,12 +15,12 @@ import trio.testing
 from attrs import define
 from trio.testing import MockClock
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Position, Receipt, Subscriber
 from localful_ws.engine.redis.control import Tally
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
 
 _engine = trio.lowlevel.RunVar["RedisWorldEngine | None"]("redis_engine", default=None)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from spec_document import ROOT
+
+from tests.spec_document import ROOT
 
 CHANGES = ROOT / "changes"
 FRAGMENTS = sorted(CHANGES.glob("+*.md"))

@@ -7,10 +7,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
-from redis_world import settle
 from trio.testing import MockClock
-from trio_streams import for_client
-from world import World, open_world
 
 from localful_ws.client import (
     Client,
@@ -23,6 +20,9 @@ from localful_ws.client import (
     Status,
     open_client,
 )
+from tests.redis_world import settle
+from tests.trio_streams import for_client
+from tests.world import World, open_world
 
 
 @define(eq=False)

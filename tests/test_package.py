@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from spec_document import ROOT
 
 from localful_ws import __version__
 from localful_ws.demo.site import FILES
+from tests.spec_document import ROOT
 
 pytestmark = pytest.mark.package
 

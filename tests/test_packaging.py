@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import find_program
-from spec_document import ROOT, blocks
 
 from localful_ws.settings import OPTIONS, environment_variable
+from tests.programs import find_program
+from tests.spec_document import ROOT, blocks
 
 PACKAGING = ROOT / "packaging"
 DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")

@@ -14,13 +14,13 @@ import trio
 import trustme
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
-from printed import with_ports
-from programs import find_program
-from spec_document import ROOT, blocks
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, DaemonProcess, running_daemon
 from localful_ws.tokens import mint_token
+from tests.printed import with_ports
+from tests.programs import find_program
+from tests.spec_document import ROOT, blocks
 
 DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 HOST = "sync.example.org"

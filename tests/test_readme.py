@@ -6,13 +6,13 @@ import sys
 import httpx
 import pytest
 import trio
-from printed import LongRunning, clean_environment, for_python, for_shell, output_of, with_ports
-from programs import find_program
-from redis_server import RedisServer
-from spec_document import ROOT, blocks
 
 from localful_ws.cli import main
 from localful_ws.demo.daemon import DaemonProcess, running_daemon
+from tests.printed import LongRunning, clean_environment, for_python, for_shell, output_of, with_ports
+from tests.programs import find_program
+from tests.redis_server import RedisServer
+from tests.spec_document import ROOT, blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE = 90

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from spec_document import Block, blocks, page, schema, schema_names, validator
 
 from localful_ws.protocol import (
     Authenticate,
@@ -40,6 +39,7 @@ from localful_ws.publishing import (
     decode_disconnect_body,
     decode_publish_body,
 )
+from tests.spec_document import Block, blocks, page, schema, schema_names, validator
 
 BLOCKS = blocks(page("protocol.md"))
 DEVICE_MESSAGES: tuple[type[DeviceMessage], ...] = (Authenticate, Subscribe)

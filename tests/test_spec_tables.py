@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
-from spec_document import ROOT, SPEC, anchor, blocks, headings, page, prose, schema, table
 
 from localful_ws.conform.scenes import read_scenes
 from localful_ws.protocol import (
@@ -23,6 +22,7 @@ from localful_ws.protocol import (
 )
 from localful_ws.settings import Settings
 from localful_ws.settings.setting import setting_of
+from tests.spec_document import ROOT, SPEC, anchor, blocks, headings, page, prose, schema, table
 
 PROTOCOL = page("protocol.md")
 REFERENCE = page("websocket-reference.md")

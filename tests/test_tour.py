@@ -13,10 +13,11 @@ import httpx
 import pytest
 import trio
 from attrs import frozen
-from printed import PROGRAM, clean_environment, output_of
-from programs import find_program
-from redis_server import free_port
-from spec_document import ROOT, Block, blocks
+
+from tests.printed import PROGRAM, clean_environment, output_of
+from tests.programs import find_program
+from tests.redis_server import free_port
+from tests.spec_document import ROOT, Block, blocks
 
 pytestmark = pytest.mark.sockets
 

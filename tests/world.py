@@ -11,21 +11,21 @@ from typing import Any, cast
 import trio
 import trio.testing
 from attrs import Factory, define, field
-from raw_device import RawDevice
-from redis_world import RedisWorldEngine, settle
 from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Engine, Entry
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
-from localful_ws.server.clock import Clock
 from localful_ws.server.node import Node
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
+from tests.raw_device import RawDevice
+from tests.redis_world import RedisWorldEngine, settle
 
 SECRET = b"a secret of at least thirty-two bytes"
 PUBLISHER_KEY = "the-key-of-the-publisher"

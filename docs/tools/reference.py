@@ -18,11 +18,11 @@ import trio
 from prometheus_client.core import Metric
 
 from localful_ws.cli import main as program
+from localful_ws.clock import Clock
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.metrics import Figure, Gauges, Metrics
 from localful_ws.protocol import State
-from localful_ws.server.clock import Clock
 from localful_ws.server.workers.accounts import figures_of_workers
 from localful_ws.server.workers.merge import parse
 from localful_ws.settings import OPTIONS, Settings, settings_table

@@ -1,8 +1,8 @@
 """The engine that the settings ask for."""
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Engine
 from localful_ws.engine.memory import MemoryEngine
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings, SettingsError
 
 

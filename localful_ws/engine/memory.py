@@ -6,6 +6,7 @@ import structlog
 import trio
 from attrs import frozen
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
@@ -14,7 +15,6 @@ from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
 
 _log = structlog.get_logger(__name__)

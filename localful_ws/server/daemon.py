@@ -6,8 +6,8 @@ from functools import partial
 import structlog
 import trio
 
+from localful_ws.clock import Clock
 from localful_ws.engine.build import build_engine
-from localful_ws.server.clock import Clock
 from localful_ws.server.collector import tuned_collector
 from localful_ws.server.console.routes import Console
 from localful_ws.server.inspection import Inspection

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Entry, Position
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import (
@@ -29,7 +30,6 @@ from localful_ws.protocol import (
     text_frame,
 )
 from localful_ws.server.batching import frame_of, pieces_of
-from localful_ws.server.clock import Clock
 from localful_ws.server.outbox import OutboxFullError
 from localful_ws.server.timekeeper import Appointment, Timekeeper
 from localful_ws.server.transport.base import Transport, TransportClosedError

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 import trio
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Engine, EngineUnavailableError, Entry, Position, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import (
@@ -22,7 +23,6 @@ from localful_ws.publishing import Disconnect
 from localful_ws.revocations import Revocations, TooManyRevocationsError
 from localful_ws.routing import Router
 from localful_ws.server.boundary import Boundary
-from localful_ws.server.clock import Clock
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.inspection import Inspection

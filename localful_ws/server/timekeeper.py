@@ -7,7 +7,7 @@ from typing import Protocol
 
 import trio
 
-from localful_ws.server.clock import Clock
+from localful_ws.clock import Clock
 
 _TICKS_WITHOUT_A_BREAK = 200
 # A deadline turned into Trio's time and back may come out a rounding error early.

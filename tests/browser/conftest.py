@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from browser.browsing import find_chromium, launch
+from tests.browser.browsing import find_chromium, launch
 
 
 @pytest.fixture(scope="module")

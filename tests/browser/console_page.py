@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from attrs import Factory, define
-from end_to_end.process import PUBLISHER_KEY, DaemonProcess, receive
 from playwright.sync_api import Browser, Locator, Page, expect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from browser.browsing import DESKTOP, Scheme, open_page
+from tests.browser.browsing import DESKTOP, Scheme, open_page
+from tests.end_to_end.process import PUBLISHER_KEY, DaemonProcess, receive
 
 ITEM = {"event": "item-create", "user": "ada", "vault": "v1", "group": "elsewhere", "data": {"id": "i1"}}
 REFUSED = ("HTTP 401", "the server responded with a status of 401")

@@ -14,8 +14,8 @@ import httpx
 from attrs import define
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browser.browsing import DESKTOP, Scheme, open_page
 from localful_ws.demo.daemon import PUBLISHER_KEY
+from tests.browser.browsing import DESKTOP, Scheme, open_page
 
 DEMO = (sys.executable, "-m", "localful_ws", "demo", "--port", "0")
 DEVICES = ("laptop", "phone", "tablet")

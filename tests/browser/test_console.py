@@ -5,14 +5,13 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from end_to_end.process import PUBLISHER_KEY, DaemonProcess
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from browser.browsing import (
+from tests.browser.browsing import (
     assert_accessible,
     open_page,
 )
-from browser.console_page import (
+from tests.browser.console_page import (
     AWAY,
     ITEM,
     REFUSED,
@@ -24,6 +23,7 @@ from browser.console_page import (
     panel,
     url_of,
 )
+from tests.end_to_end.process import PUBLISHER_KEY, DaemonProcess
 
 pytestmark = pytest.mark.browser
 

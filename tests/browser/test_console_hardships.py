@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from end_to_end.process import DaemonProcess
 from playwright.sync_api import Browser, Page, Route, expect
-from redis_server import RedisServer
 
-from browser.browsing import assert_accessible
-from browser.console_page import AWAY, ITEM, REFUSED, console, look_up, panel
+from tests.browser.browsing import assert_accessible
+from tests.browser.console_page import AWAY, ITEM, REFUSED, console, look_up, panel
+from tests.end_to_end.process import DaemonProcess
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.browser
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.process import DaemonProcess
 from playwright.sync_api import Browser, Page, Route, expect
-from spec_document import ROOT
 
-from browser.browsing import (
+from tests.browser.browsing import (
     DESKTOP,
     PHONE,
     Scheme,
@@ -21,7 +19,9 @@ from browser.browsing import (
     open_page,
     save_screenshot,
 )
-from browser.console_page import ITEM, connected, console, eventually, log_in, look_up, panel, url_of
+from tests.browser.console_page import ITEM, connected, console, eventually, log_in, look_up, panel, url_of
+from tests.end_to_end.process import DaemonProcess
+from tests.spec_document import ROOT
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browser.browsing import PHONE, Scheme, assert_accessible, assert_no_sideways_scrolling
-from browser.demo_page import DEVICES, Demo, DemoPage, open_demo, running_demo
+from tests.browser.browsing import PHONE, Scheme, assert_accessible, assert_no_sideways_scrolling
+from tests.browser.demo_page import DEVICES, Demo, DemoPage, open_demo, running_demo
 
 pytestmark = pytest.mark.browser
 

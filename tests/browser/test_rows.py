@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from browser.browsing import Scheme, assert_accessible, assert_no_sideways_scrolling, open_page
 from localful_ws.web.files import SHARED, StaticFile, page_headers, page_routes
+from tests.browser.browsing import Scheme, assert_accessible, assert_no_sideways_scrolling, open_page
 
 pytestmark = pytest.mark.browser
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
-from spec_document import ROOT
 
-from browser.browsing import PHONE, Scheme, save_screenshot
-from browser.demo_page import Demo, DemoPage, open_demo, running_demo
+from tests.browser.browsing import PHONE, Scheme, save_screenshot
+from tests.browser.demo_page import Demo, DemoPage, open_demo, running_demo
+from tests.spec_document import ROOT
 
 pytestmark = pytest.mark.browser
 

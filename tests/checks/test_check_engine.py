@@ -2,12 +2,12 @@
 
 import pytest
 import trio
-from redis_server import RedisServer
-from world import make_settings
 
 from localful_ws.checks import Finding, Outcome
 from localful_ws.checks.engine import check_engine, judge_config
 from localful_ws.settings import Settings
+from tests.redis_server import RedisServer
+from tests.world import make_settings
 
 pytestmark = pytest.mark.sockets
 

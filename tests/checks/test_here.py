@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from printed import clean_environment
-from redis_server import free_port
-from world import make_settings
 
 from localful_ws.checks import CheckOptions, Finding, Outcome, run_checks
 from localful_ws.checks.keys import check_tls_files, check_tokens
 from localful_ws.checks.system import check_open_files, check_ports, find_holder
 from localful_ws.demo.daemon import running_daemon
 from localful_ws.settings import Settings
+from tests.printed import clean_environment
+from tests.redis_server import free_port
+from tests.world import make_settings
 
 KEY = "a-publisher-key-that-nobody-may-see"
 SECRET = "a-shared-secret-that-nobody-may-ever-see"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from programs import find_program
-from redis_server import free_port
-from world import make_settings
 
 from localful_ws.checks import Outcome
 from localful_ws.checks.public import check_public
 from localful_ws.demo.daemon import DaemonProcess, running_daemon
+from tests.programs import find_program
+from tests.redis_server import free_port
+from tests.world import make_settings
 
 pytestmark = pytest.mark.sockets
 

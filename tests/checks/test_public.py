@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from proxy import Fault, adding, rewriting, running_proxy, without
-from world import make_settings
 
 from localful_ws.checks import Finding, Outcome
 from localful_ws.checks.public import check_public
 from localful_ws.server.daemon import Daemon
+from tests.checks.proxy import Fault, adding, rewriting, running_proxy, without
+from tests.world import make_settings
 
 pytestmark = pytest.mark.sockets
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from redis_server import free_port
 
 from localful_ws.cli import main
+from tests.redis_server import free_port
 
 KEY = "a-publisher-key-that-nobody-may-see"
 SECRET = "a-shared-secret-that-nobody-may-ever-see"

@@ -2,10 +2,10 @@
 
 import pytest
 from click.testing import CliRunner
-from redis_server import free_port
 
 from localful_ws.cli import main
 from localful_ws.conform.scenes import read_scenes
+from tests.redis_server import free_port
 
 KEY = "a-publisher-key-that-nobody-may-see"
 SECRET = "a-shared-secret-that-nobody-may-ever-see"

@@ -8,7 +8,6 @@ from typing import Any
 import trio
 import trio.testing
 from attrs import define, field
-from trio_streams import for_client
 from trio_websocket import (
     CloseReason,
     ConnectionClosed,
@@ -19,6 +18,7 @@ from trio_websocket import (
 
 from localful_ws.client import Client, ReceivedEvent, SnapshotNeeded, Status, open_client
 from localful_ws.protocol import Session
+from tests.trio_streams import for_client
 
 Script = Callable[["Peer"], Awaitable[None]]
 URL = "ws://server.test/v1/sync"

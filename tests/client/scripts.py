@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scripted_server import Peer, Script
+from tests.client.scripted_server import Peer, Script
 
 
 async def stay(peer: Peer) -> None:

@@ -6,14 +6,14 @@ import anyio
 import pytest
 import trio
 import trio.testing
-from model_server import ModelServer, Published
-from scripted_server import Peer, ScriptedServer
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed
 
 from localful_ws.client import Disconnected, ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.client.inbox import Inbox
 from localful_ws.client.resuming import Arrival
+from tests.client.model_server import ModelServer, Published
+from tests.client.scripted_server import Peer, ScriptedServer
 
 
 def arrival(number: int) -> Arrival:

@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from scripted_server import SESSION, Peer, ScriptedServer, next_event
-from scripts import stay, vanish
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -16,6 +14,8 @@ from localful_ws.client import (
     SnapshotNeeded,
     open_client,
 )
+from tests.client.scripted_server import SESSION, Peer, ScriptedServer, next_event
+from tests.client.scripts import stay, vanish
 
 
 async def test_it_authenticates_and_hands_over_events(

@@ -3,8 +3,6 @@
 import pytest
 import trio
 import trio.testing
-from scripted_server import SESSION, Peer, ScriptedServer, next_event
-from scripts import closing, stay, vanish
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -12,6 +10,8 @@ from localful_ws.client import (
     Connected,
     Disconnected,
 )
+from tests.client.scripted_server import SESSION, Peer, ScriptedServer, next_event
+from tests.client.scripts import closing, stay, vanish
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,6 @@ from typing import Any
 
 import pytest
 import trio
-from model_server import ModelServer, Published
-from scripted_server import SESSION, Peer, Script, ScriptedServer
-from scripts import sending, stay
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -17,6 +14,9 @@ from localful_ws.client import (
     SnapshotNeeded,
     open_client,
 )
+from tests.client.model_server import ModelServer, Published
+from tests.client.scripted_server import SESSION, Peer, Script, ScriptedServer
+from tests.client.scripts import sending, stay
 
 ITEM = Published("item-create", "v1")
 MISSED = (Published(own=True), ITEM, Published(), Published("item-create", "v2"), ITEM, Published(own=True))

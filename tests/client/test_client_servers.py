@@ -3,8 +3,6 @@
 import pytest
 import trio
 import trio.testing
-from scripted_server import SESSION, Peer, ScriptedServer, next_event
-from scripts import rejecting, sending, stay
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -13,6 +11,8 @@ from localful_ws.client import (
     RefusedByServerError,
     ServerMessageError,
 )
+from tests.client.scripted_server import SESSION, Peer, ScriptedServer, next_event
+from tests.client.scripts import rejecting, sending, stay
 
 
 async def test_a_frame_that_is_none_ends_it(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

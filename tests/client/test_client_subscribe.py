@@ -3,8 +3,6 @@
 import pytest
 import trio
 import trio.testing
-from scripted_server import Peer, ScriptedServer, next_event
-from scripts import stay
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -13,6 +11,8 @@ from localful_ws.client import (
     Refused,
     RequestRefusedError,
 )
+from tests.client.scripted_server import Peer, ScriptedServer, next_event
+from tests.client.scripts import stay
 
 
 async def test_subscribe_waits_until_it_is_in_force(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

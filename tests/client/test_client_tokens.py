@@ -3,8 +3,6 @@
 import pytest
 import trio
 import trio.testing
-from scripted_server import SESSION, Peer, ScriptedServer, next_event
-from scripts import sending, stay
 from trio.testing import MockClock
 
 from localful_ws.client import (
@@ -14,6 +12,8 @@ from localful_ws.client import (
     TokenUnavailableError,
 )
 from localful_ws.protocol import Session
+from tests.client.scripted_server import SESSION, Peer, ScriptedServer, next_event
+from tests.client.scripts import sending, stay
 
 
 async def test_a_token_is_renewed_when_the_server_asks(

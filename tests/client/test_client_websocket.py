@@ -8,7 +8,6 @@ from contextlib import suppress
 import anyio
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
-from loopback import Handler, Peer, answering, sending, serving, stay
 
 from localful_ws.client import (
     ClosedByServerError,
@@ -22,6 +21,7 @@ from localful_ws.client import (
 from localful_ws.client.endpoint import open_stream, parse_endpoint
 from localful_ws.client.websocket import WebSocketClosedError, open_websocket
 from localful_ws.protocol import CloseCode, close_frame, ping_frame, text_frame
+from tests.client.loopback import Handler, Peer, answering, sending, serving, stay
 
 pytestmark = pytest.mark.sockets
 

@@ -13,8 +13,6 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trustme
-from end_to_end.process import DaemonProcess
-from redis_server import RedisServer
 
 from localful_ws.client import (
     Client,
@@ -28,6 +26,8 @@ from localful_ws.client import (
     open_client,
 )
 from localful_ws.client.waking import Signal
+from tests.end_to_end.process import DaemonProcess
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.sockets
 

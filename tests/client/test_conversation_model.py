@@ -5,11 +5,11 @@ import json
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from model_server import ModelServer, Published
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded
 from localful_ws.client.conversation import ClientState, ComeBack, Conversation
 from localful_ws.client.resuming import Arrival
+from tests.client.model_server import ModelServer, Published
 
 STEADY, LOOSE = "steady", "loose"
 """A vault that is wanted all the time, and one that comes and goes."""

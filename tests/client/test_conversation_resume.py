@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from model_server import ModelServer, Published
 
 from localful_ws.client import ReceivedEvent, SnapshotNeeded
 from localful_ws.client.conversation import Conversation
+from tests.client.model_server import ModelServer, Published
 
 ITEM = Published("item-create", "v1")
 MISSED = (

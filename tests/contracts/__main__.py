@@ -1,13 +1,8 @@
 """Write spec/openapi.json and spec/asyncapi.json anew: ``python -m tests.contracts``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from contracts.asyncapi import asyncapi_document
-from contracts.openapi import openapi_document
-from contracts.parts import ASYNCAPI, OPENAPI, written
+from tests.contracts.asyncapi import asyncapi_document
+from tests.contracts.openapi import openapi_document
+from tests.contracts.parts import ASYNCAPI, OPENAPI, written
 
 
 def main() -> None:

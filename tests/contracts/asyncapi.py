@@ -1,9 +1,10 @@
 """Puts together spec/asyncapi.json: the WebSocket, for programs that read AsyncAPI 3."""
 
 from attrs import fields
-from spec_document import schema, table
 
-from contracts.parts import (
+from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL, CloseCode, EventKind, EventName
+from localful_ws.settings import Settings
+from tests.contracts.parts import (
     LICENSE,
     PROTOCOL,
     Json,
@@ -13,8 +14,7 @@ from contracts.parts import (
     examples,
     unlinked,
 )
-from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL, CloseCode, EventKind, EventName
-from localful_ws.settings import Settings
+from tests.spec_document import schema, table
 
 FROM_DEVICE = ("device:authenticate", "device:subscribe")
 FROM_SERVER = ("server:authenticated", "server:subscribed", "server:reauthenticate", "server:error")

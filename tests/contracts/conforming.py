@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator
 
-from contracts.parts import OPENAPI, Json
+from tests.contracts.parts import OPENAPI, Json
 
 _DOCUMENT: Json = json.loads(OPENAPI.read_text(encoding="utf-8"))
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from contracts.operation import Operation
-from contracts.parts import Json
 from localful_ws.server.console.routes import ALIVE_SECONDS
 from localful_ws.server.questions import MOST_USERS, DeviceView, UserCount
 from localful_ws.server.watching import MOST_DATA_BYTES
+from tests.contracts.operation import Operation
+from tests.contracts.parts import Json
 
 _JSON = "application/json"
 _UNSTABLE = "For the page at `/console`; it may change with every version. "

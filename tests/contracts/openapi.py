@@ -4,11 +4,11 @@ from http import HTTPStatus
 
 from attrs import fields
 
-from contracts import console
-from contracts.operation import Operation
-from contracts.parts import LICENSE, Json, component_name, component_schemas, errors_in, examples
 from localful_ws.metrics import CONTENT_TYPE
 from localful_ws.settings import Settings
+from tests.contracts import console
+from tests.contracts.operation import Operation
+from tests.contracts.parts import LICENSE, Json, component_name, component_schemas, errors_in, examples
 
 JSON = "application/json"
 # What can be wrong with any request that carries the publisher key.

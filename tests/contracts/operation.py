@@ -2,7 +2,7 @@
 
 from attrs import Factory, frozen
 
-from contracts.parts import Json
+from tests.contracts.parts import Json
 
 
 @frozen

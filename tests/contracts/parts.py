@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from spec_document import SPEC, blocks, page, schema, tables
+from tests.spec_document import SPEC, blocks, page, schema, tables
 
 OPENAPI = SPEC / "openapi.json"
 ASYNCAPI = SPEC / "asyncapi.json"

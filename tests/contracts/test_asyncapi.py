@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator
-from spec_document import schema_names
 
-from contracts.asyncapi import asyncapi_document
-from contracts.parts import ASYNCAPI, errors_in, written
 from localful_ws.protocol import CloseCode, EventName
 from localful_ws.settings import Settings
+from tests.contracts.asyncapi import asyncapi_document
+from tests.contracts.parts import ASYNCAPI, errors_in, written
+from tests.spec_document import schema_names
 
 DOCUMENT: dict[str, Any] = json.loads(ASYNCAPI.read_text(encoding="utf-8"))
 STANDARD = Path(__file__).parent / "asyncapi-3.0.0.schema.json"

@@ -9,13 +9,9 @@ from typing import Any, cast
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from spec_document import ROOT
 from starlette.applications import Starlette
 from starlette.routing import Route
-from world import make_settings
 
-from contracts.openapi import OPERATIONS, openapi_document
-from contracts.parts import OPENAPI, errors_in, written
 from localful_ws.metrics import Metrics
 from localful_ws.publishing import PublishLimits
 from localful_ws.server.console.overview import build_overview, name_engine
@@ -24,6 +20,10 @@ from localful_ws.server.console.routes import Console, ConsoleNode
 from localful_ws.server.internal import NodeControl, build_app
 from localful_ws.server.questions import Ask
 from localful_ws.web.files import SHARED, page_routes
+from tests.contracts.openapi import OPERATIONS, openapi_document
+from tests.contracts.parts import OPENAPI, errors_in, written
+from tests.spec_document import ROOT
+from tests.world import make_settings
 
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_text(encoding="utf-8"))
 PACKAGE = ROOT / "localful_ws"

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from end_to_end.process import PUBLISHER_KEY, DaemonProcess
 
-from contracts.openapi import OPERATIONS
-from contracts.parts import OPENAPI
+from tests.contracts.openapi import OPERATIONS
+from tests.contracts.parts import OPENAPI
+from tests.end_to_end.process import PUBLISHER_KEY, DaemonProcess
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 TIMEOUT = 120

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from raw_device import handshake
 from websockets.sync.client import ClientConnection, connect
 
 from localful_ws.tokens import mint_token
+from tests.raw_device import handshake
 
 SECRET = "an-end-to-end-secret-of-at-least-32-bytes"
 PUBLISHER_KEY = "an-end-to-end-key-of-the-publisher"

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from end_to_end.process import TIMEOUT, DaemonProcess
+from tests.end_to_end.process import TIMEOUT, DaemonProcess
 
 pytestmark = pytest.mark.sockets
 

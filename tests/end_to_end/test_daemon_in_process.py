@@ -14,11 +14,9 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from raw_device import handshake
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
-from world import PUBLISHER_KEY, SECRET, make_settings
 
 from localful_ws.server import run as run_module
 from localful_ws.server.daemon import Daemon
@@ -26,6 +24,8 @@ from localful_ws.server.listeners import Addresses, ListenError
 from localful_ws.server.run import run
 from localful_ws.settings import SettingsError
 from localful_ws.tokens import mint_token
+from tests.raw_device import handshake
+from tests.world import PUBLISHER_KEY, SECRET, make_settings
 
 pytestmark = pytest.mark.sockets
 

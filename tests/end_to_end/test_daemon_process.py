@@ -16,14 +16,14 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from raw_device import parse_frames
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
-from world import TRANSPORTS
 
-from end_to_end.process import PUBLISHER_KEY, TIMEOUT, DaemonProcess, receive, receive_until
 from localful_ws.protocol import EventKind, EventName
+from tests.end_to_end.process import PUBLISHER_KEY, TIMEOUT, DaemonProcess, receive, receive_until
+from tests.raw_device import parse_frames
+from tests.world import TRANSPORTS
 
 pytestmark = pytest.mark.sockets
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis_server import RedisServer
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from end_to_end.process import PUBLISHER_KEY, SECRET, TIMEOUT, DaemonProcess, receive
+from tests.end_to_end.process import PUBLISHER_KEY, SECRET, TIMEOUT, DaemonProcess, receive
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.sockets
 

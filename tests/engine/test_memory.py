@@ -7,14 +7,14 @@ import pytest
 import trio
 from attrs import Factory, define
 from trio.testing import MockClock, wait_all_tasks_blocked
-from world import STARTED, make_settings
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Entry, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
+from tests.world import STARTED, make_settings
 
 
 def update(number: int) -> Event:

@@ -2,13 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from faults.plan import make_plan
-from faults.report import run_plan
-from faults.run import DEVICES, MODES
+from tests.faults.plan import make_plan
+from tests.faults.report import run_plan
+from tests.faults.run import DEVICES, MODES
 
 
 def main() -> int:

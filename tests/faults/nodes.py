@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import trio
 from attrs import Factory, define, field
-from redis_server import free_port
 
 from localful_ws.tokens import mint_token
+from tests.redis_server import free_port
 
 SECRET = "a-secret-of-the-fault-tests-of-32-bytes"
 PUBLISHER_KEY = "the-publisher-key-of-the-fault-tests"

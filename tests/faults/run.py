@@ -13,7 +13,8 @@ from urllib.parse import quote
 import httpx
 import trio
 from attrs import Factory, define, frozen
-from redis_server import RedisServer
+
+from tests.redis_server import RedisServer
 
 from .check import check_devices, check_streams
 from .client_devices import ClientDevice

@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import trio
 from attrs import Factory, define
-from redis_server import RedisServer
+
+from tests.redis_server import RedisServer
 
 from .aof import lose_end, read_streams
 from .devices import Device

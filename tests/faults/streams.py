@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 import trio
-from redis_server import RedisServer
+
+from tests.redis_server import RedisServer
 
 from .aof import StreamEntry, read_entry, read_streams
 from .reader import Stream

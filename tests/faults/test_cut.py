@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from redis_server import find_program
+
+from tests.redis_server import find_program
 
 from .network import find_way_in
 

@@ -1,7 +1,8 @@
 """Nothing is lost whatever fails: a short run in each mode. `make faults` runs more of them, for longer."""
 
 import pytest
-from redis_server import find_program
+
+from tests.redis_server import find_program
 
 from .report import Report, run_plan
 

@@ -7,11 +7,8 @@ corpora what .fuzz/ has that covers more than they do.
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from fuzz.targets import CORPORA, HERE, TARGETS
+from tests.fuzz.targets import CORPORA, HERE, TARGETS
 
 WORK = HERE.parents[1] / ".fuzz"
 LONGEST_INPUT = 4096

@@ -11,19 +11,19 @@ from typing import Any
 import structlog
 import trio
 from attrs import Factory, define, field
-from raw_device import CLOSE, PING, PONG, TEXT, handshake, parse_frames
-from spec_document import page, table
 from structlog.exceptions import DropEvent
 
 from localful_ws.client.codec import decode_server_message
+from localful_ws.clock import Clock
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import CloseCode, Event, EventName, Session
-from localful_ws.server.clock import Clock
 from localful_ws.server.node import Node
 from localful_ws.server.transport.base import Judge, Transport, TransportHost
 from localful_ws.server.transport.lean import LeanWebSocket, accept_lean
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenRejectedError
+from tests.raw_device import CLOSE, PING, PONG, TEXT, handshake, parse_frames
+from tests.spec_document import page, table
 
 _STARTED = 1_700_000_000.0
 _GOOD, _OTHER = "good", "other"

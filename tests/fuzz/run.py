@@ -3,18 +3,15 @@
 import queue
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import atheris
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["localful_ws", "wsproto"]):
     import trio
     import trio.testing
 
-    from fuzz.frames import open_frame_world
-    from fuzz.targets import CHECKS, FRAMES
+    from tests.fuzz.frames import open_frame_world
+    from tests.fuzz.targets import CHECKS, FRAMES
 
 
 class FramesFromOutside:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz import messages, publishing, tokens
+from tests.fuzz import messages, publishing, tokens
 
 HERE = Path(__file__).parent
 CORPORA = HERE / "corpora"

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuzz.frames import open_frame_world
-from fuzz.targets import CHECKS, CORPORA, FRAMES, TARGETS, corpus
+from tests.fuzz.frames import open_frame_world
+from tests.fuzz.targets import CHECKS, CORPORA, FRAMES, TARGETS, corpus
 
 FRAME_INPUTS = {path.name: path.read_bytes() for path in corpus(FRAMES)}
 

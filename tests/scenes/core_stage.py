@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
-from spec_document import validator
-from world import SECRET, STARTED, make_settings
 
 from localful_ws.conform.given import values_of
 from localful_ws.conform.matching import Answer, Seen
@@ -40,6 +38,8 @@ from localful_ws.publishing import PublishError, decode_disconnect_body, decode_
 from localful_ws.revocations import Revocations, TooManyRevocationsError
 from localful_ws.settings import Settings
 from localful_ws.tokens import StaticKeyVerifier, TokenRejectedError, TokenRules
+from tests.spec_document import validator
+from tests.world import SECRET, STARTED, make_settings
 
 ACTIONS = {
     *("opens", "sends", "sends-text", "sends-binary", "breaks", "stops-reading", "reads-again"),

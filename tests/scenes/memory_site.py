@@ -7,10 +7,8 @@ import httpx
 import trio
 import trio.testing
 from attrs import define
-from redis_world import settle
-from server.verifiers import SlowVerifier, slow_verifier
-from world import PUBLISHER_KEY, World, open_world
 
+from localful_ws.clock import Clock
 from localful_ws.conform.given import values_of
 from localful_ws.conform.matching import Answer
 from localful_ws.conform.scenes import Scene
@@ -18,9 +16,11 @@ from localful_ws.engine import EngineUnavailableError, Position, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
-from localful_ws.server.clock import Clock
 from localful_ws.server.internal import build_app
 from localful_ws.settings import Settings
+from tests.redis_world import settle
+from tests.server.verifiers import SlowVerifier, slow_verifier
+from tests.world import PUBLISHER_KEY, World, open_world
 
 HAPPENINGS = {"drain", "keys-away", "keys-back", "engine-away", "engine-back", "events-missed", "fault"}
 

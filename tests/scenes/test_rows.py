@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from spec_document import anchor, blocks, headings, page, table
 
 from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.protocol import EventName
+from tests.spec_document import anchor, blocks, headings, page, table
 
 PROTOCOL = page("protocol.md")
 SCENES = read_scenes()

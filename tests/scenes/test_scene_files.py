@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from spec_document import SPEC, anchor, headings, page
 
 from localful_ws.conform.scenes import ACTIONS, Scene, folder, read_scenes
 from localful_ws.settings import OPTIONS
+from tests.spec_document import SPEC, anchor, headings, page
 
 SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
 FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")

@@ -1,10 +1,10 @@
 """Every scene that is about the pure parts, played on them alone."""
 
 import pytest
-from core_stage import can_play, core_stage
 
 from localful_ws.conform.play import play
 from localful_ws.conform.scenes import Scene, read_scenes
+from tests.scenes.core_stage import can_play, core_stage
 
 SCENES = [scene for scene in read_scenes() if can_play(scene)]
 

@@ -2,14 +2,14 @@
 
 import pytest
 import trio
-from memory_site import open_memory_site
 from trio.testing import MockClock
-from world import REDIS, SECRET, STARTED
 
 from localful_ws.conform.live import LiveStage, Tolerance
 from localful_ws.conform.play import play
 from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.conform.terms import Issuer, Terms
+from tests.scenes.memory_site import open_memory_site
+from tests.world import REDIS, SECRET, STARTED
 
 # Timers fire when they are due, and what follows takes no time.
 EXACT = Tolerance(early=1e-6, late=1e-3, quiet=0.0)

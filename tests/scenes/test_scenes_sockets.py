@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 import trio
 from attrs import Factory, define, evolve
-from end_to_end.process import PUBLISHER_KEY, SECRET, DaemonProcess
-from printed import clean_environment
-from world import make_settings
 
 from localful_ws.conform.given import values_of
 from localful_ws.conform.network import Target, open_site
@@ -21,6 +18,9 @@ from localful_ws.conform.run import TOLERANCE, Outcome, Result, run_scenes, why_
 from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.conform.terms import Issuer
 from localful_ws.server.daemon import Daemon
+from tests.end_to_end.process import PUBLISHER_KEY, SECRET, DaemonProcess
+from tests.printed import clean_environment
+from tests.world import make_settings
 
 pytestmark = [pytest.mark.sockets, pytest.mark.slow]
 

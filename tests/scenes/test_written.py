@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-import written
-from spec_document import blocks, page
 
+import tests.scenes.written as written
 from localful_ws.conform.scenes import read_scenes
+from tests.spec_document import blocks, page
 
 SCENES = read_scenes()
 

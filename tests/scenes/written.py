@@ -1,6 +1,6 @@
 """What is written from the scenes: their files in one form, their page, the sequences in protocol.md.
 
-``make transcripts``, or ``python tests/scenes/written.py``, writes it; tests look whether it is as written.
+``make transcripts``, or ``python -m tests.scenes.written``, writes it; tests look whether it is as written.
 """
 
 import json

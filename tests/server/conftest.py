@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 from trio.testing import MockClock
-from world import World, open_world
+
+from tests.world import World, open_world
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 import trio
 from attrs import define, field
-from contracts.conforming import assert_conforms
-from redis_world import settle
 from starlette.applications import Starlette
-from world import PUBLISHER_KEY, World
 
 from localful_ws.server.console.routes import Console
 from localful_ws.server.internal import build_app
 from localful_ws.server.questions import Ask
+from tests.contracts.conforming import assert_conforms
+from tests.redis_world import settle
+from tests.world import PUBLISHER_KEY, World
 
 KEY_HEADER = (b"authorization", f"Bearer {PUBLISHER_KEY}".encode())
 

@@ -7,7 +7,9 @@ import trio
 import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from raw_device import (
+from trio.testing import MockClock
+
+from tests.raw_device import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -20,9 +22,8 @@ from raw_device import (
     handshake,
     text,
 )
-from redis_world import settle
-from trio.testing import MockClock
-from world import TRANSPORTS, World, open_world
+from tests.redis_world import settle
+from tests.world import TRANSPORTS, World, open_world
 
 SUBSCRIBE = b'{"vaults":["a"]}'
 

@@ -4,9 +4,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from redis_world import settle
 from trio.testing import MockClock
-from world import PUBLISHER_KEY, REDIS, STARTED, TRANSPORTS, World, open_world, use_redis
 
 from localful_ws import __version__
 from localful_ws.engine import EngineUnavailableError, Entry, Position
@@ -18,7 +16,9 @@ from localful_ws.server.console.overview import EngineName, build_overview, name
 from localful_ws.server.console.routes import ALIVE_SECONDS
 from localful_ws.server.questions import Question
 from localful_ws.server.watching import MOST_DATA_BYTES, MOST_LINES, MOST_WATCHERS, Watcher
-from server.consoles import app_of, ask, fetch, watching
+from tests.redis_world import settle
+from tests.server.consoles import app_of, ask, fetch, watching
+from tests.world import PUBLISHER_KEY, REDIS, STARTED, TRANSPORTS, World, open_world, use_redis
 
 APIS = ["overview", "users", "devices?user=ada", "watch?user=ada"]
 EVENT = {"event": "item-create", "user": "ada", "vault": "v1", "group": "phone", "data": {"id": 1}}

@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 from attrs import Factory, define
-from contracts.conforming import assert_conforms
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
@@ -23,6 +22,7 @@ from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishLimits
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.server.internal import build_app, serve_internal
+from tests.contracts.conforming import assert_conforms
 
 KEY = "the-key-of-the-publisher-\N{SNOWMAN}"
 NOW = 1_700_000_000.0

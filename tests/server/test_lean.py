@@ -9,7 +9,6 @@ import trio.testing
 from attrs import Factory, define
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_device import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, handshake
 from trio.testing import MockClock
 
 from localful_ws.protocol import CloseCode, text_frame
@@ -23,6 +22,7 @@ from localful_ws.server.transport.base import (
     Upgrade,
 )
 from localful_ws.server.transport.lean import accept_lean
+from tests.raw_device import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, handshake
 
 LIMIT = 1024
 CLOSE_TIMEOUT = 5.0

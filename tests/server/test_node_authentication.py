@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import trio
-from raw_device import BINARY, close, frame, handshake, text
-from redis_world import settle
 from trio.testing import MockClock
-from world import SECRET, STARTED, World, open_world
 
 from localful_ws.tokens import mint_token
-from server.verifiers import slow_verifier
+from tests.raw_device import BINARY, close, frame, handshake, text
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import SECRET, STARTED, World, open_world
 
 OTHER_SECRET = b"another secret of thirty-two bytes and more"
 

@@ -2,13 +2,13 @@
 
 import pytest
 import trio
-from raw_device import handshake
-from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, World, open_world
 
 from localful_ws.revocations import TooManyRevocationsError
-from server.verifiers import slow_verifier
+from tests.raw_device import handshake
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import STARTED, World, open_world
 
 
 async def outcome(world: World, token: str) -> str:

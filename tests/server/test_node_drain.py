@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 import trio
-from raw_device import handshake
-from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world
 
 from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.transport.base import Judge, Transport, TransportHost
-from server.verifiers import slow_verifier
+from tests.raw_device import handshake
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import World, open_world
 
 
 async def test_devices_are_told_over_the_first_half(world: World, autojump_clock: MockClock) -> None:

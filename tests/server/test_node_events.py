@@ -7,13 +7,13 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_device import handshake, text
-from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world
 
 from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict, text_frame
 from localful_ws.server import batching
+from tests.raw_device import handshake, text
+from tests.redis_world import settle
+from tests.world import World, open_world
 
 
 def event(name: str, user: str = "ada", vault: str | None = None, **more: Any) -> dict[str, Any]:

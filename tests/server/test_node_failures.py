@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import trio
-from raw_device import handshake, text
-from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world
 
 from localful_ws.protocol import Action, Connection, ServerMessage, encode_server_message
 from localful_ws.server import device as device_module
 from localful_ws.server.outbox import Outbox
-from server.verifiers import slow_verifier
+from tests.raw_device import handshake, text
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import World, open_world
 
 FAILED = ["a connection failed"]
 UPDATE = {"event": "user-update", "user": "ada", "data": "for ada"}

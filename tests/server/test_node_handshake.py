@@ -6,14 +6,14 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from raw_device import RawDevice, close, handshake
-from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, World, open_world
 
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
-from server.kernels import ENDLESS, Kernel, ScriptedStream
-from server.verifiers import slow_verifier
+from tests.raw_device import RawDevice, close, handshake
+from tests.redis_world import settle
+from tests.server.kernels import ENDLESS, Kernel, ScriptedStream
+from tests.server.verifiers import slow_verifier
+from tests.world import STARTED, World, open_world
 
 
 def bearer(token: str) -> str:

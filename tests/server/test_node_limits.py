@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from raw_device import BINARY, CONTINUATION, PING, TEXT, RawDevice, close, frame, handshake, text
-from redis_world import settle
 from trio.testing import MockClock
-from world import World, open_world
 
 from localful_ws.protocol import Rate
-from server.verifiers import slow_verifier
+from tests.raw_device import BINARY, CONTINUATION, PING, TEXT, RawDevice, close, frame, handshake, text
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import World, open_world
 
 UPDATE = {"event": "user-update", "user": "ada"}
 

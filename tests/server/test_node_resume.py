@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import trio
-from redis_world import settle
 from trio.testing import MockClock
-from world import TestDevice, World, open_world
 
 from localful_ws.server import delivery
+from tests.redis_world import settle
+from tests.world import TestDevice, World, open_world
 
 
 def event(name: str, user: str = "ada", **keys: Any) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import trio
-from raw_device import PING, PONG, TEXT, RawDevice, close, frame, handshake, text
-from redis_world import settle
 from trio.testing import MockClock
-from world import STARTED, TestDevice, World, open_world
 
-from server.verifiers import slow_verifier
+from tests.raw_device import PING, PONG, TEXT, RawDevice, close, frame, handshake, text
+from tests.redis_world import settle
+from tests.server.verifiers import slow_verifier
+from tests.world import STARTED, TestDevice, World, open_world
 
 HOUR = 3600.0
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from end_to_end.process import DaemonProcess
-from redis_server import RedisServer
 from structlog.testing import capture_logs
 
 from localful_ws.server.notify import notify_ready, notify_stopping
+from tests.end_to_end.process import DaemonProcess
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.sockets
 

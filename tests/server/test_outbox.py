@@ -6,12 +6,12 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_device import parse_frames
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.protocol import text_frame
 from localful_ws.server.outbox import OutboxFullError
-from server.kernels import ENDLESS, STREAMS, Kernel, make_outbox
+from tests.raw_device import parse_frames
+from tests.server.kernels import ENDLESS, STREAMS, Kernel, make_outbox
 
 both_kinds = pytest.mark.parametrize("kind", STREAMS)
 FIRST, SECOND, THIRD = (text_frame(letter * 100) for letter in (b"1", b"2", b"3"))

@@ -14,7 +14,6 @@ import trio
 from attrs import Factory, define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
-from world import SECRET, make_settings
 
 from localful_ws.metrics import Metrics
 from localful_ws.server.listeners import ListenError
@@ -41,6 +40,7 @@ from localful_ws.server.workers.supervisor import (
     WorkerProcess,
 )
 from localful_ws.settings import Settings, SettingsError
+from tests.world import SECRET, make_settings
 
 pytestmark = pytest.mark.sockets
 

@@ -5,7 +5,7 @@ import trio
 from attrs import Factory, define
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.server.clock import Clock
+from localful_ws.clock import Clock
 from localful_ws.server.timekeeper import Timekeeper
 
 STARTED = 1_000_000.0

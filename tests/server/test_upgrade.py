@@ -5,7 +5,6 @@ from contextlib import suppress
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from raw_device import handshake
 
 from localful_ws.server.transport.base import http_refusal
 from localful_ws.server.transport.upgrade import (
@@ -16,6 +15,7 @@ from localful_ws.server.transport.upgrade import (
     parse_upgrade,
     refusal_response,
 )
+from tests.raw_device import handshake
 
 REQUEST = handshake("Origin: https://a.example", "Sec-WebSocket-Protocol: localful.v1 , x,,y")
 

@@ -12,7 +12,6 @@ import trio
 from attrs import define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
-from world import make_settings
 
 from localful_ws.metrics import Metrics
 from localful_ws.routing import Router
@@ -43,6 +42,7 @@ from localful_ws.server.workers.messages import (
 )
 from localful_ws.server.workers.worker import Worker
 from localful_ws.settings import Settings, SettingsError
+from tests.world import make_settings
 
 pytestmark = pytest.mark.sockets
 

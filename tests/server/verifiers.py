@@ -2,11 +2,11 @@
 
 import trio
 from attrs import define
-from world import SECRET, STARTED
 
+from localful_ws.clock import Clock
 from localful_ws.protocol import Session
-from localful_ws.server.clock import Clock
 from localful_ws.tokens import StaticKeyVerifier, TokenRules, TokenVerifier, VerifierUnavailableError
+from tests.world import SECRET, STARTED
 
 
 @define

@@ -8,9 +8,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import trio
-from trio_streams import for_client
 
 from localful_ws.client import Client, ClientError, ReceivedEvent, SnapshotNeeded, open_client
+from tests.trio_streams import for_client
 
 from .following import Follower
 from .network import Link

@@ -7,11 +7,11 @@ from typing import Any
 import trio
 from attrs import frozen
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Engine, Entry
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event
-from localful_ws.server.clock import Clock
 from localful_ws.server.internal import build_app
 from localful_ws.server.node import Node
 from localful_ws.server.transport import ACCEPTERS

@@ -10,7 +10,7 @@ from .run import run_seed
 _SEEDS = (0, 3, 20, 24)
 _SAY = """
 import sys
-from simulation.run import run_seed
+from tests.simulation.run import run_seed
 print(*[run_seed(int(seed)).digest for seed in sys.argv[1:]])
 """
 

@@ -9,7 +9,6 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from token_samples import PrivateKey, ed_key, signed
 
 from localful_ws.tokens import (
     JwksLimits,
@@ -19,6 +18,7 @@ from localful_ws.tokens import (
     TokenVerifier,
     VerifierUnavailableError,
 )
+from tests.tokens.token_samples import PrivateKey, ed_key, signed
 
 Answer = Callable[[], Awaitable[httpx.Response]]
 

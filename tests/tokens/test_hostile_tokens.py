@@ -6,7 +6,6 @@ import hypothesis.strategies as st
 import pytest
 import trio
 from hypothesis import example, given, settings
-from token_samples import NOW, SECRET, claims, ec_key, ed_key, hs256, public_pem, rsa_key
 
 from localful_ws.protocol import MAX_ID, Session
 from localful_ws.tokens import (
@@ -16,6 +15,7 @@ from localful_ws.tokens import (
     TokenVerifier,
     load_public_key,
 )
+from tests.tokens.token_samples import NOW, SECRET, claims, ec_key, ed_key, hs256, public_pem, rsa_key
 
 VERIFIERS: list[TokenVerifier] = [
     StaticKeyVerifier(SECRET, "HS256", TokenRules(), lambda: NOW),

@@ -5,13 +5,22 @@ from typing import Any
 
 import pytest
 import trio
-from jwks_issuer import UNKNOWN_KEY, Issuer, ed_token, public, rejection, slowly, token, unavailable
 from structlog.testing import capture_logs
-from token_samples import PrivateKey, claims, ec_key, ed_key, hs256, rsa_key, signed
 from trio.testing import MockClock
 
 from localful_ws.protocol import Session
 from localful_ws.tokens import JwksLimits, TokenVerifier
+from tests.tokens.jwks_issuer import (
+    UNKNOWN_KEY,
+    Issuer,
+    ed_token,
+    public,
+    rejection,
+    slowly,
+    token,
+    unavailable,
+)
+from tests.tokens.token_samples import PrivateKey, claims, ec_key, ed_key, hs256, rsa_key, signed
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,12 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from jwks_issuer import (
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from localful_ws.tokens import JwksLimits, JwksVerifier, TokenRules
+from localful_ws.tokens.jwks import make_http_client
+from tests.tokens.jwks_issuer import (
     UNKNOWN_KEY,
     URL,
     Answer,
@@ -17,12 +22,7 @@ from jwks_issuer import (
     rejection,
     unavailable,
 )
-from structlog.testing import capture_logs
-from token_samples import ed_key
-from trio.testing import MockClock
-
-from localful_ws.tokens import JwksLimits, JwksVerifier, TokenRules
-from localful_ws.tokens.jwks import make_http_client
+from tests.tokens.token_samples import ed_key
 
 
 @pytest.fixture(autouse=True)

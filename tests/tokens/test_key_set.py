@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from hypothesis import given
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from token_samples import ec_key, ed_key, rsa_key
 
 from localful_ws.tokens.keyset import MAX_KEYS, KeySet, parse_key_set
+from tests.tokens.token_samples import ec_key, ed_key, rsa_key
 
 RSA = RSAAlgorithm.to_jwk(rsa_key().public_key(), as_dict=True)
 EC = ECAlgorithm.to_jwk(ec_key().public_key(), as_dict=True)

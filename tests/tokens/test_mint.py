@@ -5,10 +5,10 @@ from typing import Any
 
 import jwt
 import pytest
-from token_samples import NOW, SECRET
 
 from localful_ws.protocol import Session
 from localful_ws.tokens import StaticKeyVerifier, TokenRules, mint_token
+from tests.tokens.token_samples import NOW, SECRET
 
 
 def read(token: str) -> dict[str, Any]:

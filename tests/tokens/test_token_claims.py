@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import trio
-from token_samples import NOW, SECRET, claims, hs256
 
 from localful_ws.protocol import Session
 from localful_ws.tokens import StaticKeyVerifier, TokenRejectedError, TokenRules, TokenVerifier
+from tests.tokens.token_samples import NOW, SECRET, claims, hs256
 
 
 def make_verifier(rules: TokenRules | None = None, now: float = NOW) -> StaticKeyVerifier:

@@ -9,7 +9,15 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
-from token_samples import (
+
+from localful_ws.tokens import (
+    ALGORITHMS,
+    StaticKeyVerifier,
+    TokenRejectedError,
+    TokenRules,
+    load_public_key,
+)
+from tests.tokens.token_samples import (
     NOW,
     SECRET,
     PrivateKey,
@@ -22,14 +30,6 @@ from token_samples import (
     public_pem,
     rsa_key,
     signed,
-)
-
-from localful_ws.tokens import (
-    ALGORITHMS,
-    StaticKeyVerifier,
-    TokenRejectedError,
-    TokenRules,
-    load_public_key,
 )
 
 PAIRS: list[tuple[str, PrivateKey]] = [("RS256", rsa_key()), ("ES256", ec_key()), ("EdDSA", ed_key())]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.process import TIMEOUT, DaemonProcess
+
+from tests.end_to_end.process import TIMEOUT, DaemonProcess
 
 HERE = Path(__file__).parent
 MIN_NODE = 18

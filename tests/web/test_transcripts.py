@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from spec_document import SPEC
 
 from localful_ws.client import ClosedByServerError, ReceivedEvent, ServerMessageError
 from localful_ws.client.conversation import ComeBack, Conversation, Decision, GiveUp, SubscribeRequest
 from localful_ws.client.resuming import Arrival
 from localful_ws.protocol import Error
+from tests.spec_document import SPEC
 
 FILES = sorted(
     path for path in (SPEC / "transcripts" / "device").glob("*.json") if path.name != "schema.json"

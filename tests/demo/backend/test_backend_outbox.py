@@ -6,15 +6,23 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from backend_world import PUBLISHER_KEY, SECRET, STARTED, ApiDevice, FakeIntake, make_settings, open_backend
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
-from world import open_world
 
 from localful_ws.demo.backend import build_backend
 from localful_ws.demo.backend.outbox import add_event
 from localful_ws.protocol import EventName
 from localful_ws.server.internal import build_app
+from tests.demo.backend.backend_world import (
+    PUBLISHER_KEY,
+    SECRET,
+    STARTED,
+    ApiDevice,
+    FakeIntake,
+    make_settings,
+    open_backend,
+)
+from tests.world import open_world
 
 
 async def test_published_at_once(tmp_path: Path, autojump_clock: MockClock) -> None:

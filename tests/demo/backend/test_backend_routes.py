@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from backend_world import FakeIntake, client_of, make_settings, open_backend
-from test_backend_auth import check_error
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.demo.backend import build_backend
 from localful_ws.demo.backend.build import ROUTES
 from localful_ws.protocol import EventName
 from localful_ws.publishing import PublishLimits, decode_publish_body
+from tests.demo.backend.backend_world import FakeIntake, client_of, make_settings, open_backend
+from tests.demo.backend.test_backend_auth import check_error
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 

@@ -8,13 +8,13 @@ from typing import Any
 import trio
 import trio.testing
 from attrs import Factory, define, field
-from redis_server import RedisServer
 
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.protocol import Event
 from localful_ws.publishing import PublishLimits
+from tests.redis_server import RedisServer
 
 TIMEOUT = 10.0
 

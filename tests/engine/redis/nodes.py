@@ -7,15 +7,15 @@ from typing import Any
 
 import trio
 from attrs import Factory, define, field
-from world import make_settings
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
 from localful_ws.settings import Settings
+from tests.world import make_settings
 
 SECONDS = 10.0
 

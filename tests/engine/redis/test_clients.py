@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from redis_server import RedisServer, free_port, redis_sentinel
 
 from localful_ws.engine.redis.clients import (
     REDIS_ERRORS,
@@ -21,6 +20,7 @@ from localful_ws.engine.redis.clients import (
     open_client,
     open_pubsub,
 )
+from tests.redis_server import RedisServer, free_port, redis_sentinel
 
 TIMEOUT = 10.0
 PASSWORD = "pa/ss:w@rd #%?"

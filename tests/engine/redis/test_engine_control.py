@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import trio
-from redis_server import RedisServer
 
+from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
-from localful_ws.server.clock import Clock
+from tests.redis_server import RedisServer
 
 from .nodes import Device, open_nodes, update
 

@@ -6,14 +6,14 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from redis_server import RedisServer
 from structlog.testing import capture_logs
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.lua import PUBLISH
 from localful_ws.publishing import Disconnect
-from localful_ws.server.clock import Clock
+from tests.redis_server import RedisServer
 
 from .nodes import SECONDS, Device, FakeNode, open_nodes, publish_surely, until, update
 

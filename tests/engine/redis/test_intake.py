@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from redis_server import RedisServer
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
@@ -16,6 +15,7 @@ from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.intake import IntakeCounts
 from localful_ws.protocol import Event
 from localful_ws.publishing import PublishLimits
+from tests.redis_server import RedisServer
 
 from .intakes import TIMEOUT, Intake, running
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from redis_server import RedisServer
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
@@ -14,6 +13,7 @@ from localful_ws.engine.redis import intake as intake_module
 from localful_ws.engine.redis.clients import REDIS_ERRORS, open_client
 from localful_ws.engine.redis.intake import IntakeCounts
 from localful_ws.protocol import Event
+from tests.redis_server import RedisServer
 
 from .intakes import TIMEOUT, Intake, Publisher, running
 

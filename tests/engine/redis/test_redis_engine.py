@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from redis_server import RedisServer
-from world import make_settings
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.engine.redis import streams
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event, EventName
-from localful_ws.server.clock import Clock
+from tests.redis_server import RedisServer
+from tests.world import make_settings
 
 from .nodes import SECONDS, Device, FakeNode, open_nodes, until, update
 

@@ -6,13 +6,13 @@ from typing import cast
 import trio
 import trio.testing
 from attrs import Factory, define, field
-from world import make_settings
 
 from localful_ws.engine import Entry, Position, Subscriber
 from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.streams import Streams
+from tests.world import make_settings
 
 CHANNEL = b"localful:{ada}:live"
 EPOCH = "e"
