@@ -22,8 +22,8 @@ from localful_ws.protocol.handshake import (
     BEARER_SUBPROTOCOL,
     SUBPROTOCOL,
     Accept,
+    HandshakeError,
     HandshakeRules,
-    Refuse,
     judge_handshake,
 )
 from localful_ws.protocol.messages import (
@@ -36,7 +36,7 @@ from localful_ws.protocol.messages import (
     Subscribe,
     Subscribed,
 )
-from localful_ws.protocol.rate import Rate, RateLimit
+from localful_ws.protocol.rate import Rate
 from localful_ws.protocol.session import Session
 from localful_ws.protocol.state import TRANSITIONS, Happening, State, next_state, state_diagram
 
@@ -57,16 +57,15 @@ __all__ = [
     "Event",
     "EventKind",
     "EventName",
+    "HandshakeError",
     "HandshakeRules",
     "Happening",
     "Limits",
     "LocalProtocolError",
     "MessageError",
     "Rate",
-    "RateLimit",
     "Reauthenticate",
     "Reconnect",
-    "Refuse",
     "Rejection",
     "Send",
     "ServerMessage",

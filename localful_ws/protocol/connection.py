@@ -23,7 +23,7 @@ from localful_ws.protocol.messages import (
     Subscribe,
     Subscribed,
 )
-from localful_ws.protocol.rate import Rate, RateLimit
+from localful_ws.protocol.rate import Rate
 from localful_ws.protocol.session import Session
 from localful_ws.protocol.state import Happening, State, next_state
 
@@ -37,12 +37,14 @@ class Limits:
         renewal_window: Seconds before a token's expiry at which the device is asked for a new one.
         max_vaults: Vaults a subscription may hold.
         message_rate: Messages a device may send.
+        frame_rate: WebSocket frames a device may send, of whatever kind and size.
     """
 
     auth_timeout: float = 3.0
     renewal_window: float = 60.0
     max_vaults: int = 1000
     message_rate: Rate = Factory(lambda: Rate(30, 10.0))
+    frame_rate: Rate = Factory(lambda: Rate(300, 10.0))
 
 
 @frozen
@@ -122,10 +124,11 @@ class Connection:
 
     __slots__ = (
         "_deadline",
+        "_frames_full_at",
         "_group",
         "_limits",
+        "_messages_full_at",
         "_pending",
-        "_rate",
         "_session",
         "_user",
         "_vaults",
@@ -135,7 +138,7 @@ class Connection:
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.AWAITING_AUTH
         self._limits = limits
-        self._rate = RateLimit()
+        self._messages_full_at = self._frames_full_at = 0.0
         self._deadline: float | None = now + limits.auth_timeout
         self._pending: Authenticate | None = None
         self._session: Session | None = None
@@ -154,6 +157,17 @@ class Connection:
     def subscription(self) -> tuple[str, ...]:
         """The vaults whose data events the device wants, in the order it gave them."""
         return tuple(self._vaults)
+
+    @property
+    def verifying(self) -> VerifyToken | None:
+        """The token whose verification has been asked for and whose outcome is not told yet, if there is one.
+
+        So long no further message may be pushed in.
+        """
+        if self._pending is None:
+            return None
+        # Only the first one resumes.
+        return VerifyToken(self._pending.token, None if self._session else self._pending.since)
 
     def next_deadline(self) -> float | None:
         """When `time_passed` wants to be called next; None if nothing is due ever.
@@ -174,11 +188,13 @@ class Connection:
             return _NOTHING
         if self._pending is not None:
             raise LocalProtocolError("A token is being verified; tell its outcome before the next message.")
-        if not self._rate.allow(self._limits.message_rate, now):
-            rate = self._limits.message_rate
+        rate = self._limits.message_rate
+        full_at = rate.take(self._messages_full_at, now)
+        if full_at is None:
             return self._refuse(
-                CloseCode.TOO_MANY, f"At most {rate.messages} messages in {rate.seconds:g} s are allowed."
+                CloseCode.TOO_MANY, f"At most {rate.most} messages in {rate.seconds:g} s are allowed."
             )
+        self._messages_full_at = full_at
         try:
             message = decode_device_message(text)
         except MessageError as error:
@@ -186,6 +202,22 @@ class Connection:
         if isinstance(message, Authenticate):
             return self._receive_authenticate(message)
         return self._receive_subscribe(message)
+
+    def receive_frame(self, now: float) -> tuple[Action, ...]:
+        """Take note of a WebSocket frame, of whatever kind and size, before what is in it.
+
+        Fragments without content and control frames cost the server as much as any other, so all are counted.
+        """
+        rate = self._limits.frame_rate
+        full_at = rate.take(self._frames_full_at, now)
+        if full_at is not None:
+            self._frames_full_at = full_at
+            return _NOTHING
+        if self.state is State.CLOSED:
+            return _NOTHING
+        return self._refuse(
+            CloseCode.TOO_MANY, f"At most {rate.most} frames in {rate.seconds:g} s are allowed."
+        )
 
     def receive_binary(self) -> tuple[Action, ...]:
         """Take note that the device sent a binary message, which this protocol does not have."""

@@ -27,7 +27,7 @@ class HandshakeRules:
 
 @frozen
 class Accept:
-    """Do: upgrade.
+    """The handshake may go ahead.
 
     Attributes:
         subprotocol: The one to select, if any.
@@ -38,18 +38,25 @@ class Accept:
     token: str | None = field(default=None, repr=False)
 
 
-@frozen
-class Refuse:
-    """Do: answer with this HTTP status and say why in the body (Localful's error shape)."""
+class HandshakeError(Exception):
+    """The handshake is refused: what to answer, in Localful's error shape.
 
-    status: int
-    identifier: str
-    message: str
+    Attributes:
+        status: The HTTP status.
+        identifier: A word for programs.
+        message: A sentence for people.
+    """
+
+    def __init__(self, status: int, identifier: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.identifier = identifier
+        self.message = message
 
 
 def judge_handshake(
     rules: HandshakeRules, target: str, headers: Iterable[tuple[bytes, bytes]], subprotocols: Iterable[str]
-) -> Accept | Refuse:
+) -> Accept:
     """Decide whether a WebSocket upgrade goes ahead, but for its token.
 
     Args:
@@ -57,17 +64,19 @@ def judge_handshake(
         target: The request target: path and perhaps a query, which is ignored.
         headers: The request's headers, names in lower case.
         subprotocols: What ``Sec-WebSocket-Protocol`` offers, in order.
+
+    Raises:
+        HandshakeError: If it does not.
     """
     if target.partition("?")[0] != rules.path:
-        return Refuse(404, "not-found", f"There is nothing here; the WebSocket endpoint is {rules.path}.")
-    origin, authorization = None, None
-    for name, value in headers:
-        if name == b"origin":
-            origin = value.decode("latin-1")
-        elif name == b"authorization":
-            authorization = value.decode("latin-1")
+        raise HandshakeError(
+            404, "not-found", f"There is nothing here; the WebSocket endpoint is {rules.path}."
+        )
+    origin, authorization = _single(headers, b"origin", b"authorization")
     if rules.allowed_origins and origin is not None and origin not in rules.allowed_origins:
-        return Refuse(403, "origin-not-allowed", "Pages of this origin may not connect; see allow-origin.")
+        raise HandshakeError(
+            403, "origin-not-allowed", "Pages of this origin may not connect; see allow-origin."
+        )
     offered = tuple(subprotocols)
     selected = SUBPROTOCOL if SUBPROTOCOL in offered else None
     token = next(
@@ -75,10 +84,25 @@ def judge_handshake(
         None,
     )
     if token is not None and selected is None:
-        return Refuse(400, "subprotocol-missing", f"Offer {SUBPROTOCOL} beside {BEARER_SUBPROTOCOL}<token>.")
+        raise HandshakeError(
+            400, "subprotocol-missing", f"Offer {SUBPROTOCOL} beside {BEARER_SUBPROTOCOL}<token>."
+        )
     if authorization is not None:
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return Refuse(401, "unauthorized", "Authorization must be Bearer and an access token.")
+            raise HandshakeError(401, "unauthorized", "Authorization must be Bearer and an access token.")
         token = credentials.strip()
     return Accept(selected, token)
+
+
+def _single(headers: Iterable[tuple[bytes, bytes]], *names: bytes) -> list[str | None]:
+    """The values of headers that may stand there once (RFC 9110, section 5.3), as text."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in names:
+            if name in found:
+                raise HandshakeError(
+                    400, "bad-request", f"The header {name.decode().title()} may stand there only once."
+                )
+            found[name] = value.decode("latin-1")
+    return [found.get(name) for name in names]

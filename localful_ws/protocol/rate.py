@@ -2,34 +2,36 @@
 
 import math
 
-from attrs import define, frozen
+from attrs import frozen
 
 
 @frozen
 class Rate:
-    """So many messages in so many seconds: all may come at once, then the allowance grows back evenly."""
+    """So many things in so many seconds: all may come at once, then the allowance grows back evenly.
 
-    messages: int
-    seconds: float
-
-
-@define
-class RateLimit:
-    """The generic cell rate algorithm: a token bucket kept as one number.
+    The generic cell rate algorithm: a token bucket whose whole state is one number, which its owner keeps.
 
     Attributes:
-        full_at: The moment at which the whole allowance is there again, in seconds on the caller's clock.
+        most: How many may come at once.
+        seconds: How long the whole allowance takes to grow back.
     """
 
-    full_at: float = 0.0
+    most: int
+    seconds: float
 
-    def allow(self, rate: Rate, now: float) -> bool:
-        """Take one message at ``now`` (seconds); False, and nothing is taken, if it comes over the rate."""
-        cost = rate.seconds / rate.messages
-        full_at = max(self.full_at, now) + cost
+    def take(self, full_at: float, now: float) -> float | None:
+        """Take one thing out of the allowance.
+
+        Args:
+            full_at: When the whole allowance is there again, as the last call gave it; 0.0 at first.
+            now: The present, in seconds on the same clock.
+
+        Returns:
+            What ``full_at`` is from now on; None, and nothing is taken, if there is none left.
+        """
+        full_at = max(full_at, now) + self.seconds / self.most
         # Every sum is rounded in its last place, at Unix times a quarter of a microsecond; all the roundings
-        # together must not refuse the last message of the allowance.
-        if full_at - now > rate.seconds + rate.messages * math.ulp(full_at):
-            return False
-        self.full_at = full_at
-        return True
+        # together must not refuse the last one of the allowance.
+        if full_at - now > self.seconds + self.most * math.ulp(full_at):
+            return None
+        return full_at

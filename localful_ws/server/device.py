@@ -1,236 +1,326 @@
-"""One device: the protocol object, its WebSocket, and the life they share."""
+"""One device, pushed: what came from it, that there is room to send, that time has passed, that it is lost.
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+It does not wait for anything and has no task. Who pushes is somebody else: `localful_ws.server.parking` for
+sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait for something
+itself, because a token is to be verified, its ``verifying`` says so, and whoever pushes awaits `Device.verify`
+before anything else is read.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
-import trio
 
-from localful_ws.clock import Clock
 from localful_ws.engine import Entry, Position
-from localful_ws.metrics import Metrics
 from localful_ws.protocol import (
     Action,
+    BinaryReceived,
     Close,
     CloseCode,
+    CloseReceived,
     Connection,
     Event,
     EventName,
-    Limits,
+    FrameReader,
+    Malformed,
+    PingReceived,
+    Received,
     Rejection,
     Send,
     Session,
     State,
+    TextReceived,
     Verdict,
-    VerifyToken,
+    close_frame,
     encode_server_message,
     ping_frame,
+    pong_frame,
     text_frame,
 )
-from localful_ws.server.batching import frame_of, pieces_of
-from localful_ws.server.outbox import OutboxFullError
-from localful_ws.server.timekeeper import Appointment, Timekeeper
-from localful_ws.server.transport.base import Transport, TransportClosedError
+from localful_ws.server.send_buffer import Piece, SendBuffer, piece_of, pieces_of
+
+if TYPE_CHECKING:
+    from localful_ws.server.node import Node
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
+
+
+class Line(Protocol):
+    """The way to a device's kernel, without waiting: a non-blocking socket, or what stands in for one."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send what can be sent now, and say how much that is.
+
+        Raises:
+            BlockingIOError: If that is nothing.
+            OSError: If the connection is broken.
+        """
+        ...
+
+    def sendmsg(self, buffers: Sequence[bytes | memoryview], /) -> int:
+        """Send several buffers, as `send` does one."""
+        ...
+
+
+class Pump(Protocol):
+    """Whoever pushes a device."""
+
+    def interest_changed(self, device: "Device") -> None:
+        """Look at the device's `Device.reading` and `Device.waits` again."""
+        ...
+
+    def stop_sending(self, device: "Device") -> None:
+        """Tell the peer that nothing more will come, if there is a way to say so."""
+        ...
+
+    def close(self, device: "Device", *, at_once: bool) -> None:
+        """Close the connection and push the device no more.
+
+        Args:
+            device: The device.
+            at_once: Whether what the kernel has still to send is thrown away.
+        """
+        ...
 
 
 class NotJoinedError(Exception):
     """The device is not authenticated, and follows no stream."""
 
 
-class DeviceHost(Protocol):
-    """What a device needs of its node."""
+class Phase(Enum):
+    """How far a device's WebSocket is on its way to its end (RFC 6455, section 7)."""
 
-    clock: Clock
-    timekeeper: Timekeeper
-    metrics: Metrics
-    limits: Limits
-    ping_interval: float
-    ping_timeout: float
-    close_timeout: float
+    OPEN = "open"
+    CLOSING = "closing"
+    """Our close frame is on its way; the device's is awaited."""
+    DISCARDING = "discarding"
+    """Our close frame is on its way; nothing that comes is looked at, until the device hangs up."""
+    FINISHING = "finishing"
+    """Both have closed; what is to be sent leaves still."""
+    GONE = "gone"
 
-    async def verify(self, token: str) -> Session | Rejection:
-        """Verify an access token, in bounded time."""
-        ...
 
-    def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
-        """Why a session whose token holds may not begin; None if it may."""
-        ...
-
-    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> Rejection | None:
-        """Follow the user's stream for one more device; see `localful_ws.engine.Engine.join`.
-
-        Returns:
-            None once ``begin`` has returned; else why the stream can't be followed.
-
-        Raises:
-            NotJoinedError: If ``begin`` raised it.
-        """
-        ...
-
-    async def pause(self, user: str, act: Callable[[str], object]) -> Rejection | None:
-        """Do something in a pause between events, in bounded time; see `localful_ws.engine.Engine.pause`.
-
-        Returns:
-            None once ``act`` has returned; else why it can't be done.
-        """
-        ...
-
-    def enter(self, device: "Device", session: Session) -> None:
-        """Ask this device about the events of its user from now on."""
-        ...
-
-    def leave(self, device: "Device") -> None:
-        """Ask this device no more."""
-        ...
+# Looked up for every frame.
+_OPEN, _CLOSING, _GONE = Phase.OPEN, Phase.CLOSING, Phase.GONE
+_READING = frozenset({Phase.OPEN, Phase.CLOSING, Phase.DISCARDING})
 
 
 class Device:
     """Drives one connection: tells the protocol object what happens and does what it asks for.
 
     Args:
-        host: The node.
-        transport: The open WebSocket.
+        node: The node.
+        line: Where its frames are sent.
+        pump: Who pushes it; may be changed.
 
     Attributes:
-        connected_at: When the WebSocket opened, in Unix seconds.
-        wants: Whether this device gets an event; see `Connection.wants`.
-        send_frames: Sends frames, joined and one by one; see `Transport.sender`.
+        core: The protocol's side of the connection.
+        connected_at: When the handshake was accepted, in Unix seconds.
+        line: As given.
+        pump: As given.
+        phase: How far it is on its way to its end.
+        buffer: What waits to be sent; None while nothing does.
+        heard: Whether bytes came from it, or left for it, since the last ping.
+        due: See `localful_ws.server.timers.Timed`.
     """
 
     __slots__ = (
-        "_appointment",
-        "_core",
-        "_end",
-        "_host",
+        "_node",
         "_ping_due",
         "_pong_due",
-        "_transport",
+        "_reader",
+        "buffer",
         "connected_at",
-        "send_frames",
-        "wants",
+        "core",
+        "due",
+        "heard",
+        "line",
+        "phase",
+        "pump",
     )
 
-    def __init__(self, host: DeviceHost, transport: Transport) -> None:
-        now = host.clock.now()
+    def __init__(self, node: "Node", line: Line, pump: Pump) -> None:
+        now = node.clock.now()
+        self.core = Connection(node.limits, now)
         self.connected_at = now
-        self._host = host
-        self._transport = transport
-        self._core = Connection(host.limits, now)
-        self._appointment: Appointment | None = None
-        self._ping_due = now + host.ping_interval
+        self.line = line
+        self.pump = pump
+        self.phase = Phase.OPEN
+        self.buffer: SendBuffer | None = None
+        self.due: float | None = None
+        self._node = node
+        # What a frame or message needs that has come in part.
+        self._reader: FrameReader | None = None
+        self.heard = False
+        self._ping_due = now + node.ping_interval
         self._pong_due: float | None = None
-        self._end: str | None = None
-        # Called for every device and event, and so without a method of ours in between.
-        self.wants = self._core.wants
-        self.send_frames = transport.sender()
 
     @property
     def state(self) -> State:
         """Where the connection is in its life."""
-        return self._core.state
+        return self.core.state
 
     @property
     def session(self) -> Session | None:
         """The session in force, if the device authenticated."""
-        return self._core.session
+        return self.core.session
 
     @property
     def subscription(self) -> tuple[str, ...]:
         """The vaults whose data events it wants, in the order it gave them."""
-        return self._core.subscription
+        return self.core.subscription
+
+    @property
+    def verifying(self) -> bool:
+        """Whether it has to wait for a token to be verified."""
+        return self.core.verifying is not None
+
+    @property
+    def reading(self) -> bool:
+        """Whether it wants to be told what comes."""
+        return self.phase in _READING and self.core.verifying is None
 
     def waiting(self) -> tuple[int, int]:
-        """How many frames wait in its outbox, and how many bytes they have."""
-        return self._transport.waiting()
+        """How many frames wait to be sent, and how many bytes they have."""
+        return (0, 0) if self.buffer is None else (self.buffer.frames, self.buffer.bytes)
 
-    async def run(self, session: Session | None) -> None:
-        """Live until the connection is over.
+    # --- pushed ---
 
-        Args:
-            session: The session of a token that came with the handshake, if one did.
-        """
+    def received(self, data: bytes) -> None:
+        """Take bytes that came from the device."""
+        self.heard = True
+        if self.phase is _OPEN or self.phase is _CLOSING:
+            if self._reader is None:
+                self._reader = FrameReader(self._node.max_message_bytes)
+            self._reader.receive(data)
+            self._read()
+
+    def writable(self) -> None:
+        """Send of what waits as much as there is room for."""
+        buffer = self.buffer
+        if buffer is None:
+            return
         try:
-            if session is not None:
-                await self._conclude(session)
-            else:
-                await self._receive_first()
-            while True:
-                await self._take(await self._transport.receive())
-        except TransportClosedError as closed:
-            self._note_end(closed.reason)
-        except Exception:
-            self.fail()
-            await self._wait_closed()
-        finally:
-            self._note_end("connection-lost")
-            if self._appointment is not None:
-                self._appointment.cancel()
-
-    def event_passed(self, event: Event) -> None:
-        """Do what follows from the end of a vault or a user."""
-        self._act(self._core.event_passed(event))
-
-    def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
-        """Close the connection from the server's side; one that is closed stays so."""
-        for action in self._core.close(code):
-            if isinstance(action, Close):
-                self._close_transport(action.code, drop_waiting=drop_waiting)
+            sent = self.line.sendmsg(buffer.head())
+        except BlockingIOError:
+            return
+        except OSError:
+            # Whoever reads is told that the connection is broken.
+            self._node.budget.close(self, buffer)
+        else:
+            # What leaves shows that the device takes it.
+            self.heard = True
+            self._node.budget.sent(self, buffer, sent, self._node.clock.now())
+        if not buffer.pieces:
+            self._node.budget.close(self, buffer)
+            self.buffer = None
+            self.pump.interest_changed(self)
+            self._all_sent()
 
     def time_passed(self, now: float) -> float | None:
-        """Do what is due at ``now``: renewal, expiry, ping, pong, the end of a close. See `Timekeeper`."""
+        """Do what is due at ``now``: renewal, expiry, ping, pong, the end of a close. See `Timers`."""
+        if self.core.state is State.CLOSED:
+            self.abort()
+            return None
         try:
-            if self._core.state is State.CLOSED:
-                self._transport.abort()
-                return None
-            self._act(self._core.time_passed(now))
+            self._act(self.core.time_passed(now))
             self._keep_alive(now)
         except Exception:
             self.fail()
-        return self._due()
+        return None if self.core.state is State.CLOSED else self._next_due()
 
-    async def _receive_first(self) -> None:
-        """Wait for the first message, no longer than the protocol allows."""
-        deadline = self._core.next_deadline()
-        if deadline is None:
+    def lost(self) -> None:
+        """Take note that nothing more comes, or can be sent."""
+        self._note_end("connection-lost")
+        self._leave(at_once=False)
+
+    def abort(self) -> None:
+        """Drop the connection at once. If the device stalled, what the kernel has for it goes too."""
+        self._note_end("connection-lost")
+        self._leave(at_once=self.buffer is not None)
+
+    # --- sent ---
+
+    def send(self, piece: Piece) -> None:
+        """Send a piece now, or as soon as there is room; if too much waits already, close instead.
+
+        After a close frame, and when the device is gone, it is dropped.
+        """
+        if self.phase is not _OPEN:
             return
-        message = None
-        # Only the receive is inside: the answer to a message that came in time must not be cut off.
-        with trio.move_on_at(self._host.clock.deadline(deadline)):
-            message = await self._transport.receive()
-        if message is None:
-            self._act(self._core.time_passed(max(deadline, self._host.clock.now())))
+        if self.buffer is None:
+            self._send_now(piece)
+        elif self._node.budget.is_over(self.buffer):
+            self.close_slow_consumer()
         else:
-            await self._take(message)
+            self._node.budget.add(self.buffer, piece)
 
-    async def _take(self, message: str | bytes) -> None:
-        if isinstance(message, str):
-            actions = self._core.receive_text(message, self._host.clock.now())
-        else:
-            actions = self._core.receive_binary()
-        for action in actions:
-            if isinstance(action, VerifyToken):
-                await self._conclude(await self._host.verify(action.token), action.since)
-        self._act(actions)
+    def send_batch(self, pieces: Sequence[Piece]) -> None:
+        """Send several pieces. They wait together however many they are: a batch closes nobody who reads."""
+        if self.buffer is not None and self._node.budget.is_over(self.buffer):
+            self.close_slow_consumer()
+        for piece in pieces:
+            if self.phase is _OPEN:
+                self._write(piece)
 
-    async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
+    def event_passed(self, event: Event) -> None:
+        """Do what follows from the end of a vault or a user."""
+        self._act(self.core.event_passed(event))
+
+    def close(self, code: CloseCode) -> None:
+        """Close the connection from the server's side; one that is closed stays so."""
+        self._act(self.core.close(code))
+
+    def close_slow_consumer(self) -> None:
+        """Close because more would have to wait than may, or for too long. What waits is dropped."""
+        if self.buffer is not None:
+            self._node.budget.give_up(self, self.buffer)
+        if self.core.state is not State.CLOSED:
+            self._node.metrics.slow_consumers += 1
+            self.close(CloseCode.SLOW_CONSUMER)
+
+    def fail(self) -> None:
+        """Close, and log the exception being handled: this connection's own, which harms no other."""
+        _log.exception("a connection failed")
+        try:
+            self.close(CloseCode.INTERNAL_ERROR)
+        except Exception:
+            _log.exception("a connection failed")
+            self.abort()
+
+    # --- what it waits for ---
+
+    async def verify(self) -> None:
+        """Have the token verified that the device sent, and go on with what came after it.
+
+        Nothing is raised here.
+        """
+        try:
+            while (wanted := self.core.verifying) is not None:
+                await self.conclude(await self._node.verify(wanted.token), wanted.since)
+                self._read()
+        except Exception:
+            self.fail()
+
+    async def conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""
         if isinstance(outcome, Rejection):
             self._reject(outcome)
-        elif self._core.session is not None:
-            user = self._core.session.user
-            rejection = await self._host.pause(user, partial(self._accept, outcome))
-            if rejection is not None:
-                self._reject(rejection)
+            return
+        rejection: Rejection | None = None
+        if self.core.session is not None:
+            user = self.core.session.user
+            rejection = await self._node.pause(user, partial(self._accept, outcome))
         else:
-            with suppress(NotJoinedError):
-                rejection = await self._host.join(outcome.user, since, partial(self._begin, outcome, since))
-                if rejection is not None:
-                    self._reject(rejection)
+            try:
+                rejection = await self._node.join(outcome.user, since, partial(self._begin, outcome, since))
+            except NotJoinedError:
+                return
+        if rejection is not None:
+            self._reject(rejection)
 
     def _begin(self, session: Session, since: str | None, position: Position) -> None:
         """Authenticate, tell what was missed, and follow the user's events, all in one turn.
@@ -241,121 +331,202 @@ class Device:
         missed = position.missed
         if missed is not None and any(entry.event.name is EventName.USER_DELETE for entry in missed):
             missed = None  # whose events these are now is somebody else
+        if missed and self._node.budget.is_short:
+            self._reject(Rejection(CloseCode.TRY_AGAIN_LATER, "Too much is waiting to be sent just now."))
+            raise NotJoinedError
         if self._accept(session, position.cursor, resumed=missed is not None):
             self._replay(missed or ())
-        if self._core.state is not State.AUTHENTICATED:
+        if self.core.state is not State.AUTHENTICATED:
             raise NotJoinedError
         if since is not None:
-            self._host.metrics.resumes[missed is not None] += 1
-        self._host.enter(self, session)
+            self._node.metrics.resumes[missed is not None] += 1
+        self._node.enter(self, session)
 
     def _accept(self, session: Session, cursor: str, *, resumed: bool = False) -> bool:
         """Begin or renew a session, unless it is refused; says whether one is in force."""
-        refusal = self._host.refusal(session, renewal=self._core.session is not None)
+        refusal = self._node.refusal(session, renewal=self.core.session is not None)
         if refusal is not None:
             self._reject(refusal)
             return False
-        self._act(self._core.accept_session(session, self._host.clock.now(), cursor, resumed=resumed))
-        if self._core.state is not State.AUTHENTICATED:
+        self._act(self.core.accept_session(session, self._node.clock.now(), cursor, resumed=resumed))
+        if self.core.state is not State.AUTHENTICATED:
             return False
-        self._host.metrics.authentications += 1
-        self._appoint(self._due())
+        self._node.metrics.authentications += 1
+        self._node.timers.set(self, self._next_due())
         return True
 
     def _reject(self, rejection: Rejection) -> None:
-        self._host.metrics.authentication_failed(rejection.code.reason)
-        self._act(self._core.reject_session(rejection))
+        self._node.metrics.authentication_failed(rejection.code.reason)
+        self._act(self.core.reject_session(rejection))
 
     def _replay(self, missed: Sequence[Entry]) -> None:
         """Tell what was missed, decided as if it happened now."""
         frames = []
         for entry in missed:
-            verdict = self.wants(entry.event)
+            verdict = self.core.wants(entry.event)
             if verdict is Verdict.DELIVER:
-                frames.append(frame_of(entry))
+                frames.append(entry.frame)
             elif verdict is Verdict.ECHO:
-                self._host.metrics.echoes_suppressed += 1
+                self._node.metrics.echoes_suppressed += 1
             self.event_passed(entry.event)
-        self._host.metrics.events_delivered += len(frames)
+        self._node.metrics.events_delivered += len(frames)
+        self.send_batch(pieces_of(frames))
+
+    # --- what came ---
+
+    def _read(self) -> None:
+        """Take frames until there are no more, or one has to be waited for."""
+        reader = self._reader
+        if reader is None:
+            return
+        now = self._node.clock.now()
         try:
-            for data, some in pieces_of(frames):
-                self.send_frames(data, some)
-        except OutboxFullError:
-            self.close_slow_consumer()
+            while self.core.verifying is None and (self.phase is _OPEN or self.phase is _CLOSING):
+                frame = reader.next()
+                if frame is None:
+                    if reader.idle:
+                        self._reader = None
+                    return
+                self._take(frame, now)
+        except Exception:
+            self.fail()
+
+    def _take(self, frame: Received, now: float) -> None:
+        actions = self.core.receive_frame(now)
+        if actions:
+            self._act(actions)
+        elif isinstance(frame, TextReceived):
+            self._act(self.core.receive_text(frame.text, now))
+        elif isinstance(frame, PingReceived):
+            self.send(piece_of(pong_frame(frame.payload)))
+        elif isinstance(frame, BinaryReceived):
+            self._act(self.core.receive_binary())
+        elif isinstance(frame, CloseReceived):
+            self.close_received()
+        elif isinstance(frame, Malformed):
+            self.malformed(frame.code)
+
+    def message(self, message: str | bytes) -> None:
+        """Take a whole message, from a pump that reads frames itself."""
+        now = self._node.clock.now()
+        try:
+            if isinstance(message, str):
+                self._act(self.core.receive_text(message, now))
+            else:
+                self._act(self.core.receive_binary())
+        except Exception:
+            self.fail()
+
+    def close_received(self, *, answered: bool = False) -> None:
+        """Take note of the device's close frame, and answer it, unless that is done."""
+        self._note_end("device-closed")
+        if self.phase is _OPEN and not answered:
+            self._write(piece_of(close_frame(CloseCode.NORMAL, CloseCode.NORMAL.reason)))
+        if self.phase is not _GONE:
+            self._go_on_to(Phase.FINISHING)
+
+    def malformed(self, code: CloseCode, *, answered: bool = False) -> None:
+        """Close because of a frame that can't be. What follows it can't be read."""
+        self._note_end(code.reason)
+        if self.phase is _OPEN and not answered:
+            self._write(piece_of(close_frame(code, code.reason)))
+        if self.phase is not _GONE:
+            self._go_on_to(Phase.DISCARDING)
+
+    # --- its end ---
 
     def _act(self, actions: tuple[Action, ...]) -> None:
         for action in actions:
             if isinstance(action, Send):
-                self._send(text_frame(encode_server_message(action.message).encode()))
+                frame = text_frame(encode_server_message(action.message).encode())
+                self.send(piece_of(frame))
             elif isinstance(action, Close):
-                self._close_transport(action.code)
+                self._end(action.code.reason)
+                if self.phase is _OPEN:
+                    self._write(piece_of(close_frame(action.code, action.code.reason)))
+                if self.phase is _OPEN:
+                    self.phase = _CLOSING
+                    self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
 
-    def _send(self, frame: bytes) -> None:
+    def _note_end(self, reason: str) -> None:
+        """Take note that the connection ended, if it had not."""
+        if self.core.state is not State.CLOSED:
+            self.core.connection_lost()
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        self._node.metrics.closed(reason)
+        self._node.leave(self)
+
+    def _go_on_to(self, phase: Phase) -> None:
+        self.phase = phase
+        self._reader = None
+        self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
+        if self.buffer is None:
+            self._all_sent()
+        if self.phase is phase:
+            self.pump.interest_changed(self)
+
+    def _all_sent(self) -> None:
+        if self.phase is Phase.FINISHING:
+            self._leave(at_once=False)
+        elif self.phase is Phase.DISCARDING:
+            # Were the socket closed with bytes unread, the kernel would reset the connection, and the device
+            # might never see the close frame.
+            self.pump.stop_sending(self)
+
+    def _leave(self, *, at_once: bool) -> None:
+        if self.phase is _GONE:
+            return
+        self.phase = _GONE
+        self.due = None
+        self._reader = None
+        if self.buffer is not None:
+            self._node.budget.close(self, self.buffer)
+            self.buffer = None
+        self._node.forget(self)
+        self.pump.close(self, at_once=at_once)
+
+    def _write(self, piece: Piece) -> None:
+        """Send a piece, however much is waiting."""
+        if self.buffer is None:
+            self._send_now(piece)
+        else:
+            self._node.budget.add(self.buffer, piece)
+
+    def _send_now(self, piece: Piece) -> None:
         try:
-            self.send_frames(frame, (frame,))
-        except OutboxFullError:
-            self.close_slow_consumer()
+            sent = self.line.send(piece.data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # whoever reads is told that the connection is broken
+        if sent != len(piece.data):
+            self.buffer = self._node.budget.open(self, self._node.clock.now())
+            self.pump.interest_changed(self)
+            self._node.budget.add(self.buffer, piece, sent)
 
-    def close_slow_consumer(self) -> None:
-        """Close because more would have to wait than the outbox may hold."""
-        self._host.metrics.slow_consumers += 1
-        self.close(CloseCode.SLOW_CONSUMER, drop_waiting=True)
+    # --- the time ---
 
     def _keep_alive(self, now: float) -> None:
-        if self._core.state is State.CLOSED:
+        if self.core.state is State.CLOSED:
             return
         if self._pong_due is not None:
             if now < self._pong_due:
                 return
-            # Whatever came since the ping shows that the device is there.
-            if not self._transport.take_heard():
+            if not self.heard:
                 self._note_end("ping-timeout")
-                self._core.connection_lost()
-                self._transport.abort()
+                self.abort()
                 return
             self._pong_due = None
         if now >= self._ping_due:
-            self._transport.take_heard()
-            self._send(_PING)
-            self._pong_due = now + self._host.ping_timeout
-            self._ping_due = now + self._host.ping_interval
+            self.heard = False
+            self.send(piece_of(_PING))
+            self._pong_due = now + self._node.ping_timeout
+            self._ping_due = now + self._node.ping_interval
 
-    def _due(self) -> float | None:
-        """When the timekeeper is to call next."""
-        if self._core.state is State.CLOSED:
-            return None
-        due = self._core.next_deadline()
+    def _next_due(self) -> float:
+        """When to be called next, while the connection is not closed."""
+        due = self.core.next_deadline()
         ping = self._ping_due if self._pong_due is None else self._pong_due
         return ping if due is None else min(due, ping)
-
-    def _appoint(self, due: float | None) -> None:
-        if self._appointment is not None:
-            self._appointment.cancel()
-        self._appointment = None if due is None else self._host.timekeeper.appoint(self, due)
-
-    def _close_transport(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
-        self._note_end(code.reason)
-        try:
-            self._transport.close(code, drop_waiting=drop_waiting)
-        except Exception:
-            # Whoever closes may be closing others as well: the router, the timekeeper, the drain.
-            _log.exception("a connection failed")
-            self._transport.abort()
-        self._appoint(self._host.clock.now() + self._host.close_timeout)
-
-    def fail(self) -> None:
-        """Close, and log the exception being handled: this connection's own, which harms no other."""
-        _log.exception("a connection failed")
-        self.close(CloseCode.INTERNAL_ERROR)
-
-    async def _wait_closed(self) -> None:
-        with suppress(TransportClosedError):
-            while True:
-                await self._transport.receive()
-
-    def _note_end(self, reason: str) -> None:
-        self._core.connection_lost()
-        if self._end is None:
-            self._end = reason
-            self._host.metrics.closed(reason)
-            self._host.leave(self)

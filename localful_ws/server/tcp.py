@@ -2,7 +2,9 @@
 
 import errno
 import socket
+import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 import trio
@@ -10,6 +12,7 @@ import trio
 _log = structlog.get_logger(__name__)
 
 _RECEIVE_BYTES = 4096
+_NO_LINGER = struct.pack("ii", 1, 0)
 # Each new connection is a task with work to do at once. So many are accepted at a time that a round of all
 # tasks stays short, or whoever reconnects would keep those who are connected waiting for their events.
 _MOST_AT_A_TIME = 100
@@ -35,13 +38,19 @@ class TcpStream(trio.abc.Stream):
 
     Args:
         sock: A connected, non-blocking socket; the stream owns it from now on.
+
+    Attributes:
+        socket: For whoever wants to send without waiting, or takes it over.
     """
 
     __slots__ = ("socket",)
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        """For whoever wants to send without waiting; nobody else closes it."""
+
+    async def wait_readable(self) -> None:
+        """Wait until there is something to receive."""
+        await trio.lowlevel.wait_readable(self._fileno())
 
     async def wait_writable(self) -> None:
         """Wait until the kernel takes something.
@@ -70,7 +79,7 @@ class TcpStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`. Waits first: there is seldom something to be had at once."""
         while True:
-            await trio.lowlevel.wait_readable(self._fileno())
+            await self.wait_readable()
             try:
                 return self.socket.recv(max_bytes or _RECEIVE_BYTES)
             except BlockingIOError:
@@ -78,28 +87,10 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise self._gone() from error
 
-    def shut_down_sending(self) -> None:
-        """Tell the peer that nothing more will come.
-
-        Raises:
-            trio.BrokenResourceError: If the connection is broken.
-            trio.ClosedResourceError: If the stream is closed.
-        """
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            raise self._gone() from error
-
     async def aclose(self) -> None:
         """Close the socket; whoever waits for it gets `trio.ClosedResourceError`."""
-        self.close_now()
+        close_socket(self.socket)
         await trio.lowlevel.checkpoint()
-
-    def close_now(self) -> None:
-        """Close the socket without a checkpoint."""
-        if self.socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self.socket)
-            self.socket.close()
 
     def _fileno(self) -> int:
         number = self.socket.fileno()
@@ -111,6 +102,28 @@ class TcpStream(trio.abc.Stream):
         if self.socket.fileno() == -1:
             return trio.ClosedResourceError("The stream is closed.")
         return trio.BrokenResourceError("The connection is broken.")
+
+
+def close_socket(sock: socket.socket, *, at_once: bool = False) -> None:
+    """Close a socket, and wake whoever waits for it.
+
+    Args:
+        sock: It may be closed already.
+        at_once: Throw away what the kernel has still to send, rather than keep it until the peer takes it.
+    """
+    if sock.fileno() == -1:
+        return
+    if at_once:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    trio.lowlevel.notify_closing(sock)
+    sock.close()
+
+
+def shut_down_sending(sock: socket.socket) -> None:
+    """Tell the peer that nothing more will come. If the connection is broken, whoever reads is told."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
 
 
 async def accept_connections(

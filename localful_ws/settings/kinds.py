@@ -106,13 +106,13 @@ def _read_rate(raw: object) -> Rate:
         if written is None:
             raise ValueError
         rate = Rate(int(written[1]), float(written[2]))
-    if rate.messages < 1 or not 0 < rate.seconds < math.inf:
+    if rate.most < 1 or not 0 < rate.seconds < math.inf:
         raise ValueError
     return rate
 
 
 def _show_rate(rate: Rate) -> str:
-    return f"{rate.messages}/{rate.seconds:g}"
+    return f"{rate.most}/{rate.seconds:g}"
 
 
 def _read_origins(raw: object) -> tuple[str, ...]:

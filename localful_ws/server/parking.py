@@ -1,0 +1,203 @@
+"""Devices without a task: one epoll of our own that says whose socket has something to read, or room to write.
+
+An epoll's descriptor can itself be waited for, so Trio waits for one descriptor in place of every device's.
+"""
+
+import select
+import socket
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
+
+import structlog
+import trio
+
+from localful_ws.server.device import Device
+from localful_ws.server.tcp import close_socket, shut_down_sending
+from localful_ws.wakeup import Signal
+
+_log = structlog.get_logger(__name__)
+
+_READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
+_BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
+_RECEIVE_BYTES = 4096
+_AT_ONCE = 256
+_TURN_SECONDS = 0.002
+
+
+class Poller(Protocol):
+    """Readiness of many sockets, level-triggered: an epoll and who waits for it."""
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Begin to look at a descriptor."""
+        ...
+
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        """Look for something else."""
+        ...
+
+    def unregister(self, fd: int, /) -> None:
+        """Look no more."""
+        ...
+
+    def poll(self) -> Iterable[tuple[int, int]]:
+        """What is ready now: descriptors and what of them. Doesn't wait."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until something is ready."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class EpollPoller:
+    """The system's epoll, waited for with Trio."""
+
+    def __init__(self) -> None:
+        epoll = select.epoll()
+        self._epoll = epoll
+        self.register: Callable[[int, int], None] = epoll.register
+        self.modify: Callable[[int, int], None] = epoll.modify
+        self.unregister: Callable[[int], None] = epoll.unregister
+        self.close: Callable[[], None] = epoll.close
+
+    def poll(self) -> Iterable[tuple[int, int]]:
+        """See `Poller.poll`."""
+        return self._epoll.poll(0, _AT_ONCE)
+
+    async def wait(self) -> None:
+        """See `Poller.wait`."""
+        await trio.lowlevel.wait_readable(self._epoll.fileno())
+
+
+class Parking:
+    """Pushes all devices that are parked. Each has a socket for its line, which it owns.
+
+    Args:
+        poller: Says what is ready.
+        start_soon: Starts what a device has to wait for, in the nursery of the connections.
+    """
+
+    def __init__(self, poller: Poller, start_soon: Callable[..., object]) -> None:
+        self._poller = poller
+        self._start_soon = start_soon
+        self._parked: dict[int, tuple[Device, int]] = {}
+        self._finishing = False
+        self._left = Signal()
+
+    def __len__(self) -> int:
+        """How many devices are parked."""
+        return len(self._parked)
+
+    def park(self, device: Device) -> None:
+        """Push a device from now on, unless it is gone."""
+        fd = _socket(device).fileno()
+        if fd == -1:
+            return
+        interest = _interest(device)
+        self._parked[fd] = device, interest
+        self._poller.register(fd, interest)
+
+    def interest_changed(self, device: Device) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        fd = _socket(device).fileno()
+        parked = self._parked.get(fd)
+        interest = _interest(device)
+        if parked is not None and parked[1] != interest:
+            self._parked[fd] = device, interest
+            self._poller.modify(fd, interest)
+
+    def stop_sending(self, device: Device) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        shut_down_sending(_socket(device))
+
+    def close(self, device: Device, *, at_once: bool) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        sock = _socket(device)
+        # The number may be another's as soon as the socket is closed.
+        if self._parked.pop(sock.fileno(), None) is not None:
+            self._poller.unregister(sock.fileno())
+            self._left.set()
+        close_socket(sock, at_once=at_once)
+
+    def finish(self) -> None:
+        """Have `run` return when nobody is parked any more."""
+        self._finishing = True
+        self._left.set()
+
+    async def run(self) -> None:
+        """Push until `finish` and nobody is parked, or until cancelled. Then nobody is."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._push)
+                while self._parked or not self._finishing:
+                    await self._left.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            for device, _ in list(self._parked.values()):
+                device.abort()
+            self._poller.close()
+
+    async def _push(self) -> None:
+        # What a turn had no time for comes first in the next one: the poller might name the same ones first
+        # again and again.
+        left: list[tuple[int, int, Device]] = []
+        while True:
+            if left:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._poller.wait()
+                left = [
+                    (fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll() if fd in self._parked
+                ]
+                left.reverse()
+            began = trio.current_time()
+            while left:
+                fd, ready, device = left.pop()
+                parked = self._parked.get(fd)
+                # Meanwhile it may have left, and the number be another's.
+                if parked is not None and parked[0] is device:
+                    self._push_one(device, ready)
+                if trio.current_time() - began > _TURN_SECONDS:
+                    break
+
+    def _push_one(self, device: Device, ready: int) -> None:
+        try:
+            if ready & _WRITABLE and device.buffer is not None:
+                device.writable()
+            if ready & (_READABLE | _BROKEN):
+                if device.reading:
+                    self._receive(device)
+                elif ready & _BROKEN:
+                    device.lost()
+        except Exception:
+            device.fail()
+        if device.verifying:
+            self.interest_changed(device)
+            self._start_soon(self._wait, device)
+
+    def _receive(self, device: Device) -> None:
+        try:
+            data = _socket(device).recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            device.received(data)
+        else:
+            device.lost()
+
+    async def _wait(self, device: Device) -> None:
+        await device.verify()
+        self.interest_changed(device)
+
+
+def _interest(device: Device) -> int:
+    return (_READABLE if device.reading else 0) | (_WRITABLE if device.buffer is not None else 0)
+
+
+def _socket(device: Device) -> socket.socket:
+    return cast("socket.socket", device.line)

@@ -1,0 +1,148 @@
+"""Devices with a task: where there is no epoll, or where what comes is not a socket's (TLS, memory streams)."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from localful_ws.server.device import Device, Line
+from localful_ws.server.tcp import TcpStream, close_socket, shut_down_sending
+
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a stream raises that is at its end."""
+
+RECEIVE_BYTES = 4096
+"""How much is received at once."""
+
+_CHUNK = 65536
+
+StartSoon = Callable[[Callable[[], Awaitable[object]]], object]
+"""Starts a task among the connections; if it raises that is logged and harms nobody else."""
+
+
+async def receive(stream: trio.abc.Stream, device: Device) -> None:
+    """Wait for what comes next, and push it into the device."""
+    try:
+        data = await stream.receive_some(RECEIVE_BYTES)
+    except BROKEN:
+        data = b""
+    if data:
+        device.received(bytes(data))
+    else:
+        device.lost()
+
+
+class StreamPump:
+    """Pushes one device from a stream, and sends for it.
+
+    Only sockets can be sent to without waiting. In place of another stream there is a line that takes some bytes
+    and no more until those are sent, as a kernel does.
+
+    Args:
+        stream: The stream; the pump owns it from now on.
+        start_soon: Starts what sends.
+        close_timeout: Seconds that what is being sent has still to leave when the stream is closed.
+
+    Attributes:
+        line: What the device sends on.
+        device: The device, once there is one, until it is gone.
+    """
+
+    __slots__ = ("_broken", "_close_timeout", "_flushing", "_start_soon", "_stream", "_taken", "device", "line")
+
+    def __init__(self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float) -> None:
+        self._stream = stream
+        self._start_soon = start_soon
+        self._close_timeout = close_timeout
+        self._taken = b""
+        self._broken = False
+        # While something is being sent: what bounds it.
+        self._flushing: trio.CancelScope | None = None
+        self.line: Line = stream.socket if isinstance(stream, TcpStream) else self
+        self.device: Device | None = None
+
+    async def run(self) -> None:
+        """Push the device until it reads no more."""
+        device = self.device
+        while device is not None and (device.reading or device.verifying):
+            await receive(self._stream, device)
+            await device.verify()
+
+    # --- in place of a socket ---
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """See `localful_ws.server.device.Line`."""
+        if self._broken or self.device is None:
+            raise OSError("The stream is closed.")
+        if self._taken:
+            raise BlockingIOError
+        self._taken = bytes(data[:_CHUNK])
+        self._flush_soon()
+        return len(self._taken)
+
+    def sendmsg(self, buffers: Sequence[bytes | memoryview], /) -> int:
+        """See `localful_ws.server.device.Line`."""
+        return self.send(b"".join(buffers)) if buffers else 0
+
+    # --- a pump ---
+
+    def interest_changed(self, device: Device) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        if device.buffer is not None:
+            self._flush_soon()
+
+    def stop_sending(self, device: Device) -> None:
+        """See `localful_ws.server.device.Pump`. Only sockets have a way to say so that is of use."""
+        if isinstance(self._stream, TcpStream):
+            shut_down_sending(self._stream.socket)
+
+    def close(self, device: Device, *, at_once: bool) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        self.device = None
+        stream = self._stream.transport_stream if at_once and isinstance(self._stream, trio.SSLStream) else self._stream
+        if isinstance(stream, TcpStream):
+            close_socket(stream.socket, at_once=at_once)
+        elif self._flushing is not None and not at_once:
+            self._flushing.deadline = trio.current_time() + self._close_timeout
+        else:
+            self._start_soon(self._close)
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = trio.CancelScope()
+            self._start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        scope = self._flushing
+        if scope is None:
+            return
+        try:
+            with scope:
+                if isinstance(self._stream, TcpStream):
+                    await self._flush_socket(self._stream)
+                else:
+                    await self._flush_stream()
+        except BROKEN:
+            self._broken = True
+            self._taken = b""
+            if self.device is not None:
+                self.device.writable()
+        finally:
+            self._flushing = None
+        if self.device is None:
+            await self._close()
+
+    async def _flush_socket(self, stream: TcpStream) -> None:
+        while self.device is not None and self.device.buffer is not None:
+            await stream.wait_writable()
+            if self.device is not None:
+                self.device.writable()
+
+    async def _flush_stream(self) -> None:
+        while self._taken:
+            await self._stream.send_all(self._taken)
+            self._taken = b""
+            if self.device is not None:
+                self.device.writable()
+
+    async def _close(self) -> None:
+        await trio.aclose_forcefully(self._stream)
