@@ -17,6 +17,17 @@ from localful_ws.protocol.connection import (
 )
 from localful_ws.protocol.errors import LocalProtocolError, MessageError
 from localful_ws.protocol.events import Event, EventKind, EventName, encode_event
+from localful_ws.protocol.frame_reader import (
+    BinaryReceived,
+    CloseReceived,
+    FrameReader,
+    Malformed,
+    PartReceived,
+    PingReceived,
+    PongReceived,
+    Received,
+    TextReceived,
+)
 from localful_ws.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
 from localful_ws.protocol.handshake import (
     BEARER_SUBPROTOCOL,
@@ -49,8 +60,10 @@ __all__ = [
     "Action",
     "Authenticate",
     "Authenticated",
+    "BinaryReceived",
     "Close",
     "CloseCode",
+    "CloseReceived",
     "Connection",
     "DeviceMessage",
     "Error",
@@ -58,13 +71,19 @@ __all__ = [
     "EventKind",
     "EventName",
     "HandshakeError",
+    "FrameReader",
     "HandshakeRules",
     "Happening",
     "Limits",
     "LocalProtocolError",
+    "Malformed",
     "MessageError",
+    "PartReceived",
+    "PingReceived",
+    "PongReceived",
     "Rate",
     "Reauthenticate",
+    "Received",
     "Reconnect",
     "Rejection",
     "Send",
@@ -73,6 +92,7 @@ __all__ = [
     "State",
     "Subscribe",
     "Subscribed",
+    "TextReceived",
     "Verdict",
     "VerifyToken",
     "close_frame",

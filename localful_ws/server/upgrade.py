@@ -7,33 +7,26 @@ in Python, which would be most of what a connection costs.
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+import json
 from http import HTTPStatus
 
 import httptools
 from attrs import field, frozen
 
+from localful_ws.protocol import HandshakeError
+
 MAX_HEAD = 16384
 """The longest request head, in bytes."""
 
 _END_OF_HEAD = b"\r\n\r\n"
+_ONCE = frozenset({b"host", b"sec-websocket-key", b"sec-websocket-version"})
+_MORE_HEADERS = {
+    401: ((b"WWW-Authenticate", b"Bearer"),),
+    405: ((b"Allow", b"GET"),),
+    426: ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")),
+    503: ((b"Retry-After", b"5"),),
+}
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-class UpgradeError(Exception):
-    """What came is no WebSocket handshake.
-
-    Attributes:
-        status: The HTTP status to answer with.
-        identifier: A word for programs.
-        message: A sentence for people.
-    """
-
-    def __init__(self, status: int, identifier: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.identifier = identifier
-        self.message = message
 
 
 @frozen
@@ -44,26 +37,28 @@ class UpgradeRequest:
         target: Path and query.
         headers: Names in lower case.
         subprotocols: What the client offers, in order.
-        key: The ``Sec-WebSocket-Key``.
+        key: The ``Sec-WebSocket-Key``; empty where it has been answered already.
     """
 
     target: str
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     subprotocols: tuple[str, ...] = field(repr=False)
-    key: bytes
+    key: bytes = b""
 
 
 def head_length(received: bytes | bytearray) -> int | None:
     """How many of the bytes are the request head; None while its end has not come.
 
     Raises:
-        UpgradeError: If it is longer than `MAX_HEAD`.
+        HandshakeError: If it is longer than `MAX_HEAD`, or can't become a request.
     """
+    if received and not 0x41 <= received[0] <= 0x5A:  # methods begin with a capital letter
+        raise _not_http()
     end = received.find(_END_OF_HEAD, 0, MAX_HEAD)
     if end >= 0:
         return end + len(_END_OF_HEAD)
     if len(received) >= MAX_HEAD:
-        raise UpgradeError(431, "head-too-big", f"A request head has at most {MAX_HEAD} bytes.")
+        raise HandshakeError(431, "head-too-big", f"A request head has at most {MAX_HEAD} bytes.")
     return None
 
 
@@ -71,7 +66,7 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
     """Read a request head, its empty line included.
 
     Raises:
-        UpgradeError: If it is not HTTP/1.1, or not a WebSocket handshake of version 13.
+        HandshakeError: If it is not HTTP/1.1, or not a WebSocket handshake of version 13.
     """
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
@@ -80,29 +75,33 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        raise UpgradeError(400, "bad-request", "This is not an HTTP request.") from None
+        raise _not_http() from None
     if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
-        raise UpgradeError(405, "method-not-allowed", "A WebSocket handshake is a GET of HTTP/1.1.")
+        raise HandshakeError(405, "method-not-allowed", "A WebSocket handshake is a GET of HTTP/1.1.")
     fields: dict[bytes, bytes] = {}
     for name, value in collector.headers:
+        if name in _ONCE and name in fields:
+            raise HandshakeError(
+                400, "bad-request", f"The header {name.decode().title()} may stand there only once."
+            )
         fields[name] = fields[name] + b"," + value if name in fields else value
     if b"websocket" not in _tokens(fields.get(b"upgrade", b"")) or b"upgrade" not in _tokens(
         fields.get(b"connection", b"")
     ):
-        raise UpgradeError(
+        raise HandshakeError(
             426,
             "upgrade-required",
             "This endpoint speaks WebSocket: Upgrade: websocket, Connection: Upgrade.",
         )
     if fields.get(b"sec-websocket-version") != b"13":
-        raise UpgradeError(426, "upgrade-required", "Sec-WebSocket-Version must be 13.")
+        raise HandshakeError(426, "upgrade-required", "Sec-WebSocket-Version must be 13.")
     if b"host" not in fields:
-        raise UpgradeError(400, "bad-request", "The Host header is missing.")
+        raise HandshakeError(400, "bad-request", "The Host header is missing.")
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
-        raise UpgradeError(400, "bad-request", "A WebSocket handshake has no body.")
+        raise HandshakeError(400, "bad-request", "A WebSocket handshake has no body.")
     key = fields.get(b"sec-websocket-key", b"")
     if not _is_key(key):
-        raise UpgradeError(400, "bad-request", "Sec-WebSocket-Key must be 16 bytes in base64.")
+        raise HandshakeError(400, "bad-request", "Sec-WebSocket-Key must be 16 bytes in base64.")
     return UpgradeRequest(
         collector.target.decode("latin-1"),
         tuple(collector.headers),
@@ -121,13 +120,29 @@ def accept_response(request: UpgradeRequest, subprotocol: str | None) -> bytes:
     )
 
 
-def refusal_response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Write the HTTP response that ends a handshake; the length of the body is added to the headers."""
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+def refusal(error: HandshakeError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body with which a handshake is refused, but for the length."""
+    body = {
+        "statusCode": error.status,
+        "identifier": error.identifier,
+        "message": error.message,
+        "context": {},
+    }
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Connection", b"close"),
+        *_MORE_HEADERS.get(error.status, ()),
+    ]
+    return headers, json.dumps(body).encode()
+
+
+def refusal_response(error: HandshakeError) -> bytes:
+    """Write the HTTP response that ends a handshake."""
+    headers, body = refusal(error)
     return b"HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\n\r\n%s" % (
-        status,
-        HTTPStatus(status).phrase.encode("ascii"),
-        lines,
+        error.status,
+        HTTPStatus(error.status).phrase.encode("ascii"),
+        b"".join(b"%s: %s\r\n" % header for header in headers),
         len(body),
         body,
     )
@@ -147,6 +162,10 @@ class _Collector:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
+
+
+def _not_http() -> HandshakeError:
+    return HandshakeError(400, "bad-request", "This is not an HTTP request.")
 
 
 def _tokens(value: bytes) -> list[bytes]:
