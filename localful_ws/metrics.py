@@ -92,6 +92,8 @@ class Gauges:
 
     Attributes:
         connections: Open connections by the name of their state.
+        half_open: Connections that have yet to authenticate.
+        send_bytes: Memory that what waits to be sent takes.
         outbox_peak_events: The most events that one outbox has held since the start.
         outbox_peak_bytes: The most bytes that one outbox has held since the start.
         engine_up: Whether the engine can be reached.
@@ -101,6 +103,8 @@ class Gauges:
     """
 
     connections: Mapping[str, int] = Factory(dict)
+    half_open: int = 0
+    send_bytes: int = 0
     outbox_peak_events: int = 0
     outbox_peak_bytes: int = 0
     engine_up: bool = True
@@ -116,6 +120,7 @@ class Metrics:
     Attributes:
         gauges: Asked at a scrape what the node is like.
         connections_opened: WebSockets opened.
+        half_opens_dropped: Connections that gave way to others before they had authenticated.
         handshakes_refused: Handshakes refused, by HTTP status.
         authentications: Sessions accepted, renewals included.
         authentication_failures: Sessions refused, renewals included, by code word.
@@ -132,6 +137,7 @@ class Metrics:
 
     gauges: Callable[[], Gauges] = Gauges
     connections_opened: int = 0
+    half_opens_dropped: int = 0
     handshakes_refused: Counter[int] = Factory(Counter)
     authentications: int = 0
     # Words known beforehand are there from the start, as 0: else a rate() would not see the first increase.
@@ -204,6 +210,8 @@ def _state(gauges: Gauges) -> Iterator[Metric]:
         {(state,): count for state, count in gauges.connections.items()},
         "state",
     )
+    yield _gauge("half_open", "Connections that have yet to authenticate.", {(): gauges.half_open})
+    yield _gauge("send_bytes", "Memory that what waits to be sent takes.", {(): gauges.send_bytes})
     yield _gauge("users", "Users who have an authenticated connection.", {(): gauges.users})
     yield _gauge(
         "outbox_peak_events",
@@ -224,6 +232,11 @@ def _state(gauges: Gauges) -> Iterator[Metric]:
 
 def _connections(metrics: Metrics) -> Iterator[Metric]:
     yield _counter("connections_opened", "WebSockets opened.", {(): metrics.connections_opened})
+    yield _counter(
+        "half_opens_dropped",
+        "Connections dropped before they had authenticated, to make room for others.",
+        {(): metrics.half_opens_dropped},
+    )
     yield _counter(
         "handshakes_refused",
         "Handshakes answered with an HTTP error, by its status.",

@@ -20,7 +20,6 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.node import Node
-from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
@@ -32,7 +31,7 @@ PUBLISHER_KEY = "the-key-of-the-publisher"
 STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
-TRANSPORTS = sorted(ACCEPTERS)
+TRANSPORTS = ["lean", "trio-websocket"]
 REDIS = "lean on redis"
 WORLDS = [*TRANSPORTS, REDIS]
 """What a node may be made of: a transport, and an engine where it is not the one in memory."""
@@ -293,7 +292,7 @@ async def open_world(
     engine: Engine
     engine = RedisWorldEngine(settings, clock) if engine_name else make_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
-    node = Node(settings, clock, verifier, engine, ACCEPTERS[transport])
+    node = Node(settings, clock, verifier, engine)
     with capture_logs() as log, library_warnings(log):
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)

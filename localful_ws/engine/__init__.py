@@ -37,6 +37,12 @@ class Entry:
     event: Event
     cursor: str
 
+    @property
+    def frame(self) -> bytes:
+        from localful_ws.protocol import encode_event, text_frame
+
+        return text_frame(encode_event(self.event, self.cursor))
+
 
 @frozen
 class Receipt:

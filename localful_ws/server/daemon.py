@@ -12,12 +12,11 @@ from localful_ws.server.collector import tuned_collector
 from localful_ws.server.console.routes import Console
 from localful_ws.server.inspection import Inspection
 from localful_ws.server.internal import build_app, serve_internal
-from localful_ws.server.listeners import Addresses, address, bind, log_addresses, tls_context
+from localful_ws.server.listeners import Addresses, ListenError, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.questions import Ask, MetricsAnswer, MetricsQuestion
 from localful_ws.server.tcp import TcpStream, accept_connections
-from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 
@@ -46,13 +45,17 @@ class Daemon:
         self._websocket = bind(
             settings.host, settings.port, setting="port", backlog=settings.backlog, shared=shared
         )
-        self._internal = bind(
-            settings.internal_host,
-            settings.internal_port,
-            setting="internal-port",
-            backlog=_INTERNAL_BACKLOG,
-            shared=shared,
-        )
+        try:
+            self._internal = bind(
+                settings.internal_host,
+                settings.internal_port,
+                setting="internal-port",
+                backlog=_INTERNAL_BACKLOG,
+                shared=shared,
+            )
+        except ListenError:
+            self._websocket.close()
+            raise
         self.addresses = Addresses(address(self._websocket), address(self._internal))
         self._shutdown = trio.Event()
 
@@ -75,7 +78,6 @@ class Daemon:
             clock,
             build_verifier(settings, clock.now),
             engine,
-            ACCEPTERS[settings.transport],
         )
         internal_stop = trio.Event()
         async with trio.open_nursery() as node_nursery:
@@ -94,7 +96,7 @@ class Daemon:
                     await node.drain(settings.drain_seconds)
                 # Publishers under way are answered to the end.
                 internal_stop.set()
-            await engine.aclose()
+            await node.finish()
             node_nursery.cancel_scope.cancel()
         if self._ask_all is None:
             _log.info("stopped")

@@ -1,9 +1,9 @@
 """One device, pushed: what came from it, that there is room to send, that time has passed, that it is lost.
 
 It does not wait for anything and has no task. Who pushes is somebody else: `localful_ws.server.parking` for
-sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait for something
-itself, because a token is to be verified, its ``verifying`` says so, and whoever pushes awaits `Device.verify`
-before anything else is read.
+sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait itself, because a
+token is to be verified, its ``verifying`` says so; then whoever pushes awaits `Device.verify` and reads no more
+before.
 """
 
 from collections.abc import Sequence
@@ -185,7 +185,7 @@ class Device:
 
     def waiting(self) -> tuple[int, int]:
         """How many frames wait to be sent, and how many bytes they have."""
-        return (0, 0) if self.buffer is None else (self.buffer.frames, self.buffer.bytes)
+        return (0, 0) if self.buffer is None else (self.buffer.frames, self.buffer.size)
 
     # --- pushed ---
 
@@ -222,7 +222,7 @@ class Device:
 
     def time_passed(self, now: float) -> float | None:
         """Do what is due at ``now``: renewal, expiry, ping, pong, the end of a close. See `Timers`."""
-        if self.core.state is State.CLOSED:
+        if self._is_closed():
             self.abort()
             return None
         try:
@@ -230,7 +230,7 @@ class Device:
             self._keep_alive(now)
         except Exception:
             self.fail()
-        return None if self.core.state is State.CLOSED else self._next_due()
+        return None if self._is_closed() else self._next_due()
 
     def lost(self) -> None:
         """Take note that nothing more comes, or can be sent."""
@@ -278,7 +278,7 @@ class Device:
         """Close because more would have to wait than may, or for too long. What waits is dropped."""
         if self.buffer is not None:
             self._node.budget.give_up(self, self.buffer)
-        if self.core.state is not State.CLOSED:
+        if not self._is_closed():
             self._node.metrics.slow_consumers += 1
             self.close(CloseCode.SLOW_CONSUMER)
 
@@ -300,12 +300,20 @@ class Device:
         """
         try:
             while (wanted := self.core.verifying) is not None:
-                await self.conclude(await self._node.verify(wanted.token), wanted.since)
+                await self._conclude(await self._node.verify(wanted.token), wanted.since)
                 self._read()
         except Exception:
             self.fail()
 
-    async def conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
+    async def begin(self, session: Session) -> None:
+        """Begin with the session of a token that came with the handshake. Nothing is raised here."""
+        try:
+            await self._conclude(session)
+        except Exception:
+            self.fail()
+        self._read()
+
+    async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""
         if isinstance(outcome, Rejection):
             self._reject(outcome)
@@ -417,18 +425,18 @@ class Device:
         except Exception:
             self.fail()
 
-    def close_received(self, *, answered: bool = False) -> None:
-        """Take note of the device's close frame, and answer it, unless that is done."""
+    def close_received(self) -> None:
+        """Take note of the device's close frame, and answer it."""
         self._note_end("device-closed")
-        if self.phase is _OPEN and not answered:
+        if self.phase is _OPEN:
             self._write(piece_of(close_frame(CloseCode.NORMAL, CloseCode.NORMAL.reason)))
         if self.phase is not _GONE:
             self._go_on_to(Phase.FINISHING)
 
-    def malformed(self, code: CloseCode, *, answered: bool = False) -> None:
+    def malformed(self, code: CloseCode) -> None:
         """Close because of a frame that can't be. What follows it can't be read."""
         self._note_end(code.reason)
-        if self.phase is _OPEN and not answered:
+        if self.phase is _OPEN:
             self._write(piece_of(close_frame(code, code.reason)))
         if self.phase is not _GONE:
             self._go_on_to(Phase.DISCARDING)
@@ -448,9 +456,12 @@ class Device:
                     self.phase = _CLOSING
                     self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
 
+    def _is_closed(self) -> bool:
+        return self.core.state is State.CLOSED
+
     def _note_end(self, reason: str) -> None:
         """Take note that the connection ended, if it had not."""
-        if self.core.state is not State.CLOSED:
+        if not self._is_closed():
             self.core.connection_lost()
             self._end(reason)
 
@@ -509,7 +520,7 @@ class Device:
     # --- the time ---
 
     def _keep_alive(self, now: float) -> None:
-        if self.core.state is State.CLOSED:
+        if self._is_closed():
             return
         if self._pong_due is not None:
             if now < self._pong_due:

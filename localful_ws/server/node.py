@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 import trio
@@ -11,9 +12,10 @@ from localful_ws.clock import Clock
 from localful_ws.engine import Engine, EngineUnavailableError, Entry, Position, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import (
+    Accept,
     CloseCode,
     Event,
-    Refuse,
+    HandshakeError,
     Rejection,
     Session,
     State,
@@ -22,29 +24,26 @@ from localful_ws.protocol import (
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import Revocations, TooManyRevocationsError
 from localful_ws.routing import Router
-from localful_ws.server.boundary import Boundary
+from localful_ws.server.boundary import run_bounded
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.inspection import Inspection
-from localful_ws.server.outbox import OutboxPeaks, OutboxPolicy
-from localful_ws.server.timekeeper import Timekeeper
-from localful_ws.server.transport.base import (
-    Accepter,
-    HttpRefusal,
-    RequestHead,
-    Transport,
-    TransportHost,
-    Upgrade,
-    http_refusal,
-)
+from localful_ws.server.opening import Opening
+from localful_ws.server.parking import Parking, Poller, system_poller
+from localful_ws.server.send_buffer import SendBudget, SendLimits
+from localful_ws.server.timers import Timers
+from localful_ws.server.upgrade import UpgradeRequest
 from localful_ws.server.watching import Watching
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenRejectedError, TokenVerifier, VerifierUnavailableError
 
 _log = structlog.get_logger(__name__)
 
-# Above max-connections, so many at a time are told that they are refused; more are dropped unheard.
+# Above max-connections, so many at a time are heard all the same, to be told that they are refused.
 _REFUSALS_AT_ONCE = 128
+# A handshake that is under way when the drain begins is answered, if it comes in so many seconds.
+_LAST_HANDSHAKES = 1.0
+_TELL_AGAIN_AFTER = 60.0
 _REFUSED = {
     CloseCode.UNAUTHORIZED: 401,
     CloseCode.FORBIDDEN: 403,
@@ -62,56 +61,83 @@ class Node:
         clock: The daemon's clock.
         verifier: Turns access tokens into sessions.
         engine: Brings events.
-        accept: Does the opening handshake with the configured transport.
+        poller: Says which parked devices' sockets are ready, in place of the system's epoll.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock, verifier: TokenVerifier, engine: Engine, accept: Accepter
+        self,
+        settings: Settings,
+        clock: Clock,
+        verifier: TokenVerifier,
+        engine: Engine,
+        poller: Poller | None = None,
     ) -> None:
         self.clock = clock
-        self.timekeeper = Timekeeper(clock)
+        self.timers = Timers(clock)
+        self.budget = SendBudget(
+            SendLimits(
+                settings.outbox_events, settings.outbox_bytes, settings.node_send_bytes, settings.send_timeout
+            ),
+            self.timers,
+        )
         self.limits = settings.limits()
+        self.transport = settings.transport
+        self.max_message_bytes = settings.max_message_bytes
+        self.handshake_timeout = settings.handshake_timeout
         self.ping_interval = settings.ping_interval
         self.ping_timeout = settings.ping_timeout
         self.close_timeout = settings.close_timeout
         self.draining = False
-        self._peaks = OutboxPeaks()
         self.metrics = Metrics(gauges=self._gauges)
         self._settings = settings
         self._rules = settings.handshake_rules()
         self._verifier = verifier
         self._engine = engine
-        self._accept = accept
         self._router = Router[Device]()
         self.inspection = Inspection(self._router, self.metrics)
         self.watching = Watching(engine, clock.now)
-        self._delivery = Delivery(self._router, self.metrics, self._end_of_life)
+        self._delivery = Delivery(self._router, self.metrics, self.lose)
         self._revocations = Revocations(settings.max_revocations)
+        poller = poller or system_poller()
+        self.parking = None if poller is None else Parking(poller, self.start_soon)
         # In the order in which they came, which is the order in which they are drained.
         self._devices: dict[Device, None] = {}
-        self._streams = 0
-        # Handshakes that are let in and whose device is not there yet.
-        self._opening = 0
+        # Those that are being let in, the oldest first, and what ends each of them.
+        self._half_open: dict[Opening, trio.CancelScope] = {}
+        self._reserved: set[Opening] = set()
+        self._told_half_open = -math.inf
+        self._connections: trio.Nursery | None = None
+        self._drained = trio.Event()
         self._all_gone = trio.Event()
-        self._transport_host: TransportHost | None = None
+        self._routed_all = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the time, verify and route until cancelled.
 
-        Starts with the nursery in which connections are to be served.
+        Starts with the nursery in which connections are to be served. When that has ended, all have.
         """
         async with trio.open_nursery() as nursery:
-            boundary = Boundary(nursery)
-            outbox = OutboxPolicy(
-                self._settings.outbox_events, self._settings.outbox_bytes, boundary.start_soon, self._peaks
-            )
-            self._transport_host = TransportHost(
-                boundary, outbox, self._settings.max_message_bytes, self.close_timeout
-            )
             await nursery.start(self._verifier.run)
-            nursery.start_soon(self.timekeeper.run)
-            await nursery.start(self._engine.run, self)
-            task_status.started(nursery)
+            nursery.start_soon(self.timers.run)
+            await nursery.start(self._run_engine)
+            async with trio.open_nursery() as connections:
+                self._connections = connections
+                connections.start_soon(self._drained.wait)
+                if self.parking is not None:
+                    connections.start_soon(self.parking.run)
+                task_status.started(connections)
+            self._all_gone.set()
+            await trio.sleep_forever()
+
+    async def finish(self) -> None:
+        """Take no more from publishers, and have routed what was accepted, in bounded time."""
+        await self._engine.aclose()
+        with trio.move_on_after(self._settings.publish_timeout):
+            await self._routed_all.wait()
+
+    async def _run_engine(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._engine.run(self, task_status=task_status)
+        self._routed_all.set()
 
     # --- devices ---
 
@@ -124,8 +150,10 @@ class Node:
         connections.update(device.state.value for device in self._devices)
         return Gauges(
             connections=connections,
-            outbox_peak_events=self._peaks.events,
-            outbox_peak_bytes=self._peaks.bytes,
+            half_open=len(self._half_open),
+            send_bytes=self.budget.bytes,
+            outbox_peak_events=self.budget.peak_events,
+            outbox_peak_bytes=self.budget.peak_bytes,
             engine_up=self._engine.unavailable() is None,
             draining=self.draining,
             engine=self._engine.figures(),
@@ -133,98 +161,93 @@ class Node:
         )
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection from its first byte to its last. Nothing it does is raised here."""
-        self._streams += 1
-        try:
-            if self._streams <= self._settings.max_connections + _REFUSALS_AT_ONCE:
-                await self._serve(stream)
-        except Exception:
-            _log.exception("a connection failed")
-        finally:
-            self._streams -= 1
-            await trio.aclose_forcefully(stream)
+        """Serve one connection, until it is parked or over. Nothing it does is raised here."""
+        await Opening(self, stream).run()
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        transport, session = await self._open(stream)
-        if transport is None:
-            return
-        device = Device(self, transport)
+    def start_soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Start a task among the connections. One that raises is logged and harms nobody else."""
+        if self._connections is None:
+            raise RuntimeError("Node.run must be running before a stream is served.")
+        self._connections.start_soon(run_bounded, task, args)
+
+    @contextmanager
+    def half_open(self, opening: Opening) -> Iterator[trio.CancelScope]:
+        """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
+        with trio.CancelScope() as scope:
+            self._half_open[opening] = scope
+            room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
+            if len(self._half_open) > min(self._settings.max_half_open, room):
+                self._give_way()
+            try:
+                yield scope
+            finally:
+                self._half_open.pop(opening, None)
+
+    def _give_way(self) -> None:
+        oldest, scope = next(iter(self._half_open.items()))
+        del self._half_open[oldest]
+        scope.cancel()
+        self.metrics.half_opens_dropped += 1
+        if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
+            self._told_half_open = trio.current_time()
+            _log.warning(
+                "more connections at once have yet to authenticate than may; the oldest give way",
+                half_open=len(self._half_open),
+            )
+
+    @contextmanager
+    def reserved(self, opening: Opening) -> Iterator[None]:
+        """Keep a place for a connection whose handshake was accepted and whose device is not there yet."""
+        self._reserved.add(opening)
+        try:
+            yield
+        finally:
+            self._reserved.remove(opening)
+
+    def admit(self, device: Device) -> None:
+        """Count a device whose handshake was accepted."""
         self._devices[device] = None
         self.metrics.connections_opened += 1
-        if self.draining:  # its handshake was under way when that began
-            device.close(CloseCode.SERVER_SHUTDOWN)
-        try:
-            await device.run(session)
-        finally:
-            self._devices.pop(device, None)
-            if not self._devices and self.draining:
-                self._all_gone.set()
 
-    async def _open(self, stream: trio.abc.Stream) -> tuple[Transport | None, Session | None]:
-        """Do the opening handshake, in bounded time."""
-        host = self._transport_host
-        if host is None:
-            raise RuntimeError("Node.run must be running before a stream is served.")
-        session: Session | None = None
-        let_in = 0
+    def forget(self, device: Device) -> None:
+        """Count a device no more; its connection is over."""
+        self._devices.pop(device, None)
 
-        async def judge(head: RequestHead) -> Upgrade | HttpRefusal:
-            nonlocal session, let_in
-            outcome = await self._judge(head)
-            if isinstance(outcome, tuple):
-                upgrade, session = outcome
-                let_in = 1
-                self._opening += let_in
-                return upgrade
-            return outcome
+    async def judge(self, request: UpgradeRequest) -> tuple[Accept, Session | None]:
+        """Decide about a handshake. When it returns there is a place for the device.
 
-        try:
-            with trio.move_on_after(self._settings.handshake_timeout):
-                if isinstance(stream, trio.SSLStream):
-                    try:
-                        await stream.do_handshake()
-                    except trio.BrokenResourceError:
-                        return None, None
-                return await self._accept(stream, host, judge), session
-            return None, None
-        finally:
-            self._opening -= let_in
+        Returns:
+            How to answer, and the session of a token that came with it.
 
-    async def _judge(self, head: RequestHead) -> tuple[Upgrade, Session | None] | HttpRefusal:
-        answer = judge_handshake(self._rules, head.target, head.headers, head.subprotocols)
-        if isinstance(answer, Refuse):
-            return self._refuse(answer.status, answer.identifier, answer.message)
-        refusal = self._refuse_all()
-        if refusal is not None:
-            return refusal
-        if answer.token is None:
-            return Upgrade(answer.subprotocol), None
-        outcome = await self.verify(answer.token)
+        Raises:
+            HandshakeError: If it is refused.
+        """
+        accepted = judge_handshake(self._rules, request.target, request.headers, request.subprotocols)
+        self._refuse_all()
+        if accepted.token is None:
+            return accepted, None
+        outcome = await self.verify(accepted.token)
         if isinstance(outcome, Session):
             outcome = self.refusal(outcome, renewal=False) or self._no_engine() or outcome
         if isinstance(outcome, Rejection):
             self.metrics.authentication_failed(outcome.code.reason)
-            return self._refuse(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
+            raise HandshakeError(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
         # Others may have taken the last place while the token was verified.
-        return self._refuse_all() or (Upgrade(answer.subprotocol), outcome)
+        self._refuse_all()
+        return accepted, outcome
 
-    def _refuse_all(self) -> HttpRefusal | None:
+    def _refuse_all(self) -> None:
         """Refuse whoever comes now, if nobody can be let in."""
         if self.draining:
-            return self._refuse(503, "draining", "The server is shutting down.")
-        if len(self._devices) + self._opening >= self._settings.max_connections:
-            return self._refuse(
+            raise HandshakeError(503, "draining", "The server is shutting down.")
+        if len(self._devices) + len(self._reserved) >= self._settings.max_connections:
+            raise HandshakeError(
                 503, "too-many-connections", "The server has as many connections as it can hold."
             )
-        return None
 
     def _no_engine(self) -> Rejection | None:
         reason = self._engine.unavailable()
         return None if reason is None else Rejection(CloseCode.TRY_AGAIN_LATER, reason)
-
-    def _refuse(self, status: int, identifier: str, message: str) -> HttpRefusal:
-        self.metrics.handshake_refused(status)
-        return http_refusal(status, identifier, message)
 
     async def verify(self, token: str) -> Session | Rejection:
         """Verify an access token, no longer than ``auth-timeout``."""
@@ -247,7 +270,11 @@ class Node:
         return None
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> Rejection | None:
-        """Follow the user's stream for one more device; see `DeviceHost.join`."""
+        """Follow the user's stream for one more device; see `localful_ws.engine.Engine.join`.
+
+        Returns:
+            None once ``begin`` has returned; else why the stream can't be followed.
+        """
         try:
             await self._engine.join(user, since, begin)
         except EngineUnavailableError as error:
@@ -255,7 +282,11 @@ class Node:
         return None
 
     async def pause(self, user: str, act: Callable[[str], object]) -> Rejection | None:
-        """Do something in a pause between events; see `DeviceHost.pause`."""
+        """Do something in a pause between events; see `localful_ws.engine.Engine.pause`.
+
+        Returns:
+            None once ``act`` has returned; else why it can't be done.
+        """
         try:
             await self._engine.pause(user, act)
         except EngineUnavailableError as error:
@@ -316,10 +347,6 @@ class Node:
         for device in self._router.devices_of(user):
             device.close(CloseCode.MISSED_EVENTS)
 
-    def _end_of_life(self, event: Event, devices: Sequence[Device]) -> None:
-        for device in devices:
-            device.event_passed(event)
-
     def apply_disconnect(self, disconnect: Disconnect) -> int:
         """Close and refuse; see `localful_ws.engine.Subscriber`."""
         self._revoke(disconnect)
@@ -368,13 +395,20 @@ class Node:
 
         Returns when all are gone or ``seconds`` are over.
         """
+        if self._connections is None:
+            return
         self.draining = True
         self.watching.end()
-        with trio.move_on_after(seconds):
-            await self._close_spread(tuple(self._devices), seconds / 2)
-            while self._devices:
-                self._all_gone = trio.Event()
-                await self._all_gone.wait()
+        now = trio.current_time()
+        self._connections.cancel_scope.deadline = now + seconds
+        for opening, scope in self._half_open.items():
+            if opening.device is None:
+                scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
+        await self._close_spread(tuple(self._devices), seconds / 2)
+        self._drained.set()
+        if self.parking is not None:
+            self.parking.finish()
+        await self._all_gone.wait()
 
     async def _close_spread(self, devices: Sequence[Device], seconds: float) -> None:
         steps = max(1, min(len(devices), math.ceil(seconds * _CLOSINGS_A_SECOND)))

@@ -1,12 +1,10 @@
 """How a connection becomes a device: read the request, judge it, open or refuse; then authenticate.
 
-All of it is one task in the nursery of the connections. Then the device is parked and the task is over, or, where
+All of it is one task in the nursery of the connections. Then the device is parked and the task is over; where
 it can't be parked, the task goes on as its pump.
 """
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,11 +12,11 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from localful_ws.protocol import CloseCode, HandshakeError, Session, State
-from localful_ws.server.device import Device, Phase
+from localful_ws.server.device import Device
 from localful_ws.server.pump import BROKEN, RECEIVE_BYTES, StreamPump, receive
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, shut_down_sending
-from localful_ws.server.trio_websocket_pump import TrioWebSocketPump, take_request
+from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
 from localful_ws.server.upgrade import (
     UpgradeRequest,
     accept_response,
@@ -32,38 +30,144 @@ if TYPE_CHECKING:
     from localful_ws.server.node import Node
 
 _log = structlog.get_logger(__name__)
+_DISCARD_BYTES = 65536
 
 
 class Opening:
-    """One connection from its first byte until it is a device that is authenticated, or closed.
+    """One connection, from its first byte until its device is authenticated, or closed.
 
     Args:
         node: The node that it comes to.
-        stream: The connection, which is closed when it is over.
+        stream: The connection.
+
+    Attributes:
+        device: The device, from the moment at which the handshake is accepted.
     """
 
+    __slots__ = ("_node", "_pump", "_stream", "device")
+
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
+        self.device: Device | None = None
         self._node = node
         self._stream = stream
-        self._device: Device | None = None
-        # A session that came with the handshake.
-        self._session: Session | None = None
-        self._receive: Callable[[], Awaitable[None]] = trio.sleep_forever
+        # Who pushes the device; None if it is to be parked.
+        self._pump: StreamPump | None = None
 
     async def run(self) -> None:
-        """Serve the connection until it is parked or over. Nothing is raised here."""
-        node, handed_on = self._node, False
+        """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
+        handed_on = False
         try:
-            with node.half_open():
-                with trio.move_on_after(node.handshake_timeout):
-                    await self._open()
-                if self._device is not None:
-                    await self._authenticate(self._device)
-                    handed_on = True
-            if handed_on and self._device is not None:
-                ...
+            with self._node.half_open(self) as gives_way:
+                await self._open_and_authenticate()
+            if self.device is not None and not gives_way.cancelled_caught:
+                if self._pump is not None:
+                    await self._pump.run()
+                elif self._node.parking is not None:
+                    self._node.parking.park(self.device)
+                handed_on = True
         except Exception:
             _log.exception("a connection failed")
         finally:
-            if self._device is None:
+            if self.device is None:
                 await trio.aclose_forcefully(self._stream)
+            elif not handed_on:
+                self.device.abort()
+
+    async def _open_and_authenticate(self) -> None:
+        session: Session | None = None
+        with trio.move_on_after(self._node.handshake_timeout):
+            if isinstance(self._stream, trio.SSLStream):
+                try:
+                    await self._stream.do_handshake()
+                except trio.BrokenResourceError:
+                    return
+            if self._node.transport == "trio-websocket":
+                session = await self._open_with_library()
+            else:
+                session = await self._open()
+        if self.device is not None:
+            await self._authenticate(self.device, session)
+
+    async def _open(self) -> Session | None:
+        """Read the request, judge it, open or refuse."""
+        received = bytearray()
+        try:
+            while (length := head_length(received)) is None:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    return None
+                received += data
+            request = parse_upgrade(bytes(received[:length]))
+            accepted, session = await self._node.judge(request)
+        except HandshakeError as error:
+            await self._refuse(error)
+            return None
+        except BROKEN:
+            return None
+        # Without a checkpoint since the verdict: nobody took the place meanwhile.
+        parking = self._node.parking
+        if isinstance(self._stream, TcpStream) and parking is not None:
+            self.device = Device(self._node, self._stream.socket, parking)
+        else:
+            pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
+            self.device = pump.device = Device(self._node, pump.line, pump)
+        self._node.admit(self.device)
+        self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
+        if len(received) > length and session is None:
+            self.device.received(bytes(received[length:]))
+        return session
+
+    async def _refuse(self, error: HandshakeError) -> None:
+        self._node.metrics.handshake_refused(error.status)
+        with suppress(*BROKEN):
+            await self._stream.send_all(refusal_response(error))
+            if isinstance(self._stream, TcpStream):
+                shut_down_sending(self._stream.socket)
+            # Were the socket closed with bytes unread, the kernel would reset the connection, and the peer
+            # might never see the answer.
+            with trio.move_on_after(self._node.close_timeout):
+                while await self._stream.receive_some(_DISCARD_BYTES):
+                    pass
+
+    async def _open_with_library(self) -> Session | None:
+        """The same with trio-websocket."""
+        pump = TrioWebSocketPump(
+            self._stream, self._node.start_soon, self._node.close_timeout, self._node.max_message_bytes
+        )
+        with suppress(ConnectionClosed, *BROKEN):
+            request = await pump.take_request()
+            try:
+                accepted, session = await self._node.judge(
+                    UpgradeRequest(request.path, tuple(request.headers), tuple(request.proposed_subprotocols))
+                )
+            except HandshakeError as error:
+                self._node.metrics.handshake_refused(error.status)
+                headers, body = refusal(error)
+                await request.reject(error.status, extra_headers=headers, body=body)
+                return None
+            with self._node.reserved(self):
+                await pump.accept(request, accepted.subprotocol)
+                self._pump = pump
+                self.device = pump.device = Device(self._node, pump.line, pump)
+                self._node.admit(self.device)
+            if self._node.draining:
+                self.device.close(CloseCode.SERVER_SHUTDOWN)
+            return session
+        return None
+
+    async def _authenticate(self, device: Device, session: Session | None) -> None:
+        """Wait for the first message, no longer than the protocol allows, and have its token verified."""
+        if session is not None:
+            await device.begin(session)
+        await device.verify()
+        deadline = device.core.next_deadline()
+        while device.state is State.AWAITING_AUTH and deadline is not None:
+            # Only what waits for the device is inside: the answer to a message in time must not be cut off.
+            with trio.move_on_at(self._node.clock.deadline(deadline)) as window:
+                if self._pump is None:
+                    await receive(self._stream, device)
+                else:
+                    await self._pump.receive(device)
+            if window.cancelled_caught:
+                device.time_passed(max(deadline, self._node.clock.now()))
+            await device.verify()

@@ -1,4 +1,4 @@
-"""Devices without a task: one epoll of our own that says whose socket has something to read, or room to write.
+"""Devices without a task: one epoll of our own says whose socket has something to read, or room to write.
 
 An epoll's descriptor can itself be waited for, so Trio waits for one descriptor in place of every device's.
 """
@@ -70,6 +70,11 @@ class EpollPoller:
     async def wait(self) -> None:
         """See `Poller.wait`."""
         await trio.lowlevel.wait_readable(self._epoll.fileno())
+
+
+def system_poller() -> Poller | None:
+    """What the system has; None if it has no epoll, and so nobody can be parked."""
+    return EpollPoller() if hasattr(select, "epoll") else None
 
 
 class Parking:
@@ -149,9 +154,7 @@ class Parking:
                 await trio.lowlevel.checkpoint()
             else:
                 await self._poller.wait()
-                left = [
-                    (fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll() if fd in self._parked
-                ]
+                left = [(fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll()]
                 left.reverse()
             began = trio.current_time()
             while left:

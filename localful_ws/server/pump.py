@@ -1,4 +1,4 @@
-"""Devices with a task: where there is no epoll, or where what comes is not a socket's (TLS, memory streams)."""
+"""Devices with a task: where there is no epoll, or what comes is not a socket's (TLS, memory streams)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -34,8 +34,8 @@ async def receive(stream: trio.abc.Stream, device: Device) -> None:
 class StreamPump:
     """Pushes one device from a stream, and sends for it.
 
-    Only sockets can be sent to without waiting. In place of another stream there is a line that takes some bytes
-    and no more until those are sent, as a kernel does.
+    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and no
+    more until those are sent, as a kernel does.
 
     Args:
         stream: The stream; the pump owns it from now on.
@@ -47,7 +47,16 @@ class StreamPump:
         device: The device, once there is one, until it is gone.
     """
 
-    __slots__ = ("_broken", "_close_timeout", "_flushing", "_start_soon", "_stream", "_taken", "device", "line")
+    __slots__ = (
+        "_broken",
+        "_close_timeout",
+        "_flushing",
+        "_start_soon",
+        "_stream",
+        "_taken",
+        "device",
+        "line",
+    )
 
     def __init__(self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float) -> None:
         self._stream = stream
@@ -64,8 +73,12 @@ class StreamPump:
         """Push the device until it reads no more."""
         device = self.device
         while device is not None and (device.reading or device.verifying):
-            await receive(self._stream, device)
+            await self.receive(device)
             await device.verify()
+
+    async def receive(self, device: Device) -> None:
+        """Wait for what comes next, and push it into the device."""
+        await receive(self._stream, device)
 
     # --- in place of a socket ---
 
@@ -90,15 +103,19 @@ class StreamPump:
         if device.buffer is not None:
             self._flush_soon()
 
-    def stop_sending(self, device: Device) -> None:
+    def stop_sending(self, _: Device) -> None:
         """See `localful_ws.server.device.Pump`. Only sockets have a way to say so that is of use."""
         if isinstance(self._stream, TcpStream):
             shut_down_sending(self._stream.socket)
 
-    def close(self, device: Device, *, at_once: bool) -> None:
+    def close(self, _: Device, *, at_once: bool) -> None:
         """See `localful_ws.server.device.Pump`."""
         self.device = None
-        stream = self._stream.transport_stream if at_once and isinstance(self._stream, trio.SSLStream) else self._stream
+        stream = (
+            self._stream.transport_stream
+            if at_once and isinstance(self._stream, trio.SSLStream)
+            else self._stream
+        )
         if isinstance(stream, TcpStream):
             close_socket(stream.socket, at_once=at_once)
         elif self._flushing is not None and not at_once:

@@ -1,7 +1,7 @@
 """What waits to be sent: the frames of one device, and the bounds for it and for the whole node.
 
-A device that takes everything at once has no send buffer. Frames travel in pieces: one buffer that goes to the
-kernel as it is, and is the same for every device that gets it.
+A device that takes everything at once has no send buffer. Frames travel in pieces: bytes that go to the kernel as
+they are, and are the same for every device that gets them.
 """
 
 from collections import deque
@@ -86,10 +86,10 @@ class SendLimits:
         timeout: Seconds that what is first in a send buffer has to leave.
     """
 
-    events: int = 1024
-    bytes: int = 4 * 1024 * 1024
-    node_bytes: int = 64 * 1024 * 1024
-    timeout: float = 30.0
+    events: int
+    bytes: int
+    node_bytes: int
+    timeout: float
 
 
 @define(eq=False)
@@ -101,14 +101,14 @@ class SendBuffer:
         pieces: What waits, the first perhaps sent in part.
         offset: How much of the first piece is sent.
         frames: How many frames there are in the pieces.
-        bytes: What is not sent of them.
+        size: How many bytes of them are not sent.
     """
 
     since: float
     pieces: deque[Piece] = field(factory=deque[Piece])
     offset: int = 0
     frames: int = 0
-    bytes: int = 0
+    size: int = 0
 
     def head(self) -> list[bytes | memoryview]:
         """What to hand to the kernel next."""
@@ -149,7 +149,7 @@ class SendBudget:
 
     def is_over(self, buffer: SendBuffer) -> bool:
         """Whether so much waits for a device that nothing may be added."""
-        return buffer.frames >= self._limits.events or buffer.bytes >= self._limits.bytes
+        return buffer.frames >= self._limits.events or buffer.size >= self._limits.bytes
 
     def open(self, owner: Slow, now: float) -> SendBuffer:
         """Make a device's send buffer; `close` gives it back."""
@@ -159,14 +159,14 @@ class SendBudget:
         return buffer
 
     def add(self, buffer: SendBuffer, piece: Piece, sent: int = 0) -> None:
-        """Let a piece wait, or what is left of it if some bytes are sent. May close devices, this one perhaps."""
+        """Let a piece wait, or what is not sent of it. May close devices, this one perhaps."""
         if sent:
             buffer.offset = sent
         buffer.pieces.append(piece)
         buffer.frames += len(piece.ends)
-        buffer.bytes += len(piece.data) - sent
+        buffer.size += len(piece.data) - sent
         self.peak_events = max(self.peak_events, buffer.frames)
-        self.peak_bytes = max(self.peak_bytes, buffer.bytes)
+        self.peak_bytes = max(self.peak_bytes, buffer.size)
         if not piece.holders:
             self.bytes += piece.cost
         piece.holders += 1
@@ -175,7 +175,7 @@ class SendBudget:
 
     def sent(self, owner: Slow, buffer: SendBuffer, size: int, now: float) -> None:
         """Take note that so many bytes of what waits for a device are sent."""
-        buffer.bytes -= size
+        buffer.size -= size
         buffer.offset += size
         while buffer.pieces and buffer.offset >= len(buffer.pieces[0].data):
             piece = buffer.pieces.popleft()
@@ -216,7 +216,7 @@ class SendBudget:
     def _empty(self, buffer: SendBuffer) -> None:
         while buffer.pieces:
             self._release(buffer.pieces.popleft())
-        buffer.offset = buffer.frames = buffer.bytes = 0
+        buffer.offset = buffer.frames = buffer.size = 0
 
     def _release(self, piece: Piece) -> None:
         piece.holders -= 1

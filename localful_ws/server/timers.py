@@ -21,8 +21,8 @@ class Timed(Protocol):
     """Something that has to act at some moment.
 
     Attributes:
-        due: When it is called next, in Unix seconds; None if it is not. `Timers` sets it; its owner may set it to
-            None so as not to be called.
+        due: When it is called next, in Unix seconds; None if it is not. `Timers` sets it; its owner may take
+            it back by setting it to None.
     """
 
     due: float | None
@@ -70,8 +70,8 @@ class Timers:
             await self._call_all_due(self._clock.now() + _ROUNDING)
 
     def _sweep(self) -> None:
-        # A device leaves its entry behind, and one that renews its token an entry each time. Most are due soon,
-        # but not with a long ping-interval.
+        # A device leaves its entry behind, and one that renews its token an entry each time. Most are due
+        # soon, but not with a long ping-interval.
         self._heap[:] = [entry for entry in self._heap if entry[2].due == entry[0]]
         heapq.heapify(self._heap)
         self._sweep_at = max(_FEW, 2 * len(self._heap))

@@ -1,200 +1,151 @@
-"""The transport on trio-websocket, through its public API only.
+"""Devices whose frames trio-websocket reads, through its public API only: the transport beside our own.
 
-trio-websocket reads frames in a task of its own and answers pings and closes by itself. It is given the
-outbox as its stream. Our own frames are built once for all devices and go to the outbox directly.
+The library reads in a task of its own, answers pings, and says what is malformed. Our frames are built once for
+all devices and go out beside its own, frame by frame. It is the device that closes, as everywhere.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from localful_ws.protocol import CloseCode
-from localful_ws.server.boundary import Boundary
-from localful_ws.server.outbox import Outbox
-from localful_ws.server.transport.base import (
-    HttpRefusal,
-    Judge,
-    RequestHead,
-    Sender,
-    Transport,
-    TransportClosedError,
-    TransportHost,
-)
+from localful_ws.server.device import Device, Phase
+from localful_ws.server.pump import RECEIVE_BYTES, StartSoon, StreamPump
+from localful_ws.server.send_buffer import piece_of
 
 _log = structlog.get_logger(__name__)
-_RECEIVE_BYTES = 4096
-_OUR_CODES = {code.value: code.reason for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT)}
+_MALFORMED = {
+    code.value: code for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.MESSAGE_TOO_BIG)
+}
+_CLOSE = 0x88  # how a close frame begins; the device writes its own
+_ABNORMAL_CLOSURE = 1006  # RFC 6455, section 7.4.1: never sent
 
 
-class _ReaderBoundary:
+class TrioWebSocketPump(StreamPump):
+    """Pushes a device with the messages that trio-websocket makes of what comes.
+
+    Args:
+        stream: As for `StreamPump`.
+        start_soon: As for `StreamPump`.
+        close_timeout: As for `StreamPump`.
+        max_message_bytes: The longest message a device may send.
+    """
+
+    __slots__ = ("_connection", "_library", "_max_message_bytes", "_reader_ended", "_start_reader")
+
+    def __init__(
+        self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
+    ) -> None:
+        super().__init__(stream, start_soon, close_timeout)
+        self._start_reader = start_soon
+        self._max_message_bytes = max_message_bytes
+        self._library = _LibraryStream(self, stream)
+        self._reader_ended = trio.Event()
+        self._connection: WebSocketConnection | None = None
+
+    async def take_request(self) -> WebSocketRequest:
+        """Read the opening handshake.
+
+        Raises:
+            ConnectionClosed: If the peer leaves, or sends something else.
+        """
+        # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
+        with trio.CancelScope() as waiting:
+            return await wrap_server_stream(
+                cast("trio.Nursery", _Reader(self._start_reader, self._reader_ended, waiting)),
+                self._library,
+                max_message_size=self._max_message_bytes,
+                receive_buffer_size=RECEIVE_BYTES,
+            )
+        raise ConnectionClosed(None)
+
+    async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
+        """Answer the handshake, so that there can be a device."""
+        self._connection = await request.accept(subprotocol=subprotocol)
+
+    async def receive(self, device: Device) -> None:
+        """Wait for the next message, and push it into the device."""
+        if self._connection is None:
+            await super().receive(device)
+            return
+        try:
+            message = await self._connection.get_message()
+        except ConnectionClosed as closed:
+            self._connection = None
+            await self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
+            return
+        # The library counts characters.
+        if isinstance(message, str) and len(message.encode()) > self._max_message_bytes:
+            device.malformed(CloseCode.MESSAGE_TOO_BIG)
+        elif device.phase is Phase.OPEN:
+            device.message(message)
+
+    async def _end(self, device: Device, code: int) -> None:
+        if code == _ABNORMAL_CLOSURE:
+            device.lost()
+        elif code in _MALFORMED:
+            # The library reads no more, but for once.
+            device.malformed(_MALFORMED[code])
+            await self._reader_ended.wait()
+        else:
+            device.close_received()
+
+
+class _LibraryStream(trio.abc.Stream):
+    """The stream as trio-websocket sees it: what it sends goes out between our frames."""
+
+    __slots__ = ("_pump", "_stream")
+
+    def __init__(self, pump: TrioWebSocketPump, stream: trio.abc.Stream) -> None:
+        self._pump = pump
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if self._pump.device is not None:
+            self._pump.device.heard = True
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._pump.device is None:
+            await self._stream.send_all(data)
+        else:
+            await trio.lowlevel.checkpoint()
+            if data[0] != _CLOSE:
+                self._pump.device.send(piece_of(bytes(data)))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        # The device says when.
+        await trio.lowlevel.checkpoint()
+
+
+class _Reader:
     """Stands in for the nursery in which trio-websocket starts a connection's reader.
 
     The reader raises on some malformed handshakes. That ends this connection and nothing else.
-
-    Args:
-        boundary: Where the reader runs.
-        at_end: Called when it ends.
     """
 
-    __slots__ = ("_at_end", "_boundary")
+    __slots__ = ("_ended", "_start_soon", "_waiting")
 
-    def __init__(self, boundary: Boundary, at_end: Callable[[], object]) -> None:
-        self._boundary = boundary
-        self._at_end: Callable[[], object] | None = at_end  # None when that has been done
-
-    def at_end(self, act: Callable[[], object]) -> None:
-        """Call ``act`` in place of what was to be called when the reader ends; now, if it has."""
-        if self._at_end is None:
-            act()
-        else:
-            self._at_end = act
+    def __init__(self, start_soon: StartSoon, ended: trio.Event, waiting: trio.CancelScope) -> None:
+        self._start_soon = start_soon
+        self._ended = ended
+        self._waiting = waiting
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        """Start the reader in the shared nursery."""
-        self._boundary.start_soon(self._run, reader)
+        async def run() -> None:
+            try:
+                await reader()
+            except Exception as error:
+                _log.debug("a connection's reader failed", error=type(error).__name__)
+            finally:
+                self._ended.set()
+                self._waiting.cancel()
 
-    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await reader()
-        except Exception as error:
-            _log.debug("a connection's reader failed", error=type(error).__name__)
-        finally:
-            act, self._at_end = self._at_end, None
-            if act is not None:
-                act()
-
-
-class TrioWebSocket(Transport):
-    """A trio-websocket connection over an `Outbox`."""
-
-    __slots__ = ("_closed", "_closing", "_connection", "_host", "_outbox", "_reader")
-
-    def __init__(
-        self,
-        connection: WebSocketConnection,
-        reader: _ReaderBoundary,
-        outbox: Outbox,
-        host: TransportHost,
-    ) -> None:
-        self._connection = connection
-        self._reader = reader
-        self._outbox = outbox
-        self._host = host
-        # From `close` on: set when it is complete, and what bounds it.
-        self._closed: trio.Event | None = None
-        self._closing: trio.CancelScope | None = None
-
-    async def receive(self) -> str | bytes:
-        """See `Transport.receive`."""
-        try:
-            message = await self._connection.get_message()
-        except ConnectionClosed as error:
-            raise TransportClosedError(await self._finish(error)) from None
-        # trio-websocket counts characters.
-        limit = self._host.max_message_bytes
-        if isinstance(message, str) and len(message) * 4 > limit and len(message.encode()) > limit:
-            self.close(CloseCode.MESSAGE_TOO_BIG)
-            with trio.move_on_after(self._host.close_timeout):
-                await self._wait_closed()
-            raise TransportClosedError(CloseCode.MESSAGE_TOO_BIG.reason)
-        return message
-
-    def sender(self) -> Sender:
-        """See `Transport.sender`."""
-        return self._send
-
-    def close(self, code: CloseCode, *, drop_waiting: bool = False) -> None:
-        """See `Transport.close`."""
-        if self._closed is None:
-            self._closed = trio.Event()
-            self._closing = trio.CancelScope()
-            if drop_waiting:
-                self._outbox.discard_waiting()
-            self._host.boundary.start_soon(self._close, code, self._closed, self._closing)
-
-    def abort(self) -> None:
-        """See `Transport.abort`."""
-        if self._closing is not None:
-            # Its reader may have failed, on a ping after our close frame for one, and left nobody else to
-            # end the wait.
-            self._closing.cancel()
-        self._host.boundary.start_soon(trio.aclose_forcefully, self._outbox)
-
-    def take_heard(self) -> bool:
-        """See `Transport.take_heard`."""
-        heard, self._outbox.heard = self._outbox.heard, False
-        return heard
-
-    def waiting(self) -> tuple[int, int]:
-        """See `Transport.waiting`."""
-        return self._outbox.waiting_events, self._outbox.waiting_bytes
-
-    def _send(self, data: bytes, frames: Sequence[bytes]) -> None:
-        if self._closed is None and self._connection.closed is None:
-            self._outbox.write_frames(data, frames)
-
-    async def _close(self, code: CloseCode, closed: trio.Event, closing: trio.CancelScope) -> None:
-        try:
-            with closing:
-                await self._connection.aclose(code, code.reason)
-        finally:
-            await trio.aclose_forcefully(self._outbox)
-            closed.set()
-
-    async def _finish(self, error: ConnectionClosed) -> str:
-        if self._closed is not None:
-            await self._wait_closed()
-        elif error.reason is not None and error.reason.code == CloseCode.MESSAGE_TOO_BIG:
-            await self._linger()
-            return CloseCode.MESSAGE_TOO_BIG.reason
-        if error.reason is None or error.reason.code == 1006:
-            return "connection-lost"
-        return _OUR_CODES.get(error.reason.code, "device-closed")
-
-    async def _wait_closed(self) -> None:
-        if self._closed is not None:
-            await self._closed.wait()
-
-    async def _linger(self) -> None:
-        # trio-websocket has sent its close frame and reads no more, but for once. Were the socket closed with
-        # bytes of the message still unread, the kernel would reset it, and the device might never see the
-        # close frame.
-        reader_ended = trio.Event()
-        self._reader.at_end(reader_ended.set)
-        broken = (trio.BrokenResourceError, trio.ClosedResourceError)
-        with trio.move_on_after(self._host.close_timeout), suppress(*broken):
-            await self._outbox.send_eof()
-            await reader_ended.wait()
-            while await self._outbox.receive_some(_RECEIVE_BYTES):
-                pass
-
-
-async def accept_trio_websocket(
-    stream: trio.abc.Stream, host: TransportHost, judge: Judge
-) -> Transport | None:
-    """Do the opening handshake with trio-websocket.
-
-    Returns:
-        The open transport, or None if there is none: refused, malformed, or the peer left.
-    """
-    outbox = Outbox(stream, host.outbox)
-    with trio.CancelScope() as handshake, suppress(ConnectionClosed):
-        # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
-        reader = _ReaderBoundary(host.boundary, handshake.cancel)
-        request = await wrap_server_stream(
-            cast("trio.Nursery", reader),
-            outbox,
-            max_message_size=host.max_message_bytes,
-            receive_buffer_size=_RECEIVE_BYTES,
-        )
-        answer = await judge(RequestHead(request.path, request.headers, request.proposed_subprotocols))
-        if isinstance(answer, HttpRefusal):
-            await request.reject(answer.status, extra_headers=list(answer.headers), body=answer.body)
-            return None
-        connection = await request.accept(subprotocol=answer.subprotocol)
-        return TrioWebSocket(connection, reader, outbox, host)
-    return None
+        self._start_soon(run)

@@ -155,9 +155,24 @@ class Settings:
     message_rate: Rate = setting(
         Rate(30, 10.0), kinds.RATE, "messages a device may send at once / seconds they take to grow back"
     )
+    frame_rate: Rate = setting(
+        Rate(300, 10.0),
+        kinds.RATE,
+        "WebSocket frames a device may send at once, of whatever kind / seconds they take to grow back",
+    )
+    max_half_open: int = setting(
+        4096,
+        kinds.WHOLE,
+        "connections that have yet to authenticate; over it the oldest of them are dropped",
+        at_least=1,
+        at_most=_MOST_THINGS,
+    )
     max_vaults: int = setting(1000, kinds.WHOLE, "vaults in a subscription", at_least=1, at_most=_MOST_THINGS)
     outbox_events: int = setting(
-        1024, kinds.WHOLE, "events that may wait for a device that reads slowly", at_least=1
+        1024,
+        kinds.WHOLE,
+        "events that may wait for a device before a further publish closes it as a slow consumer",
+        at_least=1,
     )
     outbox_bytes: int = setting(
         4 * _KIB * _KIB,
@@ -165,6 +180,16 @@ class Settings:
         "their size, at least `max-event-bytes` and 4KiB more",
         at_least=_KIB,
         at_most=_MOST_BYTES,
+    )
+    node_send_bytes: int = setting(
+        64 * _KIB * _KIB,
+        kinds.SIZE,
+        "memory for what waits for all devices; over it those that have not read for longest are closed",
+        at_least=_KIB,
+        at_most=64 * _MOST_BYTES,
+    )
+    send_timeout: float = setting(
+        30.0, kinds.SECONDS, "what is first to be sent to a device has this long to leave", at_least=0.1
     )
 
     max_event_bytes: int = setting(
@@ -303,6 +328,7 @@ class Settings:
             renewal_window=self.renewal_window,
             max_vaults=self.max_vaults,
             message_rate=self.message_rate,
+            frame_rate=self.frame_rate,
         )
 
     def handshake_rules(self) -> HandshakeRules:

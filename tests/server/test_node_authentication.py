@@ -190,7 +190,7 @@ async def test_a_device_that_leaves_while_its_token_is_verified(
         await device.say(text({"event": "authenticate", "token": world.token()}), close())
         await trio.sleep(1.5)
         await settle()
-        assert device.closed == (1000, "")
+        assert device.closed == (1000, "normal")
         assert world.closes() == {"device-closed": 1}
         assert world.node.devices() == ()
         assert await world.publish({"event": "user-update", "user": "ada"}) == 1

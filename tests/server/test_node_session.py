@@ -320,4 +320,4 @@ async def test_nothing_follows_the_answer_to_a_close(world: World, autojump_cloc
     for _ in range(20):
         await world.node.publish(world.decode_events([{"event": "user-update", "user": "ada"}]))
     await settle()
-    assert device.closed == (1000, "")
+    assert device.closed == (1000, "normal")
