@@ -25,8 +25,8 @@ from localful_ws.routing import Router
 from localful_ws.server.boundary import Boundary
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
-from localful_ws.server.inspection import Inspection
 from localful_ws.server.outbox import OutboxPeaks, OutboxPolicy
+from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.timekeeper import Timekeeper
 from localful_ws.server.transport.base import (
     Accepter,
@@ -83,7 +83,7 @@ class Node:
         self._engine = engine
         self._accept = accept
         self._router = Router[Device]()
-        self.inspection = Inspection(self._router, self.metrics)
+        self.respondent = Respondent(self._router, self.metrics)
         self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self._end_of_life)
         self._revocations = Revocations(settings.max_revocations)
