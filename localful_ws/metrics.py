@@ -1,24 +1,25 @@
 """What a node counts, and how Prometheus reads it.
 
-On the hot path a count is a plain int or a dict of them. prometheus_client comes in at the scrape only, when
-a collector turns the counts into its metric families.
+On the hot path a count is a plain int or a dict of them. Whoever asks gets them as families of numbers; they
+become text where Prometheus is answered, and nowhere else.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final, Literal
 
-from attrs import Factory, define, field, frozen
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+import msgspec
+from attrs import Factory, define, frozen
+from prometheus_client import PROCESS_COLLECTOR, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from localful_ws.protocol import CloseCode, EventName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""The media type of `Metrics.expose`: Prometheus's text format."""
+"""The media type of what `expose` makes: Prometheus's text format."""
 
 DURATIONS: Final = (
     *(0.0001, 0.00025, 0.0005),
@@ -27,9 +28,57 @@ DURATIONS: Final = (
     *(0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0),
 )
-"""The upper bounds of a histogram's buckets, in seconds."""
+"""The upper bounds of a histogram's buckets, in seconds, ascending; a bound belongs to its bucket."""
 
-_PREFIX: Final = "localful_ws_"
+PREFIX: Final = "localful_ws_"
+"""What the names of our own families begin with."""
+
+# The attributes of `Gauges` and `Metrics` that are shown: what each is called, by what it is counted if it is
+# several, and what it says.
+_GAUGES: Final = (
+    (
+        "connections",
+        "state",
+        "Open connections by state: awaiting-auth, authenticated, or closed (closing).",
+    ),
+    ("half_open", "", "Connections that have yet to authenticate."),
+    ("send_bytes", "", "Memory that what waits to be sent takes."),
+    ("users", "", "Users who have an authenticated connection."),
+    ("outbox_peak_events", "", "The most events that have waited for one device since the start."),
+    ("outbox_peak_bytes", "", "The most bytes that have waited for one device since the start."),
+    ("engine_up", "", "Whether the engine can be reached, 1 or 0."),
+    ("draining", "", "Whether the node is about to stop, 1 or 0."),
+)
+_COUNTERS: Final = (
+    ("connections_opened", "", "WebSockets opened."),
+    (
+        "half_opens_dropped",
+        "",
+        "Connections dropped before they had authenticated, to make room for others.",
+    ),
+    ("handshakes_refused", "status", "Handshakes answered with an HTTP error, by its status."),
+    ("authentications", "", "Sessions accepted, renewals included."),
+    ("authentication_failures", "code", "Sessions refused, renewals included, by code word."),
+    (
+        "closes",
+        "reason",
+        (
+            "Connections that ended, by reason word: those of the close codes, device-closed, "
+            "connection-lost and ping-timeout."
+        ),
+    ),
+    ("slow_consumers", "", "Connections closed because their outbox ran over."),
+    ("events_accepted", "event", "Events accepted from publishers, by name, duplicates included."),
+    ("duplicates", "", "Accepted events that had been accepted before, by their id."),
+    (
+        "resumes",
+        "resumed",
+        "Devices that wanted to resume after a gap, by whether they could, true or false.",
+    ),
+    ("events_delivered", "", "Events sent, once for each device."),
+    ("echoes_suppressed", "", "Events kept from a device because its own token group made the change."),
+)
+
 _GENERATIONS: Final = 3
 _REFUSALS: Final = (
     CloseCode.UNAUTHORIZED,
@@ -37,36 +86,53 @@ _REFUSALS: Final = (
     CloseCode.TOO_MANY,
     CloseCode.TRY_AGAIN_LATER,
 )
+_Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Family(msgspec.Struct, frozen=True):
+    """What Prometheus calls a metric family: numbers under one name.
+
+    Attributes:
+        name: As Prometheus is told, but for the ``_total`` of a counter.
+        text: What it says, as a sentence.
+        kind: What Prometheus calls its type.
+        samples: The numbers, by what the label says and by what part of a histogram they are: ``count``,
+            ``sum``, or the upper bound of a bucket. Without a label, or a histogram, that is empty.
+        label: The name of the label; empty if there is none.
+    """
+
+    name: str
+    text: str
+    kind: _Kind
+    samples: dict[tuple[str, str], int | float]
+    label: str = ""
 
 
 class Histogram:
-    """Counts observations by size.
-
-    Args:
-        bounds: The upper bounds of the buckets, ascending; a bound belongs to its bucket. A last bucket, for
-            what is over all of them, is added.
+    """Counts durations by size.
 
     Attributes:
-        bounds: As given.
-        counts: How many observations are in each bucket, the added one included.
-        sum: The sum of all observations.
+        counts: How many there were up to each of `DURATIONS` and over the one before; the last is what was
+            over all of them.
+        sum: The sum of all, in seconds.
     """
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("counts", "sum")
 
-    def __init__(self, bounds: Sequence[float] = DURATIONS) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
+    def __init__(self) -> None:
+        self.counts = [0] * (len(DURATIONS) + 1)
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count an observation, as often as it was made."""
-        self.counts[bisect_left(self.bounds, value)] += times
+        """Count a duration, as often as it was observed."""
+        self.counts[bisect_left(DURATIONS, value)] += times
         self.sum += value * times
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus wants them: each bound with the number of observations up to it."""
-        return list(zip([*map(str, self.bounds), "+Inf"], accumulate(self.counts), strict=True))
+    def parts(self) -> Iterator[tuple[str, float]]:
+        """What Prometheus wants: how many there were up to each bound, how many in all, and their sum."""
+        yield from zip([*map(str, DURATIONS), "+Inf"], accumulate(self.counts), strict=True)
+        yield "count", sum(self.counts)
+        yield "sum", self.sum
 
 
 @frozen
@@ -151,13 +217,6 @@ class Metrics:
     slow_consumers: int = 0
     publish_to_write: Histogram = Factory(Histogram)
     gc_pauses: tuple[Histogram, ...] = Factory(lambda: tuple(Histogram() for _ in range(_GENERATIONS)))
-    # Its own, so that two nodes in one process don't share their counts.
-    _registry: CollectorRegistry = field(factory=CollectorRegistry, init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Let a scrape find the counts and the process's own figures."""
-        self._registry.register(_NodeCollector(self))
-        ProcessCollector(registry=self._registry)
 
     def handshake_refused(self, status: int) -> None:
         """Count a handshake that was answered with an HTTP error."""
@@ -180,134 +239,91 @@ class Metrics:
         """Count a garbage collection."""
         self.gc_pauses[generation].observe(seconds)
 
-    def expose(self) -> bytes:
-        """Everything in Prometheus's text format, the process's memory, CPU time and open files included."""
-        return generate_latest(self._registry)
+    def families(self) -> list[Family]:
+        """Everything, the process's memory, CPU time and open files included."""
+        gauges = self.gauges()
+        return [
+            *(_family("gauge", *row, getattr(gauges, row[0])) for row in _GAUGES),
+            *families_of(gauges.engine),
+            *(_family("counter", *row, getattr(self, row[0])) for row in _COUNTERS),
+            _family(
+                "histogram",
+                "publish_to_write_seconds",
+                "",
+                "Time from accepting an event to writing it to all its devices.",
+                self.publish_to_write,
+            ),
+            _family(
+                "histogram",
+                "gc_pause_seconds",
+                "generation",
+                "Time the node stood still for the garbage collector, by generation.",
+                dict(enumerate(self.gc_pauses)),
+            ),
+            *process_families(),
+        ]
 
 
-class _NodeCollector(Collector):
-    """Turns a node's counts into metric families."""
+def process_families() -> list[Family]:
+    """The memory, CPU time and open files of this process, where the system tells them."""
+    return [
+        Family(
+            metric.name,
+            metric.documentation,
+            "counter" if metric.type == "counter" else "gauge",
+            {("", ""): metric.samples[0].value},
+        )
+        for metric in PROCESS_COLLECTOR.collect()
+    ]
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+
+def families_of(figures: Iterable[Figure]) -> Iterator[Family]:
+    """Make a family of ours of each figure."""
+    for figure in figures:
+        yield _family("counter" if figure.total else "gauge", figure.name, "", figure.text, figure.value)
+
+
+def expose(families: Iterable[Family]) -> bytes:
+    """Write families in Prometheus's text format."""
+    return generate_latest(_Exposition(families))
+
+
+class _Exposition(Collector):
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        yield from _state(self._metrics.gauges())
-        yield from _connections(self._metrics)
-        yield from _events(self._metrics)
-        yield _histogram(
-            "gc_pause_seconds",
-            "Time the node stood still for the garbage collector, by generation.",
-            {(str(generation),): pauses for generation, pauses in enumerate(self._metrics.gc_pauses)},
-            "generation",
-        )
+        for family in self._families:
+            metric = Metric(family.name, family.text, family.kind)
+            for (said, part), value in family.samples.items():
+                labels = {family.label: said} if family.label else {}
+                match family.kind, part:
+                    case "counter", _:
+                        suffix = "_total"
+                    case "histogram", "count" | "sum":
+                        suffix = f"_{part}"
+                    case "histogram", _:
+                        suffix, labels["le"] = "_bucket", part
+                    case _:
+                        suffix = ""
+                metric.add_sample(family.name + suffix, labels, value)
+            yield metric
 
 
-def _state(gauges: Gauges) -> Iterator[Metric]:
-    yield _gauge(
-        "connections",
-        "Open connections by state: awaiting-auth, authenticated, or closed (closing).",
-        {(state,): count for state, count in gauges.connections.items()},
-        "state",
-    )
-    yield _gauge("half_open", "Connections that have yet to authenticate.", {(): gauges.half_open})
-    yield _gauge("send_bytes", "Memory that what waits to be sent takes.", {(): gauges.send_bytes})
-    yield _gauge("users", "Users who have an authenticated connection.", {(): gauges.users})
-    yield _gauge(
-        "outbox_peak_events",
-        "The most events that have waited for one device since the start.",
-        {(): gauges.outbox_peak_events},
-    )
-    yield _gauge(
-        "outbox_peak_bytes",
-        "The most bytes that have waited for one device since the start.",
-        {(): gauges.outbox_peak_bytes},
-    )
-    yield _gauge("engine_up", "Whether the engine can be reached, 1 or 0.", {(): gauges.engine_up})
-    yield _gauge("draining", "Whether the node is about to stop, 1 or 0.", {(): gauges.draining})
-    for figure in gauges.engine:
-        family = _counter if figure.total else _gauge
-        yield family(figure.name, figure.text, {(): figure.value})
+def _family(kind: _Kind, name: str, label: str, text: str, value: Any) -> Family:
+    """A family of ours: a number or a histogram, or a mapping of them by what the label says."""
+    samples: dict[tuple[str, str], float] = {}
+    for said, each in (value if isinstance(value, Mapping) else {"": value}).items():
+        # The plus makes a number of a bool.
+        parts = each.parts() if isinstance(each, Histogram) else (("", +each),)
+        samples |= {(_say(said), part): number for part, number in parts}
+    return Family(PREFIX + name, text, kind, samples, label)
 
 
-def _connections(metrics: Metrics) -> Iterator[Metric]:
-    yield _counter("connections_opened", "WebSockets opened.", {(): metrics.connections_opened})
-    yield _counter(
-        "half_opens_dropped",
-        "Connections dropped before they had authenticated, to make room for others.",
-        {(): metrics.half_opens_dropped},
-    )
-    yield _counter(
-        "handshakes_refused",
-        "Handshakes answered with an HTTP error, by its status.",
-        {(str(status),): count for status, count in metrics.handshakes_refused.items()},
-        "status",
-    )
-    yield _counter("authentications", "Sessions accepted, renewals included.", {(): metrics.authentications})
-    yield _counter(
-        "authentication_failures",
-        "Sessions refused, renewals included, by code word.",
-        {(code,): count for code, count in metrics.authentication_failures.items()},
-        "code",
-    )
-    yield _counter(
-        "closes",
-        "Connections that ended, by reason word: those of the close codes, device-closed, connection-lost "
-        "and ping-timeout.",
-        {(reason,): count for reason, count in metrics.closes.items()},
-        "reason",
-    )
-    yield _counter(
-        "slow_consumers", "Connections closed because their outbox ran over.", {(): metrics.slow_consumers}
-    )
-
-
-def _events(metrics: Metrics) -> Iterator[Metric]:
-    yield _counter(
-        "events_accepted",
-        "Events accepted from publishers, by name, duplicates included.",
-        {(name.value,): count for name, count in metrics.events_accepted.items()},
-        "event",
-    )
-    yield _counter(
-        "duplicates", "Accepted events that had been accepted before, by their id.", {(): metrics.duplicates}
-    )
-    yield _counter(
-        "resumes",
-        "Devices that wanted to resume after a gap, by whether they could, true or false.",
-        {(str(resumed).lower(),): count for resumed, count in metrics.resumes.items()},
-        "resumed",
-    )
-    yield _counter("events_delivered", "Events sent, once for each device.", {(): metrics.events_delivered})
-    yield _counter(
-        "echoes_suppressed",
-        "Events kept from a device because its own token group made the change.",
-        {(): metrics.echoes_suppressed},
-    )
-    yield _histogram(
-        "publish_to_write_seconds",
-        "Time from accepting an event to writing it to all its devices.",
-        {(): metrics.publish_to_write},
-    )
-
-
-# Values go by those of the labels; a family without labels has one, under ().
-def _counter(name: str, text: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
-    family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
-    for label_values, value in values.items():
-        family.add_metric(label_values, value)
-    return family
-
-
-def _gauge(name: str, text: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
-    family = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
-    for label_values, value in values.items():
-        family.add_metric(label_values, value)
-    return family
-
-
-def _histogram(name: str, text: str, histograms: Mapping[tuple[str, ...], Histogram], *labels: str) -> Metric:
-    family = HistogramMetricFamily(_PREFIX + name, text, labels=labels)
-    for label_values, histogram in histograms.items():
-        family.add_metric(label_values, histogram.cumulative(), histogram.sum)
-    return family
+def _say(key: object) -> str:
+    match key:
+        case bool():
+            return "true" if key else "false"
+        case EventName():
+            return str(key.value)
+    return str(key)

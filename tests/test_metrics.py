@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from localful_ws.metrics import CONTENT_TYPE, DURATIONS, Gauges, Histogram, Metrics
+from localful_ws.metrics import CONTENT_TYPE, DURATIONS, Gauges, Histogram, Metrics, expose
 from localful_ws.protocol import CloseCode, EventName
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -17,13 +17,14 @@ def scrape(metrics: Metrics) -> Samples:
     """Every sample by name and label values."""
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(metrics.expose().decode())
+        for family in text_string_to_metric_families(expose(metrics.families()).decode())
         for sample in family.samples
     }
 
 
 def test_names_help_and_types() -> None:
-    families = {family.name: family for family in text_string_to_metric_families(Metrics().expose().decode())}
+    text = expose(Metrics().families()).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     ours = {name for name in families if name.startswith("localful_ws_")}
     assert {name.removeprefix("localful_ws_"): families[name].type for name in ours} == {
         "connections": "gauge",
@@ -156,5 +157,5 @@ def test_a_histogram_counts_up_to_each_bound(values: list[float]) -> None:
         histogram.observe(value)
     ordered = sorted(values)
     expected = [(str(bound), bisect_right(ordered, bound)) for bound in DURATIONS]
-    assert histogram.cumulative() == [*expected, ("+Inf", len(values))]
-    assert histogram.sum == pytest.approx(sum(values))
+    total = ("sum", pytest.approx(sum(values)))
+    assert list(histogram.parts()) == [*expected, ("+Inf", len(values)), ("count", len(values)), total]

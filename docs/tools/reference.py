@@ -15,16 +15,14 @@ from typing import Final
 
 import click
 import trio
-from prometheus_client.core import Metric
 
 from localful_ws.cli import main as program
 from localful_ws.clock import Clock
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
-from localful_ws.metrics import Figure, Gauges, Metrics
+from localful_ws.metrics import Family, Figure, Gauges, Metrics
 from localful_ws.protocol import State
-from localful_ws.server.workers.accounts import figures_of_workers
-from localful_ws.server.workers.merge import parse
+from localful_ws.server.survey.surveyor import figures_of_workers
 from localful_ws.settings import OPTIONS, Settings, settings_table
 
 DOCS: Final = Path(__file__).parents[1]
@@ -93,7 +91,7 @@ def metrics() -> str:
     states = {state.value: 0 for state in State}
     counts = Metrics(lambda: Gauges(connections=states, engine=engines))
     counts.handshake_refused(503)
-    families = [*parse(counts.expose()), *figures_of_workers(1, 0, 0)]
+    families = [*counts.families(), *figures_of_workers(1, 0, 0)]
     own = [family for family in families if family.name.startswith("localful_ws_")]
     lines = ["| metric | | |", "|---|---|---|", *(_metric(family) for family in own)]
     lines.append("| `process_*` | | memory, CPU time, open files and start of the process |")
@@ -106,11 +104,10 @@ async def _of_engines() -> list[Figure]:
     return [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
 
 
-def _metric(family: Metric) -> str:
-    labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
-    name = family.name + ("_total" if family.type == "counter" else "")
-    shown = name + (f"{{{','.join(labels)}}}" if labels else "")
-    return f"| `{shown}` | {family.type} | {family.documentation.removesuffix('.')} |"
+def _metric(family: Family) -> str:
+    name = family.name + ("_total" if family.kind == "counter" else "")
+    shown = name + (f"{{{family.label}}}" if family.label else "")
+    return f"| `{shown}` | {family.kind} | {family.text.removesuffix('.')} |"
 
 
 def http() -> str:

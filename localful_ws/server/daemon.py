@@ -10,12 +10,12 @@ from localful_ws.clock import Clock
 from localful_ws.engine.build import build_engine
 from localful_ws.server.collector import tuned_collector
 from localful_ws.server.console.routes import Console
-from localful_ws.server.inspection import Inspection
 from localful_ws.server.internal import build_app, serve_internal
 from localful_ws.server.listeners import Addresses, ListenError, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
-from localful_ws.server.questions import Ask, MetricsAnswer, MetricsQuestion
+from localful_ws.server.survey.questions import Survey
+from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
@@ -37,7 +37,7 @@ class Daemon:
         localful_ws.settings.SettingsError: If the TLS files can't be used.
     """
 
-    def __init__(self, settings: Settings, *, ask_all: Ask | None = None) -> None:
+    def __init__(self, settings: Settings, *, ask_all: Survey | None = None) -> None:
         self._settings = settings
         self._ask_all = ask_all
         self._tls = tls_context(settings.tls_cert, settings.tls_key)
@@ -65,7 +65,7 @@ class Daemon:
             notify_stopping("draining")
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[Inspection] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[Respondent] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `shut_down`, drain, and return.
 
         Starts, when connections are accepted, with what answers for this process alone.
@@ -90,7 +90,7 @@ class Daemon:
                     log_addresses(self.addresses, settings.path, tls=self._tls is not None)
                     notify_ready("serving")
                 with tuned_collector(settings.gc_threshold, node.metrics.observe_gc_pause):
-                    task_status.started(node.inspection)
+                    task_status.started(node.respondent)
                     await self._shutdown.wait()
                     listening.cancel()
                     await node.drain(settings.drain_seconds)
@@ -118,21 +118,15 @@ class Daemon:
         self, node: Node, stop: trio.Event, *, task_status: trio.TaskStatus[None]
     ) -> None:
         settings = self._settings
-        ask = self._ask_all or node.inspection.answer
-
-        async def gather() -> bytes | None:
-            answer = await ask(MetricsQuestion())
-            return answer.text if isinstance(answer, MetricsAnswer) else None
-
+        survey = self._ask_all or node.respondent.answer
         app = build_app(
             node,
             publisher_key=settings.publisher_key,
             limits=settings.publish_limits(),
-            metrics=node.metrics,
-            gather=gather,
+            survey=survey,
             now=node.clock.now,
             revocation_seconds=settings.revocation_seconds,
-            console=Console(node, settings, ask) if settings.console == "on" else None,
+            console=Console(node, settings, survey) if settings.console == "on" else None,
         )
         await serve_internal(
             app,

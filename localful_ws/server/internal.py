@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localful_ws.engine import EngineUnavailableError, Receipt
-from localful_ws.metrics import CONTENT_TYPE, Metrics
+from localful_ws.metrics import CONTENT_TYPE, expose
 from localful_ws.protocol import Event
 from localful_ws.publishing import (
     Disconnect,
@@ -41,6 +41,7 @@ from localful_ws.server.answers import error_answer, json_answer, refuse_without
 from localful_ws.server.console.pages import console_pages
 from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http_stream import HttpStream
+from localful_ws.server.survey.questions import MetricsAnswer, MetricsQuestion, Survey
 from localful_ws.web.files import SHARED, page_routes
 
 _log = structlog.get_logger(__name__)
@@ -90,10 +91,9 @@ def build_app(
     *,
     publisher_key: str,
     limits: PublishLimits,
-    metrics: Metrics,
+    survey: Survey,
     now: Callable[[], float],
     revocation_seconds: float,
-    gather: Callable[[], Awaitable[bytes | None]] | None = None,
     console: Console | None = None,
 ) -> Starlette:
     """Build the application of the internal port.
@@ -102,11 +102,9 @@ def build_app(
         control: The node.
         publisher_key: What a publisher must present. It appears in no log and no answer.
         limits: What a publisher may send.
-        metrics: What ``/metrics`` shows.
+        survey: Has asked of all workers what ``/metrics`` shows.
         now: The present, in Unix seconds.
         revocation_seconds: How long a disconnect lasts that does not say until when.
-        gather: Gathers what ``/metrics`` shows instead: the metrics of all workers, or None if they can't be
-            had.
         console: What the operator's console shows; without it there is none.
     """
 
@@ -130,13 +128,13 @@ def build_app(
             else unavailable_answer("not-ready", reason)
         )
 
-    async def expose(_: Request) -> Response:
-        text = metrics.expose() if gather is None else await gather()
-        if text is None:
+    async def metrics(_: Request) -> Response:
+        answer = await survey(MetricsQuestion())
+        if not isinstance(answer, MetricsAnswer):
             return unavailable_answer(
                 "metrics-unavailable", "The metrics of all workers can't be had just now."
             )
-        return Response(text, headers={"Content-Type": CONTENT_TYPE})
+        return Response(expose(answer.families), headers={"Content-Type": CONTENT_TYPE})
 
     key = publisher_key.encode()
     app = Starlette(
@@ -145,7 +143,7 @@ def build_app(
             Route("/v1/disconnect", _PublisherEndpoint(control, key, limits, disconnect), methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/metrics", expose),
+            Route("/metrics", metrics),
             *page_routes(SHARED),
             *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],

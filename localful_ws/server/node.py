@@ -27,10 +27,10 @@ from localful_ws.routing import Router
 from localful_ws.server.boundary import run_bounded
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
-from localful_ws.server.inspection import Inspection
 from localful_ws.server.opening import Opening
 from localful_ws.server.parking import Parking, Poller, system_poller
 from localful_ws.server.send_buffer import SendBudget, SendLimits
+from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.timers import Timers
 from localful_ws.server.upgrade import UpgradeRequest
 from localful_ws.server.watching import Watching
@@ -94,7 +94,7 @@ class Node:
         self._verifier = verifier
         self._engine = engine
         self._router = Router[Device]()
-        self.inspection = Inspection(self._router, self.metrics)
+        self.respondent = Respondent(self._router, self.metrics)
         self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self.lose)
         self._revocations = Revocations(settings.max_revocations)

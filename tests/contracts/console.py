@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from localful_ws.server.console.routes import ALIVE_SECONDS
-from localful_ws.server.questions import MOST_USERS, DeviceView, UserCount
+from localful_ws.server.survey.questions import MOST_USERS, DeviceView, UserCount
 from localful_ws.server.watching import MOST_DATA_BYTES
 from tests.contracts.operation import Operation
 from tests.contracts.parts import Json

@@ -12,13 +12,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from localful_ws.metrics import Metrics
 from localful_ws.publishing import PublishLimits
 from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.console.pages import console_pages
 from localful_ws.server.console.routes import Console, ConsoleNode
 from localful_ws.server.internal import NodeControl, build_app
-from localful_ws.server.questions import Ask
+from localful_ws.server.survey.questions import Survey
 from localful_ws.web.files import SHARED, page_routes
 from tests.contracts.openapi import OPERATIONS, openapi_document
 from tests.contracts.parts import OPENAPI, errors_in, written
@@ -43,12 +42,13 @@ PAGES = frozenset(
 
 def make_app() -> Starlette:
     node = SimpleNamespace(watching=None)
+    survey = cast("Survey", None)
     return build_app(
         cast("NodeControl", node),
-        console=Console(cast("ConsoleNode", node), make_settings(), cast("Ask", None)),
+        console=Console(cast("ConsoleNode", node), make_settings(), survey),
         publisher_key="k" * 16,
         limits=PublishLimits(),
-        metrics=Metrics(),
+        survey=survey,
         now=lambda: 0.0,
         revocation_seconds=1.0,
     )
@@ -112,7 +112,7 @@ def test_the_errors_are_those_of_the_code() -> None:
 
 
 def test_the_overview_has_the_keys_of_the_document() -> None:
-    overview = build_overview(b"", [], name_engine("memory"), now=0.0, unavailable=None)
+    overview = build_overview([], [], name_engine("memory"), now=0.0, unavailable=None)
     described = DOCUMENT["components"]["schemas"]["consoleOverview"]["properties"]
     assert set(described) == set(overview)
     for key, value in overview.items():

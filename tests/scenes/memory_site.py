@@ -114,7 +114,7 @@ async def open_memory_site(kind: str, scene: Scene) -> AsyncIterator[MemorySite]
             world.node,
             publisher_key=PUBLISHER_KEY,
             limits=settings.publish_limits(),
-            metrics=world.node.metrics,
+            survey=world.node.respondent.answer,
             now=world.node.clock.now,
             revocation_seconds=settings.revocation_seconds,
         )

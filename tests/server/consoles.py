@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from localful_ws.server.console.routes import Console
 from localful_ws.server.internal import build_app
-from localful_ws.server.questions import Ask
+from localful_ws.server.survey.questions import Survey
 from tests.contracts.conforming import assert_conforms
 from tests.redis_world import settle
 from tests.world import PUBLISHER_KEY, World
@@ -20,17 +20,18 @@ from tests.world import PUBLISHER_KEY, World
 KEY_HEADER = (b"authorization", f"Bearer {PUBLISHER_KEY}".encode())
 
 
-def app_of(world: World, ask: Ask | None = None) -> Starlette:
+def app_of(world: World, survey: Survey | None = None) -> Starlette:
     """The internal port's application."""
     node, settings = world.node, world.settings
+    survey = survey or node.respondent.answer
     return build_app(
         node,
         publisher_key=PUBLISHER_KEY,
         limits=settings.publish_limits(),
-        metrics=node.metrics,
+        survey=survey,
         now=node.clock.now,
         revocation_seconds=settings.revocation_seconds,
-        console=Console(node, settings, ask or node.inspection.answer),
+        console=Console(node, settings, survey),
     )
 
 

@@ -8,13 +8,13 @@ from trio.testing import MockClock
 
 from localful_ws import __version__
 from localful_ws.engine import EngineUnavailableError, Entry, Position
-from localful_ws.metrics import Figure, Gauges, Metrics
+from localful_ws.metrics import Family, Figure, Gauges, Metrics
 from localful_ws.protocol import Event, EventName
-from localful_ws.server import inspection
 from localful_ws.server import watching as watching_module
-from localful_ws.server.console.overview import EngineName, build_overview, name_engine
+from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.console.routes import ALIVE_SECONDS
-from localful_ws.server.questions import Question
+from localful_ws.server.survey import questions, respondent
+from localful_ws.server.survey.questions import Question
 from localful_ws.server.watching import MOST_DATA_BYTES, MOST_LINES, MOST_WATCHERS, Watcher
 from tests.redis_world import settle
 from tests.server.consoles import app_of, ask, fetch, watching
@@ -179,12 +179,12 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     metrics = Metrics(gauges=lambda: Gauges({"authenticated": 7}, 3, 4000, engine_up=False, users=5))
     metrics.accepted([EventName.ITEM_CREATE])
     metrics.handshake_refused(404)
-    text = (
-        metrics.expose() + b"localful_ws_workers 3\nlocalful_ws_workers_missing 1\nlocalful_ws_own_bytes 9\n"
-    )
+    families = metrics.families()
+    for name, value in (("workers", 3), ("workers_missing", 1), ("own_bytes", 9)):
+        families.append(Family(f"localful_ws_{name}", "A text.", "gauge", {("", ""): value}))
     figures = [Figure("own_bytes", "A text.", 1), Figure("elsewhere", "Another.", 2, total=True)]
-    engine = EngineName("redis", "127.0.0.1:6379")
-    overview = build_overview(text, figures, engine, now=5.0, unavailable="A sentence.")
+    engine = name_engine("redis://127.0.0.1:6379")
+    overview = build_overview(families, figures, engine, now=5.0, unavailable="A sentence.")
     assert overview["workers"] == {"serving": 3, "missing": 1, "restarts": 0}
     assert overview["handshakesRefused"] == {"404": 1}
     assert overview["outbox"] == {"peakEvents": 3, "peakBytes": 4000}
@@ -209,14 +209,14 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     ],
 )
 def test_the_engine_is_named_without_its_secrets(url: str, kind: str, place: str) -> None:
-    assert name_engine(url) == EngineName(kind, place)
+    assert name_engine(url) == {"name": kind, "place": place}
 
 
 # --- users ---
 
 
 async def test_users_page_by_page(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "_USERS_AT_A_TIME", 3)
+    monkeypatch.setattr(respondent, "_USERS_AT_A_TIME", 3)
     async with open_world() as world:
         app = app_of(world)
         assert await ask(app, "users") == {"users": []}
@@ -294,8 +294,8 @@ async def test_what_waits_for_a_device(autojump_clock: MockClock, kind: str) -> 
 async def test_an_answer_names_a_bounded_number_of_vaults(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "MOST_VAULTS", 5)
-    monkeypatch.setattr(inspection, "MOST_DEVICES", 4)
+    monkeypatch.setattr(questions, "MOST_VAULTS", 5)
+    monkeypatch.setattr(questions, "MOST_DEVICES", 4)
     async with open_world() as world:
         for number in range(6):
             await world.device("ada", f"g{number}", "v1", "v2")

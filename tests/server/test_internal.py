@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -17,11 +17,14 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError, Receipt
-from localful_ws.metrics import Gauges, Metrics
+from localful_ws.metrics import Family, Gauges, Metrics
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishLimits
 from localful_ws.revocations import TooManyRevocationsError
+from localful_ws.routing import Router
 from localful_ws.server.internal import build_app, serve_internal
+from localful_ws.server.survey.questions import Answer, MetricsAnswer, MetricsQuestion, Question, Survey
+from localful_ws.server.survey.respondent import Respondent
 from tests.contracts.conforming import assert_conforms
 
 KEY = "the-key-of-the-publisher-\N{SNOWMAN}"
@@ -61,18 +64,13 @@ class FakeNode:
 
 
 def make_app(
-    node: FakeNode,
-    *,
-    metrics: Metrics | None = None,
-    gather: Callable[[], Awaitable[bytes | None]] | None = None,
-    **limits: Any,
+    node: FakeNode, *, metrics: Metrics | None = None, survey: Survey | None = None, **limits: Any
 ) -> Starlette:
     return build_app(
         node,
         publisher_key=KEY,
         limits=PublishLimits(**limits),
-        metrics=metrics or Metrics(),
-        gather=gather,
+        survey=survey or Respondent(Router(), metrics or Metrics()).answer,
         now=lambda: NOW,
         revocation_seconds=86400.0,
     )
@@ -264,14 +262,16 @@ class TestHealth:
         assert 'localful_ws_connections{state="authenticated"} 7.0' in answer.text.splitlines()
 
     async def test_metrics_of_several_workers(self) -> None:
-        gathered: list[bytes | None] = [b"all 1\n", None]
+        gathered = [MetricsAnswer([Family("all", "A text.", "gauge", {("", ""): 1})]), None]
 
-        async def gather() -> bytes | None:
+        async def survey(question: Question) -> Answer | None:
+            assert question == MetricsQuestion()
             return gathered.pop(0)
 
-        app = make_app(FakeNode(), gather=gather)
+        app = make_app(FakeNode(), survey=survey)
         answer = await get(app, "/metrics")
-        assert (answer.status_code, answer.content) == (200, b"all 1\n")
+        assert answer.status_code == 200
+        assert answer.content == b"# HELP all A text.\n# TYPE all gauge\nall 1.0\n"
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert_refused(await get(app, "/metrics"), 503, "metrics-unavailable")
 

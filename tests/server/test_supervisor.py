@@ -15,20 +15,16 @@ from attrs import Factory, define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.metrics import Metrics
+from localful_ws.metrics import Metrics, expose
 from localful_ws.server.listeners import ListenError
-from localful_ws.server.questions import MetricsAnswer, MetricsQuestion
+from localful_ws.server.survey.questions import Answered, Ask, MetricsAnswer, MetricsQuestion
 from localful_ws.server.workers.messages import (
-    AnswerOfAll,
     Channel,
     Drain,
     Failed,
     Ready,
     Start,
-    Tell,
-    Told,
     ToWorker,
-    Want,
     parent_end,
     worker_end,
 )
@@ -45,6 +41,7 @@ from tests.world import SECRET, make_settings
 pytestmark = pytest.mark.sockets
 
 PATIENCE = 1000
+METRICS = MetricsQuestion()
 
 Log = list[MutableMapping[str, Any]]
 
@@ -426,11 +423,11 @@ def tell_of(opened: int, last_words: int | None = None) -> Life:
         while not isinstance(message := await process.channel.receive(), Drain):
             assert message is not None
             process.heard.append(message)
-            if isinstance(message, Tell):
-                process.channel.post(Told(message.number, MetricsAnswer(metrics.expose())))
+            if isinstance(message, Ask):
+                process.channel.post(Answered(message.number, METRICS, MetricsAnswer(metrics.families())))
                 if last_words is not None:
                     metrics.connections_opened = last_words
-                    process.channel.post(Told(0, MetricsAnswer(metrics.expose())))
+                    process.channel.post(Answered(0, METRICS, MetricsAnswer(metrics.families())))
                     break
         process.end()
 
@@ -447,13 +444,13 @@ async def test_a_worker_gets_the_metrics_of_all(
             answers = []
             for number in (1, 2):
                 await trio.sleep(5)
-                parents.processes[0].channel.post(Want(number, MetricsQuestion()))
+                parents.processes[0].channel.post(Ask(number, METRICS))
                 await wait_all_tasks_blocked()
                 answer = parents.processes[0].heard[-1]
-                assert isinstance(answer, AnswerOfAll)
+                assert isinstance(answer, Answered)
                 assert isinstance(answer.answer, MetricsAnswer)
                 assert answer.number == number
-                answers.append(answer.answer.text.decode().splitlines())
+                answers.append(expose(answer.answer.families).decode().splitlines())
             parents.supervisor.shut_down()
     before, after = answers
     assert {"localful_ws_connections_opened_total 11.0", "localful_ws_workers 2.0"} <= set(before)

@@ -13,30 +13,28 @@ from attrs import define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.metrics import Metrics
+from localful_ws.metrics import Family, Metrics
 from localful_ws.routing import Router
-from localful_ws.server.inspection import Inspection
 from localful_ws.server.listeners import ListenError
-from localful_ws.server.questions import (
+from localful_ws.server.survey.questions import (
     Answer,
+    Answered,
     Ask,
     MetricsAnswer,
     MetricsQuestion,
     Question,
+    Survey,
     UsersAnswer,
     UsersQuestion,
 )
+from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.workers import worker as worker_module
 from localful_ws.server.workers.messages import (
-    AnswerOfAll,
     Channel,
     Drain,
     Failed,
     Ready,
-    Tell,
-    Told,
     ToParent,
-    Want,
     parent_end,
     worker_end,
 )
@@ -51,9 +49,18 @@ METRICS = MetricsQuestion()
 USERS = UsersQuestion(prefix="a")
 
 
-def text_of(answer: Answer | None) -> bytes:
-    assert isinstance(answer, MetricsAnswer)
-    return answer.text
+def opened(number: int) -> MetricsAnswer:
+    """Metrics that can be told from others."""
+    return MetricsAnswer([Family("opened", "A text.", "counter", {("", ""): number})])
+
+
+def opened_of(told: object, number: int) -> float:
+    """The connections that a worker tells with this number that it has opened."""
+    assert isinstance(told, Answered)
+    assert (told.number, told.question) == (number, METRICS)
+    assert isinstance(told.answer, MetricsAnswer)
+    samples = {family.name: family.samples for family in told.answer.families}
+    return samples["localful_ws_connections_opened"]["", ""]
 
 
 @define(eq=False)
@@ -67,7 +74,7 @@ class FakeDaemon:
     """
 
     settings: Settings
-    ask_all: Ask
+    ask_all: Survey
     metrics: Metrics = field(factory=Metrics)
     stuck: bool = False
     fault: Exception | None = None
@@ -76,8 +83,8 @@ class FakeDaemon:
     def shut_down(self) -> None:
         self._shutdown.set()
 
-    async def serve(self, *, task_status: trio.TaskStatus[Inspection]) -> None:
-        task_status.started(Inspection(Router(), self.metrics))
+    async def serve(self, *, task_status: trio.TaskStatus[Respondent]) -> None:
+        task_status.started(Respondent(Router(), self.metrics))
         await self._shutdown.wait()
         if self.fault is not None:
             raise self.fault
@@ -120,7 +127,7 @@ async def working(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> AsyncItera
     """Have a worker with a fake daemon that ends by itself in the block, or soon after."""
     daemons: list[FakeDaemon] = []
 
-    def make(settings: Settings, ask_all: Ask) -> FakeDaemon:
+    def make(settings: Settings, ask_all: Survey) -> FakeDaemon:
         daemons.append(FakeDaemon(settings, ask_all))
         return daemons[-1]
 
@@ -150,7 +157,7 @@ async def test_it_drains_when_told_to(monkeypatch: pytest.MonkeyPatch, autojump_
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
         parent.channel.post(Drain())
-        assert isinstance(await parent.hear(), Told)
+        assert isinstance(await parent.hear(), Answered)
     assert parent.status == 0
 
 
@@ -171,7 +178,7 @@ async def test_it_drains_when_the_parent_says_what_cannot_be_read(
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
         parent.sock.send(b"gibberish")
-        assert isinstance(await parent.hear(), Told)
+        assert isinstance(await parent.hear(), Answered)
     assert parent.status == 0
 
 
@@ -242,26 +249,20 @@ async def test_it_tells_its_metrics_and_once_more_at_the_end(
 ) -> None:
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
-        for number, opened in ((7, 3), (8, 4)):
-            parent.daemon.metrics.connections_opened = opened
-            parent.channel.post(Tell(number, METRICS))
-            told = await parent.hear()
-            assert isinstance(told, Told)
-            assert told.number == number
-            assert b"\nlocalful_ws_connections_opened_total %d.0\n" % opened in text_of(told.answer)
+        for number, count in ((7, 3), (8, 4)):
+            parent.daemon.metrics.connections_opened = count
+            parent.channel.post(Ask(number, METRICS))
+            assert opened_of(await parent.hear(), number) == count
         parent.daemon.metrics.connections_opened = 5
         parent.channel.post(Drain())
-        told = await parent.hear()
-        assert isinstance(told, Told)
-        assert told.number == 0
-        assert b"\nlocalful_ws_connections_opened_total 5.0\n" in text_of(told.answer)
+        assert opened_of(await parent.hear(), 0) == 5
 
 
 async def test_it_gets_the_answer_of_all_from_the_parent(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     got: list[Answer | None] = []
-    one, three = MetricsAnswer(b"one"), MetricsAnswer(b"three")
+    one, three = opened(1), opened(3)
     nobody = UsersAnswer([], more=False)
 
     async with working(monkeypatch) as parent, trio.open_nursery() as nursery:
@@ -271,24 +272,24 @@ async def test_it_gets_the_answer_of_all_from_the_parent(
 
         assert await parent.hear() == Ready()
         nursery.start_soon(ask)
-        assert await parent.hear() == Want(1, METRICS)
+        assert await parent.hear() == Ask(1, METRICS)
         nursery.start_soon(ask)
-        assert await parent.hear() == Want(2, METRICS)
+        assert await parent.hear() == Ask(2, METRICS)
         nursery.start_soon(ask, USERS)
-        assert await parent.hear() == Want(3, USERS)
-        parent.channel.post(AnswerOfAll(1, METRICS, one))
+        assert await parent.hear() == Ask(3, USERS)
+        parent.channel.post(Answered(1, METRICS, one))
         await wait_all_tasks_blocked()
         assert got == [one]
         nursery.start_soon(ask)
-        assert await parent.hear() == Want(4, METRICS)
+        assert await parent.hear() == Ask(4, METRICS)
         # For all that wanted this up to that number, and nobody who wants something else.
-        parent.channel.post(AnswerOfAll(4, METRICS, three))
+        parent.channel.post(Answered(4, METRICS, three))
         await wait_all_tasks_blocked()
         assert got == [one, three, three]
-        parent.channel.post(AnswerOfAll(2, USERS, nobody))
+        parent.channel.post(Answered(2, USERS, nobody))
         await wait_all_tasks_blocked()
         assert got == [one, three, three]
-        parent.channel.post(AnswerOfAll(3, USERS, nobody))
+        parent.channel.post(Answered(3, USERS, nobody))
         await wait_all_tasks_blocked()
         assert got == [one, three, three, nobody]
         assert trio.current_time() == 0
@@ -310,27 +311,27 @@ async def test_questions_that_are_too_many_are_left_unanswered(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     go_on = trio.Event()
-    answer = Inspection.answer
+    answer = Respondent.answer
 
-    async def answer_later(inspection: Inspection, question: Question) -> Answer:
+    async def answer_later(respondent: Respondent, question: Question) -> Answer:
         if question == USERS:
             await go_on.wait()
-        return await answer(inspection, question)
+        return await answer(respondent, question)
 
-    monkeypatch.setattr(Inspection, "answer", answer_later)
+    monkeypatch.setattr(Respondent, "answer", answer_later)
     async with working(monkeypatch) as parent:
         assert await parent.hear() == Ready()
         # When that has its answer, all before it has arrived.
         async with trio.open_nursery() as asking:
             asking.start_soon(parent.daemon.ask_all, METRICS)
-            assert await parent.hear() == Want(1, METRICS)
+            assert await parent.hear() == Ask(1, METRICS)
             for number in range(1, 201):
-                parent.channel.post(Tell(number, USERS))
-            parent.channel.post(AnswerOfAll(1, METRICS, MetricsAnswer(b"")))
+                parent.channel.post(Ask(number, USERS))
+            parent.channel.post(Answered(1, METRICS, opened(0)))
         go_on.set()
         answered = [await parent.hear() for _ in range(65)]
-        assert [told.number for told in answered if isinstance(told, Told)] == list(range(1, 66))
+        assert [told.number for told in answered if isinstance(told, Answered)] == list(range(1, 66))
         parent.channel.post(Drain())
         last_word = await parent.hear()
-        assert isinstance(last_word, Told)
+        assert isinstance(last_word, Answered)
         assert last_word.number == 0

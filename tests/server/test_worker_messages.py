@@ -10,7 +10,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from localful_ws.server.questions import (
+from localful_ws.metrics import Family
+from localful_ws.server.survey.questions import (
+    Answered,
+    Ask,
     DevicesAnswer,
     DevicesQuestion,
     DeviceView,
@@ -22,24 +25,24 @@ from localful_ws.server.questions import (
 )
 from localful_ws.server.workers.messages import (
     MOST_BYTES,
-    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
     Ready,
     Start,
-    Tell,
-    Told,
     ToParent,
     ToWorker,
-    Want,
     parent_end,
     worker_end,
 )
 
 PATIENCE = 5
 METRICS = MetricsQuestion()
+FAMILIES = [
+    Family("opened", "A text \N{SNOWMAN}.", "counter", {("", ""): 3}),
+    Family("seconds", "", "histogram", {("a", "0.5"): 1, ("a", "count"): 2, ("a", "sum"): 7.25}, "label"),
+]
 DEVICE = DeviceView("phone", "authenticated", 1.5, None, 2.0, 3, ["v1", "v2"], 4, 5)
 
 
@@ -72,12 +75,12 @@ async def exchange(sender: Channel[Any], receiver: Channel[Any]) -> list[object]
 async def test_messages_arrive_as_they_were_sent(sockets: tuple[socket.socket, socket.socket]) -> None:
     parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
     large = bytes(range(256)) * 8192
-    questions = [Tell(1, METRICS), Tell(2, UsersQuestion("a", "b", 3)), Tell(3, DevicesQuestion("u", None))]
+    questions = [Ask(1, METRICS), Ask(2, UsersQuestion("a", "b", 3)), Ask(3, DevicesQuestion("u", None))]
     sent: list[ToWorker] = [
         Start(large),
         Drain(),
         *questions,
-        AnswerOfAll(2**40, METRICS, MetricsAnswer(large)),
+        Answered(2**40, METRICS, MetricsAnswer(FAMILIES)),
     ]
     for message in sent:
         parent.post(message)
@@ -89,14 +92,20 @@ async def test_a_worker_speaks_as_well(sockets: tuple[socket.socket, socket.sock
     sent: list[ToParent] = [
         Ready(),
         Failed("A sentence \N{SNOWMAN}.", listening=True),
-        Want(0, METRICS),
-        Told(3, MetricsAnswer(b"\xff")),
-        Told(4, UsersAnswer([UserCount("\N{SNOWMAN}", 2)], more=True)),
-        Told(5, DevicesAnswer([DEVICE], 2)),
+        Ask(0, METRICS),
+        Answered(3, METRICS, MetricsAnswer(FAMILIES)),
+        Answered(4, UsersQuestion(), UsersAnswer([UserCount("\N{SNOWMAN}", 2)], more=True)),
+        Answered(5, DevicesQuestion("u"), DevicesAnswer([DEVICE], 2)),
     ]
     for message in sent:
         worker.post(message)
     assert await exchange(worker, parent) == sent
+
+
+def answered_with(families: object) -> bytes:
+    answer = {"type": "metrics", "families": families}
+    answered = {"type": "Answered", "number": 1, "question": {"type": "metrics"}, "answer": answer}
+    return msgspec.msgpack.encode(answered)
 
 
 def framed(data: bytes) -> bytes:
@@ -104,7 +113,7 @@ def framed(data: bytes) -> bytes:
 
 
 async def test_the_end_may_come_at_any_byte() -> None:
-    data = framed(msgspec.msgpack.encode(Want(7, METRICS)))
+    data = framed(msgspec.msgpack.encode(Ask(7, METRICS)))
     for length in range(len(data) + 1):
         ours, theirs = socket.socketpair()
         parent = parent_end(ours)
@@ -113,7 +122,7 @@ async def test_the_end_may_come_at_any_byte() -> None:
                 theirs.send(bytes([byte]))
         with trio.fail_after(PATIENCE):
             first = await parent.receive()
-            assert first == (Want(7, METRICS) if length == len(data) else None)
+            assert first == (Ask(7, METRICS) if length == len(data) else None)
             assert await parent.receive() is None
         parent.close()
 
@@ -126,7 +135,9 @@ async def test_the_end_may_come_at_any_byte() -> None:
         framed(b""),
         framed(b"\xc1"),
         framed(msgspec.msgpack.encode({"type": "Nothing"})),
-        framed(msgspec.msgpack.encode({"type": "Want", "number": "1", "question": {"type": "metrics"}})),
+        framed(msgspec.msgpack.encode({"type": "Ask", "number": "1", "question": {"type": "metrics"}})),
+        framed(answered_with(b"# TYPE x")),
+        framed(answered_with([{"name": "a", "text": "", "kind": "gauge", "samples": {("", ""): "1"}}])),
         framed(msgspec.msgpack.encode(Start(b""))),
     ],
 )
@@ -157,7 +168,7 @@ async def test_what_a_stuck_worker_is_told_does_not_pile_up(
 ) -> None:
     parent, worker = parent_end(sockets[0]), worker_end(sockets[1])
     for number in range(10_000):
-        parent.post(Tell(number, METRICS))
+        parent.post(Ask(number, METRICS))
     arrived = await exchange(parent, worker)
-    assert arrived == [Tell(number, METRICS) for number in range(len(arrived))]
+    assert arrived == [Ask(number, METRICS) for number in range(len(arrived))]
     assert 0 < len(arrived) < 1000

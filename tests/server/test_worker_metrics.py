@@ -1,17 +1,18 @@
 """The metrics of several workers as one account."""
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 import trio
 from attrs import Factory, define
 from prometheus_client.parser import text_string_to_metric_families
-from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.metrics import Gauges, Metrics
+from localful_ws.metrics import Family, Gauges, Metrics, expose
 from localful_ws.protocol import EventName
-from localful_ws.server.questions import Answer, MetricsAnswer, MetricsQuestion, Question
-from localful_ws.server.workers.inquiries import ANSWER_SECONDS, Inquiries
-from localful_ws.server.workers.merge import lasting, merge, parse, render
+from localful_ws.server.survey.merge import merge
+from localful_ws.server.survey.questions import Answer, Answered, Ask, MetricsAnswer, MetricsQuestion
+from localful_ws.server.survey.surveyor import ANSWER_SECONDS, Surveyor
 
 METRICS = MetricsQuestion()
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -26,13 +27,14 @@ def samples(text: bytes) -> Samples:
     }
 
 
-def ours(text: bytes) -> list[str]:
-    """The lines about the node itself, in order."""
-    return sorted(line for line in text.decode().splitlines() if "localful_ws_" in line)
+def told(answer: Answer) -> Samples:
+    """What Prometheus sees of an answer."""
+    assert isinstance(answer, MetricsAnswer)
+    return samples(expose(answer.families))
 
 
-def merged(*texts: bytes) -> Samples:
-    return samples(render(merge(map(parse, texts))))
+def merged(*processes: Iterable[Family]) -> Samples:
+    return told(merge(METRICS, [MetricsAnswer(list(families)) for families in processes]))
 
 
 # --- merging ---
@@ -42,9 +44,9 @@ def test_of_one_process_nothing_is_changed() -> None:
     metrics = Metrics(gauges=lambda: Gauges({"authenticated": 2, 'a "b"\\c\n': 1}, 3, 4))
     metrics.closed("ping-timeout")
     metrics.publish_to_write.observe(0.003)
-    text = metrics.expose()
-    assert render(parse(text)) == text
-    assert ours(render(merge([parse(text)]))) == ours(text)
+    answer = MetricsAnswer(metrics.families())
+    assert merge(METRICS, [answer]) == answer
+    assert told(answer)["localful_ws_connections", ('a "b"\\c\n',)] == 1
 
 
 def test_counters_and_histograms_are_summed() -> None:
@@ -56,7 +58,7 @@ def test_counters_and_histograms_are_summed() -> None:
     one.publish_to_write.observe(0.003)
     other.publish_to_write.observe(0.003)
     other.publish_to_write.observe(0.3)
-    both = merged(one.expose(), other.expose())
+    both = merged(one.families(), other.families())
     assert both["localful_ws_connections_opened_total", ()] == 5
     assert both["localful_ws_events_accepted_total", ("item-create",)] == 2
     assert both["localful_ws_events_accepted_total", ("item-delete",)] == 1
@@ -73,7 +75,7 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
     other = Metrics(gauges=lambda: Gauges({"authenticated": 2}, 20, 5000, engine_up=False, draining=True))
     third = Metrics(gauges=lambda: Gauges({"authenticated": 1}))
     for order in ((one, other, third), (third, other, one)):
-        all_of_them = merged(*(metrics.expose() for metrics in order))
+        all_of_them = merged(*(metrics.families() for metrics in order))
         assert all_of_them["localful_ws_connections", ("authenticated",)] == 10
         assert all_of_them["localful_ws_connections", ("closed",)] == 1
         assert all_of_them["localful_ws_outbox_peak_events", ()] == 30
@@ -82,15 +84,17 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
         assert all_of_them["localful_ws_draining", ()] == 1
 
 
+def process(memory: int, start: int, cpu: int, open_files: int, most_files: int) -> Iterator[Family]:
+    """The figures of a process as those of `prometheus_client` are called."""
+    yield Family("process_resident_memory_bytes", "Memory.", "gauge", {("", ""): memory})
+    yield Family("process_start_time_seconds", "Start.", "gauge", {("", ""): start})
+    yield Family("process_cpu_seconds", "CPU.", "counter", {("", ""): cpu})
+    yield Family("process_open_fds", "Files.", "gauge", {("", ""): open_files})
+    yield Family("process_max_fds", "Most files.", "gauge", {("", ""): most_files})
+
+
 def test_the_processes_own_figures() -> None:
-    text = (
-        b"# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %d\n"
-        b"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %d\n"
-        b"# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %d\n"
-        b"# TYPE process_open_fds gauge\nprocess_open_fds %d\n"
-        b"# TYPE process_max_fds gauge\nprocess_max_fds %d\n"
-    )
-    both = merged(text % (100, 2000, 3, 4, 50), text % (10, 1000, 30, 40, 50))
+    both = merged(process(100, 2000, 3, 4, 50), process(10, 1000, 30, 40, 50))
     assert {name: value for (name, _), value in both.items()} == {
         "process_resident_memory_bytes": 110,
         "process_start_time_seconds": 1000,
@@ -101,19 +105,10 @@ def test_the_processes_own_figures() -> None:
 
 
 def test_what_was_merged_is_left_as_it_was() -> None:
-    one, other = parse(b"# TYPE a counter\na 1\n"), parse(b"# TYPE a counter\na 2\n")
-    merge([one, other])
-    assert samples(render(one)) == {("a_total", ()): 1}
-    assert merge([]) == []
-
-
-def test_counters_and_histograms_last() -> None:
-    kept = lasting(parse(Metrics().expose()))
-    assert {family.type for family in kept} == {"counter", "histogram"}
-    assert "localful_ws_connections" not in {family.name for family in kept}
-    assert {"localful_ws_closes", "localful_ws_gc_pause_seconds", "process_cpu_seconds"} <= {
-        family.name for family in kept
-    }
+    one, other = (MetricsAnswer([Family("a", "A.", "counter", {("", ""): count})]) for count in (1, 2))
+    assert told(merge(METRICS, [one, other])) == {("a_total", ()): 3}
+    assert told(one) == {("a_total", ()): 1}
+    assert merge(METRICS, []) == MetricsAnswer([])
 
 
 # --- gathering ---
@@ -124,7 +119,7 @@ class FakeWorker:
     """A worker that tells its metrics, unless it is stuck.
 
     Attributes:
-        inquiries: Whom it tells.
+        surveyor: Whom it tells.
         metrics: What it counted.
         stuck: Whether it answers nothing.
         answers: What it was answered.
@@ -132,41 +127,43 @@ class FakeWorker:
         answered: Set at the next answer.
     """
 
-    inquiries: Inquiries
+    surveyor: Surveyor
     metrics: Metrics = Factory(Metrics)
     stuck: bool = False
     answers: list[tuple[int, Samples]] = Factory(list)
     asked: list[int] = Factory(list)
     answered: trio.Event = Factory(trio.Event)
 
-    def tell(self, number: int, question: Question) -> None:
-        assert question == METRICS
-        self.asked.append(number)
-        if not self.stuck:
-            self.inquiries.told(self, number, MetricsAnswer(self.metrics.expose()))
+    def post(self, message: Ask | Answered) -> None:
+        assert message.question == METRICS
+        if isinstance(message, Ask):
+            self.asked.append(message.number)
+            if not self.stuck:
+                self.tell(message.number)
+        else:
+            self.answers.append((message.number, told(message.answer)))
+            self.answered.set()
+            self.answered = trio.Event()
 
-    def answer(self, number: int, question: Question, answer: Answer) -> None:
-        assert question == METRICS
-        assert isinstance(answer, MetricsAnswer)
-        self.answers.append((number, samples(answer.text)))
-        self.answered.set()
-        self.answered = trio.Event()
+    def tell(self, number: int) -> None:
+        """Tell its metrics."""
+        self.surveyor.answered(self, Answered(number, METRICS, MetricsAnswer(self.metrics.families())))
 
     async def scrape(self, number: int) -> Samples:
         """Have the metrics of all gathered."""
-        self.inquiries.want(self, number, METRICS)
+        self.surveyor.ask(self, Ask(number, METRICS))
         with trio.fail_after(2 * ANSWER_SECONDS):
             while not self.answers or self.answers[-1][0] < number:
                 await self.answered.wait()
         return self.answers[-1][1]
 
 
-def workers_of(inquiries: Inquiries, count: int) -> list[FakeWorker]:
-    workers = [FakeWorker(inquiries) for _ in range(count)]
+def workers_of(surveyor: Surveyor, count: int) -> list[FakeWorker]:
+    workers = [FakeWorker(surveyor) for _ in range(count)]
     for number, worker in enumerate(workers):
         worker.metrics = Metrics(gauges=lambda: Gauges({"authenticated": 10}))
         worker.metrics.connections_opened = 10**number
-        inquiries.join(worker)
+        surveyor.join(worker)
     return workers
 
 
@@ -175,13 +172,14 @@ OPEN = "localful_ws_connections", ("authenticated",)
 WORKERS = "localful_ws_workers", ()
 MISSING = "localful_ws_workers_missing", ()
 RESTARTS = "localful_ws_worker_restarts_total", ()
+GAUGES_OF_THE_PARENT = ("virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds")
 
 
 async def test_whoever_asks_gets_the_metrics_of_all(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    inquiries = Inquiries(3)
-    nursery.start_soon(inquiries.run)
-    one, two, three = workers_of(inquiries, 3)
-    inquiries.restarts = 4
+    surveyor = Surveyor(3)
+    nursery.start_soon(surveyor.run)
+    one, two, three = workers_of(surveyor, 3)
+    surveyor.restarts = 4
     for worker in (one, three):
         figures = await worker.scrape(1)
         assert (figures[OPENED], figures[OPEN]) == (111, 30)
@@ -195,10 +193,10 @@ async def test_whoever_asks_gets_the_metrics_of_all(nursery: trio.Nursery, autoj
 async def test_the_parent_counts_as_a_process_but_not_its_files(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    inquiries = Inquiries(1)
-    nursery.start_soon(inquiries.run)
-    (worker,) = workers_of(inquiries, 1)
-    alone = samples(worker.metrics.expose())
+    surveyor = Surveyor(1)
+    nursery.start_soon(surveyor.run)
+    (worker,) = workers_of(surveyor, 1)
+    alone = samples(expose(worker.metrics.families()))
     figures = await worker.scrape(1)
     memory, files, start = (
         (f"process_{name}", ()) for name in ("resident_memory_bytes", "max_fds", "start_time_seconds")
@@ -209,12 +207,12 @@ async def test_the_parent_counts_as_a_process_but_not_its_files(
 
 
 async def test_those_who_ask_at_once_cost_one_round(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
     for number in range(1, 51):
-        inquiries.want(one, number, METRICS)
-    inquiries.want(two, 1, METRICS)
+        surveyor.ask(one, Ask(number, METRICS))
+    surveyor.ask(two, Ask(1, METRICS))
     await wait_all_tasks_blocked()
     assert [number for number, _ in one.answers] == [50]
     assert [number for number, _ in two.answers] == [1]
@@ -224,9 +222,9 @@ async def test_those_who_ask_at_once_cost_one_round(nursery: trio.Nursery, autoj
 async def test_a_stuck_worker_is_left_out_and_its_counts_stay(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
     await one.scrape(1)
     two.stuck = True
     began = trio.current_time()
@@ -242,32 +240,32 @@ async def test_a_stuck_worker_is_left_out_and_its_counts_stay(
 async def test_a_late_answer_does_not_count_for_the_next_question(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
     two.stuck = True
     assert (await one.scrape(1))[OPENED] == 1
-    inquiries.told(two, 1, MetricsAnswer(two.metrics.expose()))
+    two.tell(1)
     figures = await one.scrape(2)
     assert (figures[OPENED], figures[MISSING]) == (11, 1)
 
 
 async def test_what_a_dead_worker_counted_stays(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
     before = await one.scrape(1)
-    inquiries.leave(two)
+    surveyor.leave(two)
     figures = await one.scrape(2)
     assert (figures[OPENED], figures[OPEN], figures[MISSING]) == (11, 10, 1)
-    again = FakeWorker(inquiries)
+    again = FakeWorker(surveyor)
     again.metrics.connections_opened = 100
-    inquiries.join(again)
+    surveyor.join(again)
     figures = await one.scrape(3)
     assert (figures[OPENED], figures[OPEN], figures[MISSING]) == (111, 10, 0)
-    inquiries.told(again, 0, MetricsAnswer(again.metrics.expose()))
-    inquiries.leave(again)
-    inquiries.leave(again)
+    again.tell(0)
+    surveyor.leave(again)
+    surveyor.leave(again)
     after = await one.scrape(4)
     assert after[OPENED] == 111
     decreased = [
@@ -276,35 +274,41 @@ async def test_what_a_dead_worker_counted_stays(nursery: trio.Nursery, autojump_
     assert decreased == []
 
 
+async def test_what_lasts_is_counters_and_histograms(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
+    whole = await one.scrape(1)
+    surveyor.leave(one)
+    surveyor.leave(two)
+    third = FakeWorker(surveyor, stuck=True)
+    surveyor.join(third)
+    left = await third.scrape(2)
+    parents = {WORKERS, MISSING, RESTARTS, *((f"process_{name}", ()) for name in GAUGES_OF_THE_PARENT)}
+    assert left.keys() - parents == {
+        key for key in whole if key[0].endswith(("_total", "_bucket", "_count", "_sum"))
+    } - {RESTARTS}
+    cpu = "process_cpu_seconds_total", ()
+    assert all(left[key] == whole[key] for key in left.keys() - parents - {cpu})
+    assert left[cpu] >= whole[cpu]
+    assert (left[WORKERS], left[MISSING]) == (0, 2)
+
+
 async def test_a_worker_that_dies_while_it_is_asked(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
+    surveyor = Surveyor(2)
+    nursery.start_soon(surveyor.run)
+    one, two = workers_of(surveyor, 2)
     two.stuck = True
-    inquiries.want(one, 1, METRICS)
-    inquiries.want(two, 1, METRICS)
+    surveyor.ask(one, Ask(1, METRICS))
+    surveyor.ask(two, Ask(1, METRICS))
     await wait_all_tasks_blocked()
     assert two.asked == [1]
-    inquiries.leave(two)
-    inquiries.want(two, 2, METRICS)
-    inquiries.told(two, 1, MetricsAnswer(b""))
+    surveyor.leave(two)
+    surveyor.ask(two, Ask(2, METRICS))
+    two.tell(1)
     await wait_all_tasks_blocked()
     assert [figures[WORKERS] for _, figures in one.answers] == [1]
     assert two.answers == []
     assert trio.current_time() == 0
-
-
-async def test_what_cannot_be_read_counts_as_missing(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    inquiries = Inquiries(2)
-    nursery.start_soon(inquiries.run)
-    one, two = workers_of(inquiries, 2)
-    two.stuck = True
-    inquiries.want(one, 1, METRICS)
-    await wait_all_tasks_blocked()
-    with capture_logs() as log:
-        inquiries.told(two, 1, MetricsAnswer(b"# TYPE x\n"))
-    assert [entry["log_level"] for entry in log] == ["warning"]
-    figures = await one.scrape(1)
-    assert (figures[WORKERS], figures[MISSING]) == (1, 1)

@@ -78,7 +78,7 @@ class SimulatedNode:
             self.node,
             publisher_key=KEY,
             limits=settings.publish_limits(),
-            metrics=self.node.metrics,
+            survey=self.node.respondent.answer,
             now=self.clock.now,
             revocation_seconds=settings.revocation_seconds,
         )

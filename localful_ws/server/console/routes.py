@@ -17,13 +17,13 @@ from localful_ws.engine import EngineUnavailableError
 from localful_ws.metrics import Metrics
 from localful_ws.server.answers import error_answer, json_answer, refuse_without_key, unavailable_answer
 from localful_ws.server.console.overview import build_overview, name_engine
-from localful_ws.server.questions import (
+from localful_ws.server.survey.questions import (
     MOST_USERS,
-    Ask,
     DevicesAnswer,
     DevicesQuestion,
     MetricsAnswer,
     MetricsQuestion,
+    Survey,
     UsersAnswer,
     UsersQuestion,
 )
@@ -72,22 +72,22 @@ class Console:
     Args:
         node: The node that was asked.
         settings: Its settings.
-        ask: Has all workers answer.
+        survey: Has all workers answer.
     """
 
-    def __init__(self, node: ConsoleNode, settings: Settings, ask: Ask) -> None:
+    def __init__(self, node: ConsoleNode, settings: Settings, survey: Survey) -> None:
         self.watching = node.watching
         self._node = node
         self._engine = name_engine(settings.engine)
-        self._ask = ask
+        self._survey = survey
 
     async def overview(self, _: QueryParams) -> Mapping[str, object] | None:
         """What the daemon is doing, as totals since its start."""
-        answer = await self._ask(MetricsQuestion())
+        answer = await self._survey(MetricsQuestion())
         if not isinstance(answer, MetricsAnswer):
             return None
         return build_overview(
-            answer.text,
+            answer.families,
             self._node.metrics.gauges().engine,
             self._engine,
             now=self._node.clock.now(),
@@ -101,7 +101,7 @@ class Console:
             prefix=_read_id(query, "prefix"),
             limit=_read_number(query, "limit", 100, at_least=1, at_most=MOST_USERS),
         )
-        answer = await self._ask(question)
+        answer = await self._survey(question)
         if not isinstance(answer, UsersAnswer):
             return None
         following = {"next": answer.users[-1].user} if answer.more and answer.users else {}
@@ -114,7 +114,7 @@ class Console:
             group=_read_id(query, "group") or None,
             vaults=_read_number(query, "vaults", 20, at_least=0, at_most=_MOST_VAULTS),
         )
-        answer = await self._ask(question)
+        answer = await self._survey(question)
         if not isinstance(answer, DevicesAnswer):
             return None
         return {
@@ -178,29 +178,12 @@ async def _answer(
 
 
 async def _answer_watch(watching: Watching, query: QueryParams) -> ASGIApp:
-    return _Watch(watching, _read_id(query, "user", required=True), _read_id(query, "since") or None)
+    """Answer with a user's events as they happen, a line of JSON each, until the client goes."""
+    user, since = _read_id(query, "user", required=True), _read_id(query, "since") or None
 
-
-class _Watch:
-    """Answers with a user's events as they happen, a line of JSON each, until the client goes.
-
-    Args:
-        watching: All who watch.
-        user: Whose events.
-        since: The cursor after which to go on.
-    """
-
-    def __init__(self, watching: Watching, user: str, since: str | None) -> None:
-        self._watching = watching
-        self._user = user
-        self._since = since
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with (
-                self._watching.watch(self._user, self._since) as watcher,
-                trio.open_nursery() as nursery,
-            ):
+            async with watching.watch(user, since) as watcher, trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
                 await _send_lines(watcher, send)
                 nursery.cancel_scope.cancel()
@@ -210,6 +193,8 @@ class _Watch:
         except TooManyWatchersError:
             refusal = unavailable_answer("too-many-watchers", "As many are watching as may at the same time.")
             await refusal(scope, receive, send)
+
+    return answer
 
 
 async def _send_lines(watcher: Watcher, send: Send) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 import trio
 
-from localful_ws.server.questions import Answer, Question
+from localful_ws.server.survey.questions import Answered, Ask
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """The size of a message: the files that settings hold, or an answer."""
@@ -38,21 +38,6 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     """To a worker: drain and end."""
 
 
-class Tell(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: answer this for yourself, with this number."""
-
-    number: int
-    question: Question
-
-
-class AnswerOfAll(msgspec.Struct, frozen=True, tag=True):
-    """To a worker: the answer of all, for every `Want` of this question up to this number."""
-
-    number: int
-    question: Question
-    answer: Answer
-
-
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """To the parent: devices and publishers are accepted from now on."""
 
@@ -69,22 +54,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     listening: bool
 
 
-class Want(msgspec.Struct, frozen=True, tag=True):
-    """To the parent: have all answer this. A worker numbers these from 1."""
-
-    number: int
-    question: Question
-
-
-class Told(msgspec.Struct, frozen=True, tag=True):
-    """To the parent: the answer that `Tell` asked for; with 0, metrics as a last word."""
-
-    number: int
-    answer: Answer
-
-
-ToWorker = Start | Drain | Tell | AnswerOfAll
-ToParent = Ready | Failed | Want | Told
+ToWorker = Start | Drain | Ask | Answered
+ToParent = Ready | Failed | Ask | Answered
 
 
 class BrokenChannelError(Exception):

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from localful_ws.server.listeners import (
     Addresses,
@@ -23,20 +23,16 @@ from localful_ws.server.listeners import (
     tls_context,
 )
 from localful_ws.server.notify import notify_ready, notify_stopping
-from localful_ws.server.questions import Answer, Question
-from localful_ws.server.workers.inquiries import Inquiries
+from localful_ws.server.survey.questions import Answered, Ask
+from localful_ws.server.survey.surveyor import Surveyor
 from localful_ws.server.workers.messages import (
-    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
     Ready,
     Start,
-    Tell,
-    Told,
     ToParent,
-    Want,
     parent_end,
 )
 from localful_ws.settings import Settings, SettingsError
@@ -84,27 +80,17 @@ class Process(Protocol):
 
 @define(eq=False)
 class WorkerProcess:
-    """One worker process; a `localful_ws.server.workers.inquiries.Source`.
+    """One worker process.
 
     Attributes:
         process: The process.
         channel: What leads to it.
-        ready: Set when it accepts connections.
         failure: Why it can't start, if it said so.
     """
 
     process: Process
     channel: Channel[ToParent]
-    ready: trio.Event = field(factory=trio.Event)
     failure: Failed | None = None
-
-    def tell(self, number: int, question: Question) -> None:
-        """Ask it for its own answer."""
-        self.channel.post(Tell(number, question))
-
-    def answer(self, number: int, question: Question, answer: Answer) -> None:
-        """Tell it the answer of all."""
-        self.channel.post(AnswerOfAll(number, question, answer))
 
 
 async def start_worker() -> WorkerProcess:
@@ -168,7 +154,7 @@ class Supervisor:
             raise
         self.addresses = Addresses(address(self._websocket), address(self._internal))
         self._shutdown = trio.Event()
-        self._inquiries = Inquiries(count)
+        self._surveyor = Surveyor(count)
         self._ready: set[WorkerProcess] = set()
         self._changed = trio.Event()
         self._started = False
@@ -190,7 +176,7 @@ class Supervisor:
         """
         with self._websocket, self._internal:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._inquiries.run)
+                nursery.start_soon(self._surveyor.run)
                 async with trio.open_nursery() as workers:
                     for _ in range(self._count):
                         workers.start_soon(self._keep_one)
@@ -220,7 +206,7 @@ class Supervisor:
             with trio.move_on_after(pause):
                 await self._shutdown.wait()
             pause = min(2 * pause, _LONGEST_PAUSE)
-            self._inquiries.restarts += not self._shutdown.is_set()
+            self._surveyor.restarts += not self._shutdown.is_set()
 
     async def _run_worker(self) -> Mapping[str, object]:
         """Run one worker to its end; returns what is to be said of that."""
@@ -242,7 +228,7 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         finally:
             self._ready.discard(worker)
-            self._inquiries.leave(worker)
+            self._surveyor.leave(worker.channel)
             worker.channel.close()
             with trio.CancelScope(shield=True):
                 worker.process.kill()
@@ -276,21 +262,19 @@ class Supervisor:
     def _take(self, worker: WorkerProcess, message: ToParent) -> None:
         match message:
             case Ready():
-                worker.ready.set()
                 self._ready.add(worker)
-                self._inquiries.join(worker)
+                self._surveyor.join(worker.channel)
                 self._change()
             case Failed():
                 worker.failure = message
-            case Want():
-                self._inquiries.want(worker, message.number, message.question)
-            case Told():
-                self._inquiries.told(worker, message.number, message.answer)
+            case Ask():
+                self._surveyor.ask(worker.channel, message)
+            case Answered():
+                self._surveyor.answered(worker.channel, message)
 
     async def _expect_ready(self, worker: WorkerProcess) -> None:
-        with trio.move_on_after(START_SECONDS) as waiting:
-            await worker.ready.wait()
-        if waiting.cancelled_caught:
+        await trio.sleep(START_SECONDS)
+        if worker not in self._ready:
             _log.warning("a worker took too long to start, and is killed", worker=worker.process.pid)
             worker.process.kill()
 

@@ -17,22 +17,18 @@ from attrs import define, field
 
 from localful_ws.logs import configure_logging
 from localful_ws.server.daemon import Daemon
-from localful_ws.server.inspection import Inspection
 from localful_ws.server.listeners import ListenError
-from localful_ws.server.questions import Answer, MetricsQuestion, Question
 from localful_ws.server.run import serve_until_signalled
+from localful_ws.server.survey.questions import Answer, Answered, Ask, MetricsQuestion, Question
+from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.workers.messages import (
-    AnswerOfAll,
     BrokenChannelError,
     Channel,
     Drain,
     Failed,
     Ready,
     Start,
-    Tell,
-    Told,
     ToWorker,
-    Want,
     worker_end,
 )
 from localful_ws.settings import Settings, SettingsError
@@ -95,13 +91,13 @@ class Worker:
         self._settings = settings
         self._channel = channel
         self._daemon: Daemon | None = None
-        self._inspection: Inspection | None = None
+        self._respondent: Respondent | None = None
         self._serving = trio.CancelScope()
         self._orphaned = False
         self._wanted = 0
         self._waiting: dict[int, _Waiting] = {}
         # Questions from the parent; there are few at a time.
-        self._ask, self._asked = trio.open_memory_channel[Tell](_MOST_ASKED)
+        self._ask, self._asked = trio.open_memory_channel[Ask](_MOST_ASKED)
 
     async def run(self) -> int:
         """Serve until told to end; returns the exit status."""
@@ -126,8 +122,9 @@ class Worker:
             _log.exception("a worker failed")
         if self._serving.cancelled_caught:
             _log.warning("the end took too long: what was under way is dropped")
-        if self._inspection is not None:
-            self._channel.post(Told(0, await self._inspection.answer(MetricsQuestion())))
+        if self._respondent is not None:
+            metrics = MetricsQuestion()
+            self._channel.post(Answered(0, metrics, await self._respondent.answer(metrics)))
         return status
 
     def shut_down(self) -> None:
@@ -141,7 +138,7 @@ class Worker:
         """Serve until `shut_down`."""
         if self._daemon is not None:
             async with trio.open_nursery() as nursery:
-                self._inspection = await nursery.start(self._daemon.serve)
+                self._respondent = await nursery.start(self._daemon.serve)
                 self._channel.post(Ready())
 
     async def _listen(self) -> None:
@@ -161,11 +158,11 @@ class Worker:
         match message:
             case Drain():
                 self.shut_down()
-            case Tell():
+            case Ask():
                 # One that finds no place is answered by silence, and the parent does not wait for ever.
                 with suppress(trio.WouldBlock):
                     self._ask.send_nowait(message)
-            case AnswerOfAll():
+            case Answered():
                 for number, waiting in self._waiting.items():
                     if number <= message.number and waiting.question == message.question:
                         waiting.answer = message.answer
@@ -176,9 +173,9 @@ class Worker:
     async def _answer(self) -> None:
         """Answer the parent for this worker."""
         async for asked in self._asked:
-            if self._inspection is not None:
-                answer = await self._inspection.answer(asked.question)
-                self._channel.post(Told(asked.number, answer))
+            if self._respondent is not None:
+                answer = await self._respondent.answer(asked.question)
+                self._channel.post(Answered(asked.number, asked.question, answer))
 
     async def _ask_all(self, question: Question) -> Answer | None:
         """Have all workers answer; None if the parent does not tell."""
@@ -188,7 +185,7 @@ class Worker:
         number = self._wanted
         waiting = self._waiting[number] = _Waiting(question)
         try:
-            self._channel.post(Want(number, question))
+            self._channel.post(Ask(number, question))
             with trio.move_on_after(_ANSWER_SECONDS):
                 await waiting.over.wait()
         finally:

@@ -229,7 +229,7 @@ async def test_with_a_real_node(tmp_path: Path, autojump_clock: MockClock) -> No
             sockets.node,
             publisher_key=PUBLISHER_KEY,
             limits=sockets.settings.publish_limits(),
-            metrics=sockets.node.metrics,
+            survey=sockets.node.respondent.answer,
             now=sockets.node.clock.now,
             revocation_seconds=sockets.settings.revocation_seconds,
         )
@@ -286,7 +286,7 @@ async def test_snapshot_and_events_make_up_all_content(
             sockets.node,
             publisher_key=PUBLISHER_KEY,
             limits=sockets.settings.publish_limits(),
-            metrics=sockets.node.metrics,
+            survey=sockets.node.respondent.answer,
             now=sockets.node.clock.now,
             revocation_seconds=sockets.settings.revocation_seconds,
         )

@@ -1,16 +1,18 @@
-"""What can be asked of a daemon. Each worker answers for itself, and their answers are made one here.
+"""What can be asked of a daemon, and how workers and their parent say it to each other.
 
-Questions and answers are values, which workers and their parent send each other. Every answer is bounded.
+Every answer is bounded.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from typing import Final
 
 import msgspec
 
+from localful_ws.metrics import Family
+
 MOST_USERS: Final = 1000
-"""Users in an answer."""
+"""Users that may be asked for at a time."""
 
 MOST_DEVICES: Final = 10_000
 """Devices in an answer."""
@@ -29,7 +31,7 @@ class UsersQuestion(msgspec.Struct, frozen=True, tag="users"):
     Attributes:
         after: Only users whose id comes after this one.
         prefix: Only users whose id begins so.
-        limit: At most so many, up to `MOST_USERS`.
+        limit: At most so many, from 1 to `MOST_USERS`.
     """
 
     after: str = ""
@@ -52,13 +54,9 @@ class DevicesQuestion(msgspec.Struct, frozen=True, tag="devices"):
 
 
 class MetricsAnswer(msgspec.Struct, frozen=True, tag="metrics"):
-    """Counts and gauges.
+    """Counts and gauges."""
 
-    Attributes:
-        text: In Prometheus's text format.
-    """
-
-    text: bytes
+    families: list[Family]
 
 
 class UserCount(msgspec.Struct, frozen=True):
@@ -121,29 +119,34 @@ class DevicesAnswer(msgspec.Struct, frozen=True, tag="devices"):
 Question = MetricsQuestion | UsersQuestion | DevicesQuestion
 Answer = MetricsAnswer | UsersAnswer | DevicesAnswer
 
-Ask = Callable[[Question], Awaitable[Answer | None]]
+Survey = Callable[[Question], Awaitable[Answer | None]]
 """Has a question answered for the whole daemon; None if the answer can't be had."""
 
 
-def merge_users(answers: Iterable[UsersAnswer], question: UsersQuestion) -> UsersAnswer:
-    """Make one answer of those of several workers. A user may have devices at more than one."""
-    connections: dict[str, int] = {}
-    more = False
-    for answer in answers:
-        more = more or answer.more
-        for count in answer.users:
-            connections[count.user] = connections.get(count.user, 0) + count.connections
-    # A worker leaves out only what comes after as many users as are asked for.
-    first = [UserCount(user, connections[user]) for user in sorted(connections)[: question.limit]]
-    return UsersAnswer(first, more or len(connections) > question.limit)
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """To a worker: answer this for yourself. To the parent: have all answer it.
+
+    Attributes:
+        number: Numbers what one side asks the other, from 1.
+        question: What is asked.
+    """
+
+    number: int
+    question: Question
 
 
-def merge_devices(answers: Sequence[DevicesAnswer]) -> DevicesAnswer:
-    """Make one answer of those of several workers."""
-    devices = sorted(
-        (device for answer in answers for device in answer.devices), key=lambda device: device.connected_at
-    )
-    return DevicesAnswer(list(within_bounds(devices)), sum(answer.total for answer in answers))
+class Answered(msgspec.Struct, frozen=True, tag=True):
+    """The answer to an `Ask`. Of a worker with number 0, the metrics as its last word.
+
+    Attributes:
+        number: As asked. The parent answers with it whatever of that question has a number up to this one.
+        question: As asked.
+        answer: The answer.
+    """
+
+    number: int
+    question: Question
+    answer: Answer
 
 
 def within_bounds(devices: Iterable[DeviceView]) -> Iterable[DeviceView]:

@@ -5,7 +5,7 @@ in between.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import trio
@@ -13,10 +13,7 @@ import trio
 from localful_ws.metrics import Metrics
 from localful_ws.routing import Router
 from localful_ws.server.device import Device
-from localful_ws.server.questions import (
-    MOST_DEVICES,
-    MOST_USERS,
-    MOST_VAULTS,
+from localful_ws.server.survey.questions import (
     Answer,
     DevicesAnswer,
     DevicesQuestion,
@@ -27,13 +24,14 @@ from localful_ws.server.questions import (
     UserCount,
     UsersAnswer,
     UsersQuestion,
+    within_bounds,
 )
 
 _USERS_AT_A_TIME: Final = 2000
 _DEVICES_AT_A_TIME: Final = 200
 
 
-class Inspection:
+class Respondent:
     """Answers for one node.
 
     Args:
@@ -49,14 +47,14 @@ class Inspection:
         """Answer a question, of this node alone."""
         match question:
             case MetricsQuestion():
-                return MetricsAnswer(self._metrics.expose())
+                return MetricsAnswer(self._metrics.families())
             case UsersQuestion():
                 return await self._users(question)
             case DevicesQuestion():
                 return await self._devices(question)
 
     async def _users(self, question: UsersQuestion) -> UsersAnswer:
-        limit = max(1, min(question.limit, MOST_USERS))
+        limit = question.limit
         names = self._router.names()
         first: list[str] = []
         for start in range(0, len(names), _USERS_AT_A_TIME):
@@ -76,13 +74,9 @@ class Inspection:
             if question.group is None or (device.session and device.session.group == question.group)
         ]
         views: list[DeviceView] = []
-        vaults = MOST_VAULTS
-        for number, device in enumerate(devices[:MOST_DEVICES]):
-            view = _view(device, min(question.vaults, vaults))
-            if view is not None:
-                vaults -= len(view.vaults)
-                views.append(view)
-            if number % _DEVICES_AT_A_TIME == 0:
+        for view in within_bounds(_views(devices, question.vaults)):
+            views.append(view)
+            if len(views) % _DEVICES_AT_A_TIME == 0:
                 await trio.lowlevel.checkpoint()
         return DevicesAnswer(views, len(devices))
 
@@ -91,20 +85,20 @@ def _chosen(names: Iterable[str], question: UsersQuestion) -> Iterable[str]:
     return (user for user in names if user > question.after and user.startswith(question.prefix))
 
 
-def _view(device: Device, vaults: int) -> DeviceView | None:
-    session = device.session
-    if session is None:
-        return None
-    subscription = device.subscription
-    events, size = device.waiting()
-    return DeviceView(
-        group=session.group,
-        state=device.state.value,
-        connected_at=device.connected_at,
-        issued_at=session.issued_at,
-        expires_at=session.expires_at,
-        subscribed=len(subscription),
-        vaults=list(subscription[:vaults]),
-        waiting_events=events,
-        waiting_bytes=size,
-    )
+def _views(devices: Iterable[Device], vaults: int) -> Iterator[DeviceView]:
+    for device in devices:
+        session = device.session
+        if session is not None:
+            subscription = device.subscription
+            events, size = device.waiting()
+            yield DeviceView(
+                group=session.group,
+                state=device.state.value,
+                connected_at=device.connected_at,
+                issued_at=session.issued_at,
+                expires_at=session.expires_at,
+                subscribed=len(subscription),
+                vaults=list(subscription[:vaults]),
+                waiting_events=events,
+                waiting_bytes=size,
+            )
