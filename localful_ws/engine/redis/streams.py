@@ -194,11 +194,11 @@ class Streams:
             self._connected = trio.Event()
             self._subscriptions.lose()
 
-    def hear(self, message: Message) -> bool:
+    def hear(self, message: Message) -> None:
         """Take a message, if it came over the channel of a stream that is followed."""
         followed = self._by_channel.get(message.channel)
         if followed is None:
-            return False
+            return
         feed = followed.feed
         try:
             live = decode_live(followed.user, message.data)
@@ -215,7 +215,6 @@ class Streams:
         if feed.behind:
             self._want_reading(followed)
         followed.tell_change()
-        return True
 
     def _subscribed(self, channels: Sequence[bytes]) -> None:
         for channel in channels:
