@@ -12,8 +12,8 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from localful_ws import __version__
-from localful_ws.engine.redis.address import parse_url
 from localful_ws.metrics import Figure
+from localful_ws.redis_url import parse_url
 
 _PREFIX: Final = "localful_ws_"
 
