@@ -1,5 +1,7 @@
 """The table of settings: what is read, what is refused, and who wins."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,14 +262,14 @@ def test_an_impossible_value_is_refused_in_a_sentence(option: str, written: obje
         ("publisher-key", 1234567890123456),
         ("jwt-secret", "thirty-one-bytes-thirty-one-byt"),
         ("jwt-secret", 12345678901234567890123456789012),
-        ("jwks-url", "ftp://user:password@api.example/jwks"),
-        ("jwks-url", "https://user:password@api.example:port/jwks"),
-        ("jwks-url", "https://user:password@[api.example/jwks"),
-        ("engine", "postgres://user:password@db"),
-        ("engine", "valkey://user:password@cache:6379"),
-        ("engine", "redis://user:password@"),
-        ("engine", "redis://user:password@cache :6379"),
-        ("engine", "unix://user:password@"),
+        ("jwks-url", "ftp://user:swordfish@api.example/jwks"),
+        ("jwks-url", "https://user:swordfish@api.example:port/jwks"),
+        ("jwks-url", "https://user:swordfish@[api.example/jwks"),
+        ("engine", "postgres://user:swordfish@db"),
+        ("engine", "valkey://user:swordfish@cache:6379"),
+        ("engine", "redis://user:swordfish@"),
+        ("engine", "redis://user:swordfish@cache :6379"),
+        ("engine", "unix://user:swordfish@"),
     ],
 )
 def test_a_secret_is_refused_without_being_shown(option: str, written: object) -> None:
@@ -275,7 +277,52 @@ def test_a_secret_is_refused_without_being_shown(option: str, written: object) -
     said = complaint(lambda: load_settings(given | {option: written}, {}, lambda: 10))
     assert option in said
     assert str(written) not in said
-    assert "password" not in said
+    assert "swordfish" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://:opensesame@127.0.0.1:6379/abc", "the database must be a number"),
+        ("redis://:opensesame@127.0.0.1:99999", "it needs a host, or host:port;"),
+        (
+            "redis://:opensesame@a,b",
+            "of several hosts, say whether they are redis+sentinel:// or redis+cluster://",
+        ),
+        ("redis://:open/sesame@127.0.0.1", "a / in its user or password must be written %2F"),
+        ("redis://:opensesame@127.0.0.1?timeout=5", "it has an option that is not known;"),
+        ("redis+sentinel://:opensesame@a,b", "after the sentinels comes the name of the service"),
+        ("redis+cluster://:opensesame@a/3", "a cluster has no databases to choose from"),
+        ("rediss://:opensesame@a?ssl_cert_reqs=opensesame", "ssl_cert_reqs must be one of required, none"),
+    ],
+)
+def test_what_is_wrong_with_the_url_of_redis_is_said_at_the_start(url: str, reason: str) -> None:
+    for act, place in (
+        (lambda: load({"engine": url}), "--engine"),
+        (lambda: load(environment={"LOCALFUL_WS_ENGINE": url}), "LOCALFUL_WS_ENGINE"),
+        (lambda: make(engine=url), "engine"),
+    ):
+        said = complaint(act)
+        assert said.startswith(f"{place} can't be used: {reason}")
+        assert "open" not in said
+        assert "sesame" not in said
+
+
+def test_the_url_of_redis_is_judged_without_its_client() -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['coredis'] = None\n"
+        "from localful_ws.settings import SettingsError, load_values\n"
+        "assert load_values(['engine'], {'engine': 'redis://cache/1'}, {}) == {'engine': 'redis://cache/1'}\n"
+        "try:\n"
+        "    load_values(['engine'], {'engine': 'redis://cache/x'}, {})\n"
+        "except SettingsError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert done.stdout == "--engine can't be used: the database must be a number.\n"
 
 
 def test_no_secret_is_in_the_representation() -> None:

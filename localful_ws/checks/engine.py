@@ -8,6 +8,7 @@ import trio
 from attrs import define
 
 from localful_ws.checks.finding import Finding, failed, ok, warning
+from localful_ws.redis_url import parse_url
 from localful_ws.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,25 +69,22 @@ async def check_engine(settings: Settings, timeout: float) -> AsyncIterator[Find
         from localful_ws.engine.redis.clients import (  # noqa: PLC0415 - the daemon may be without it
             REDIS_ERRORS,
             open_client,
-            parse_url,
         )
     except ModuleNotFoundError:
         yield failed("engine", "The client of Redis is not installed.", "pip install 'localful-ws[redis]'")
         return
     findings: list[Finding] = []
     try:
-        address = parse_url(settings.engine)
+        address = str(parse_url(settings.engine))
         async with open_client(settings.engine, timeout) as client:
             look = _Look(settings, client)
             with trio.move_on_after(4 * timeout) as looking:
-                findings += await look.greet(str(address))
+                findings += await look.greet(address)
                 findings += await look.check_settings()
                 findings += await look.try_commands()
                 findings += await look.try_channel()
             if looking.cancelled_caught:
                 findings.append(failed("redis", f"{address} answers too slowly.", "See what keeps it busy."))
-    except ValueError as error:
-        findings.append(failed("redis", str(error), "Correct the URL in engine."))
     except REDIS_ERRORS as error:
         findings.append(
             failed("redis", _sentence(error), "Start it, or correct engine: address, TLS, user and password.")

@@ -174,9 +174,5 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _part(part: str | list[Any]) -> str:
-    return part if isinstance(part, str) else str(part[0] * part[1])
-
-
 def _is_word(written: dict[str, Any]) -> bool:
     return len(written) == 1 and next(iter(written)).startswith("$")

@@ -14,7 +14,7 @@ def build_engine(settings: Settings, clock: Clock) -> Engine:
         clock: The daemon's clock.
 
     Raises:
-        localful_ws.settings.SettingsError: If the URL turns out to be impossible.
+        localful_ws.settings.SettingsError: If the client of Redis is not installed.
     """
     if settings.engine == "memory":
         return MemoryEngine(settings, clock)

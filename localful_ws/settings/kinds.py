@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from localful_ws.protocol import Rate
+from localful_ws.redis_url import RedisUrlError, parse_url
 
 _SIZES = {
     "": 1,
@@ -30,13 +31,9 @@ _RATE = re.compile(r"(\d{1,9})/(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,63}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#A-Z]+", re.ASCII)
 
-REDIS_SCHEMES = frozenset(
-    {
-        *("redis", "rediss", "unix"),
-        *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
-    }
-)
-"""How the URL of an engine in Redis or Valkey may begin."""
+
+class UnusableValueError(ValueError):
+    """A value has the right form and can't be used. The text says why, and repeats nothing of the value."""
 
 
 @frozen
@@ -45,7 +42,8 @@ class Kind:
 
     Attributes:
         expected: What it must be, to be read after "must be".
-        read: Makes the value of what a source gave; raises ValueError or TypeError if it can't.
+        read: Makes the value of what a source gave; raises ValueError or TypeError if it can't, and
+            `UnusableValueError` to say more than what it must be.
         show: Writes a value as somebody would write it in a setting.
         unit: What a number counts, where that isn't written with it.
         metavar: What stands for a value in the help of the command line.
@@ -155,14 +153,10 @@ def _read_url(raw: object) -> str:
 def _read_engine(raw: object) -> str:
     engine = _read_text(raw)
     if engine != "memory":
-        parts = urlsplit(engine)
-        if parts.scheme not in REDIS_SCHEMES or " " in engine:
-            raise ValueError
-        if parts.scheme == "unix":
-            if not parts.path:
-                raise ValueError
-        elif not parts.netloc.rpartition("@")[2]:
-            raise ValueError
+        try:
+            parse_url(engine)
+        except RedisUrlError as error:
+            raise UnusableValueError(str(error)) from None
     return engine
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import NOTHING, Attribute, field, frozen
 
 from localful_ws.settings.errors import SettingsError
-from localful_ws.settings.kinds import Kind
+from localful_ws.settings.kinds import Kind, UnusableValueError
 
 _KEY = "setting"
 
@@ -58,6 +58,8 @@ class Setting:
         """
         try:
             value = self.kind.read(raw)
+        except UnusableValueError as error:
+            raise SettingsError(f"{place} can't be used: {error}.") from None
         except (ValueError, TypeError):
             raise SettingsError(self._complaint(raw, place)) from None
         too_small = self.at_least is not None and value < self.at_least

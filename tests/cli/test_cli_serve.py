@@ -79,6 +79,16 @@ def test_the_daemon_gets_its_settings(started: list[Settings], tmp_path: Path) -
         (["--outbox-bytes", "64KiB"], ENVIRONMENT, "outbox-bytes is 65536 and must be at least 69632"),
         (["--publisher-key", "short"], ENVIRONMENT, "--publisher-key must be at least 16 printable ASCII"),
         (["--jwt-secret", "short"], ENVIRONMENT, "--jwt-secret must be at least 32 bytes"),
+        (
+            ["--engine", "redis://:short@127.0.0.1:6379/abc", "--workers", "2"],
+            ENVIRONMENT,
+            "--engine can't be used: the database must be a number.",
+        ),
+        (
+            ["--engine", "redis://:short@127.0.0.1:99999"],
+            ENVIRONMENT,
+            "--engine can't be used: it needs a host, or host:port",
+        ),
         (["--workers", "2"], ENVIRONMENT, "workers is 2 and engine is memory"),
         (
             ["--jwt-secret", SECRET, "--jwks-url", "https://a.example/"],

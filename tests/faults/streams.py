@@ -24,7 +24,7 @@ def start_redis(*options: str) -> RedisServer:
 def stream_key(user: str) -> str:
     """The key of a user's stream: what Redis would take for the end of a hash tag is escaped."""
     tag = "".join(quote(each) if each in "{}%" else each for each in user)
-    return f"localful:{{{tag}}}:events"
+    return f"localful:{{@{tag}}}:events"
 
 
 async def read_all(

@@ -336,7 +336,7 @@ async def open_pubsub(client: Connection) -> AsyncIterator[Connection]:
 
 
 def _user_of(key: str) -> str:
-    return key.partition("{")[2].partition("}")[0]
+    return key.partition("{@")[2].partition("}")[0]
 
 
 def _text(place: Id) -> str:

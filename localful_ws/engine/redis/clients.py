@@ -20,7 +20,6 @@ from coredis.exceptions import RedisError
 from coredis.pool import SentinelConnectionPool
 from coredis.retry import NoRetryPolicy
 
-from localful_ws.engine.redis.address import Address, Deployment, parse_url
 from localful_ws.engine.redis.errors import (
     REDIS_ERRORS,
     RedisUnavailableError,
@@ -28,6 +27,7 @@ from localful_ws.engine.redis.errors import (
     raise_single,
 )
 from localful_ws.engine.redis.pubsub import Channel, Message, PubSub, Server, open_links
+from localful_ws.redis_url import Address, Deployment, parse_url
 
 __all__ = [
     "REDIS_ERRORS",
@@ -39,7 +39,6 @@ __all__ = [
     "is_cluster",
     "open_client",
     "open_pubsub",
-    "parse_url",
 ]
 
 T = TypeVar("T")
@@ -59,7 +58,7 @@ async def open_client(url: str, timeout: float) -> AsyncIterator[RedisClient]:  
     Commands are sent once: when a connection is lost under one, it is not known whether it was done.
 
     Args:
-        url: See `parse_url`.
+        url: See `localful_ws.redis_url.parse_url`. One that is in a `Settings` can be used.
         timeout: Seconds that Redis may take to accept a connection, and to answer a command. A command that
             blocks must ask for less.
 

@@ -101,6 +101,10 @@ class Control:
         self._put_call = put_call
         self._limit = settings.max_revocations
         self._own_channel = keys.of_node(secrets.token_hex(8))
+        self._takers = {
+            keys.control.encode(): self._take_order,
+            self._own_channel.encode(): self._take_answer,
+        }
         self.tallies: dict[str, Tally] = {}
         self._to_answer, self._answers = trio.open_memory_channel[tuple[str, bytes]](_MOST_ANSWERS)
 
@@ -154,21 +158,28 @@ class Control:
         finally:
             del self.tallies[nonce]
 
-    def hear(self, message: Message) -> None:
-        """Take what came over one of the channels; what is none of ours is ignored."""
+    def hear(self, message: Message) -> bool:
+        """Take what came over one of the channels; False if it came over another one."""
+        take = self._takers.get(message.channel)
+        if take is None:
+            return False
         try:
-            if message.channel == self._keys.control.encode():
-                order = _order_decoder.decode(message.data)
-                self._put_call(lambda subscriber: self._apply(order, subscriber))
-            elif message.channel == self._own_channel.encode():
-                answer = _answer_decoder.decode(message.data)
-                tally = self.tallies.get(answer.nonce)
-                if tally is not None:
-                    tally.answers += 1
-                    tally.closed += answer.closed
-                    tally.check()
+            take(message.data)
         except msgspec.MsgspecError:
             _log.warning("a message of Redis can't be read")
+        return True
+
+    def _take_order(self, data: bytes) -> None:
+        order = _order_decoder.decode(data)
+        self._put_call(lambda subscriber: self._apply(order, subscriber))
+
+    def _take_answer(self, data: bytes) -> None:
+        answer = _answer_decoder.decode(data)
+        tally = self.tallies.get(answer.nonce)
+        if tally is not None:
+            tally.answers += 1
+            tally.closed += answer.closed
+            tally.check()
 
     def _apply(self, order: _Order, subscriber: Subscriber) -> None:
         disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until, close=order.close)

@@ -299,7 +299,7 @@ class RedisEngine:
     async def _run_intake(self, client: RedisClient) -> None:
         await run_intake(
             client,
-            self._settings.redis_prefix,
+            self._keys,
             self._settings.publish_limits(),
             self.publish,
             counts=self._intake_counts,
@@ -307,8 +307,8 @@ class RedisEngine:
 
     async def _listen(self, pubsub: PubSub) -> None:
         async for message in pubsub:
-            if not self._streams.hear(message):
-                self._control.hear(message)
+            if not self._control.hear(message):
+                self._streams.hear(message)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -28,6 +28,7 @@ from coredis.exceptions import (
 from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.errors import REDIS_ERRORS, raise_single
+from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE
 from localful_ws.protocol import Event
 from localful_ws.publishing import PublishError, PublishLimits, decode_intake_entry
@@ -95,7 +96,7 @@ class _Taken:
 
 async def run_intake(
     client: RedisClient,
-    prefix: str,
+    keys: Keys,
     limits: PublishLimits,
     publish: Publish,
     *,
@@ -106,7 +107,7 @@ async def run_intake(
 
     Args:
         client: An open client.
-        prefix: What the names of keys begin with.
+        keys: The names of things.
         limits: What an entry may hold, as a publish over HTTP.
         publish: Accepts events. It may refuse for the moment with `EngineUnavailableError`, and is then asked
             again, until it accepts them.
@@ -116,13 +117,13 @@ async def run_intake(
     Raises:
         RedisUnavailableError, coredis.exceptions.RedisError, TimeoutError: If Redis is away.
     """
-    await _Intake(client, prefix, limits, publish, counts, lease_seconds).run()
+    await _Intake(client, keys, limits, publish, counts, lease_seconds).run()
 
 
 @define(eq=False)
 class _Intake:
     client: RedisClient
-    prefix: str
+    keys: Keys
     limits: PublishLimits
     publish: Publish
     counts: IntakeCounts
@@ -130,15 +131,10 @@ class _Intake:
     _holder: str = field(factory=lambda: secrets.token_hex(8))
     _held_until: float = -math.inf
     _trouble: str = ""
-    _stream: str = field(init=False)
-    _lease: str = field(init=False)
     _most_bytes: int = field(init=False)
     _scripts: "dict[str, Script[bytes]]" = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._stream = f"{self.prefix}:intake"
-        # In braces the name of the stream: in a cluster both are then on the same server.
-        self._lease = f"{self.prefix}:{{{self._stream}}}:reader"
         self._most_bytes = self.limits.max_body_bytes + _ENVELOPE
         self._scripts = {script: self.client.register_script(script) for script in _SCRIPTS}
 
@@ -176,7 +172,9 @@ class _Intake:
         """Get it or renew it."""
         # Counted from before the request: here it lapses earlier than in Redis.
         asked_at = trio.current_time()
-        has_it = await self._run(INTAKE_LEASE, [self._lease], [self._holder, int(self.lease_seconds * 1000)])
+        has_it = await self._run(
+            INTAKE_LEASE, [self.keys.lease], [self._holder, int(self.lease_seconds * 1000)]
+        )
         self._held_until = asked_at + self.lease_seconds if has_it else -math.inf
         return bool(has_it)
 
@@ -193,7 +191,7 @@ class _Intake:
         if self._has_lease():
             with trio.move_on_after(_GOODBYE, shield=True):
                 try:
-                    await self._run(INTAKE_LEASE, [self._lease], [self._holder, 0])
+                    await self._run(INTAKE_LEASE, [self.keys.lease], [self._holder, 0])
                 except REDIS_ERRORS:
                     # It lapses by itself.
                     return
@@ -224,7 +222,7 @@ class _Intake:
 
     async def _make_group(self) -> None:
         try:
-            await self.client.xgroup_create(self._stream, _GROUP, "0", mkstream=True)
+            await self.client.xgroup_create(self.keys.intake, _GROUP, "0", mkstream=True)
         except StreamDuplicateConsumerGroupError:
             return
 
@@ -232,7 +230,7 @@ class _Intake:
         """Take what is next; None if the lease is lost."""
         reply: Any = await self._run(
             INTAKE_TAKE,
-            [self._stream, self._lease],
+            [self.keys.intake, self.keys.lease],
             [self._holder, _GROUP, _CONSUMER, start, _ENTRIES, _BYTES, self._most_bytes],
         )
         if reply is None:
@@ -245,7 +243,7 @@ class _Intake:
         """Wait until there may be something after an entry. Takes nothing."""
         timeout: Any = self.client.connection_pool.connection_kwargs["stream_timeout"]
         milliseconds = int(min(_LONGEST_WAIT, timeout / 2) * 1000)
-        await self.client.xread({self._stream: last}, count=1, block=milliseconds)
+        await self.client.xread({self.keys.intake: last}, count=1, block=milliseconds)
 
     # --- handling ---
 
@@ -311,7 +309,7 @@ class _Intake:
         for entry, reason in bad:
             texts = [*entry.texts[:_REJECTED_TEXTS], b"reason", reason.encode(), b"entry", entry.id.encode()]
             arguments += [len(texts), *texts]
-        await self._run(INTAKE_REJECT, [f"{self._stream}:rejected"], arguments)
+        await self._run(INTAKE_REJECT, [self.keys.rejected], arguments)
         await self._remove([entry.id for entry, _ in bad])
         self.counts.rejected += len(bad)
         _log.warning(
@@ -320,4 +318,4 @@ class _Intake:
 
     async def _remove(self, ids: Sequence[str]) -> None:
         if ids:
-            await self._run(INTAKE_REMOVE, [self._stream], [_GROUP, *ids])
+            await self._run(INTAKE_REMOVE, [self.keys.intake], [_GROUP, *ids])

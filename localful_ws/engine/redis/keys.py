@@ -14,8 +14,17 @@ _CURSOR: Final = re.compile(r"([a-z0-9]{1,32})\.(\d{1,16})-(\d{1,16})", re.ASCII
 class Keys:
     """The names of keys and channels.
 
+    Whatever a user's id is, it makes none of the other names: between braces, where a Cluster looks for what
+    keeps names together, a user's begin with ``@``. No prefix has that mark, and no prefix has braces.
+
     Attributes:
         prefix: What all begin with.
+        revoked: The revocations.
+        lapses: When they lapse.
+        control: The channel on which all nodes hear orders.
+        intake: What is published without HTTP.
+        rejected: What was refused of that.
+        lease: Who reads the intake; in a Cluster on the same server as that.
     """
 
     prefix: str
@@ -23,6 +32,8 @@ class Keys:
     lapses: str = field(init=False)
     control: str = field(init=False)
     intake: str = field(init=False)
+    rejected: str = field(init=False)
+    lease: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Write those that don't depend on a user."""
@@ -31,13 +42,15 @@ class Keys:
             ("lapses", f"{self.prefix}:{{control}}:lapses"),
             ("control", f"{self.prefix}:{{control}}:live"),
             ("intake", f"{self.prefix}:intake"),
+            ("rejected", f"{self.prefix}:intake:rejected"),
+            ("lease", f"{self.prefix}:{{{self.prefix}:intake}}:reader"),
         ):
             object.__setattr__(self, name, value)
 
     def of_user(self, user: str, what: str) -> str:
         """A key of a user: ``events``, ``head``, ``live`` or ``id:…``. All of them are in one hash slot."""
         safe = user.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-        return f"{self.prefix}:{{{safe}}}:{what}"
+        return f"{self.prefix}:{{@{safe}}}:{what}"
 
     def of_node(self, node: str) -> str:
         """The channel on which a node hears answers."""

@@ -8,8 +8,8 @@ def _read(name: str) -> str:
     return (files(__package__) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
 
 
-PUBLISH: Final = _read("publish")
-READ: Final = _read("read")
+PUBLISH: Final = _read("head") + _read("publish")
+READ: Final = _read("head") + _read("read")
 REVOKE: Final = _read("revoke")
 INTAKE_LEASE: Final = _read("intake_lease")
 INTAKE_REJECT: Final = _read("intake_reject")

@@ -1,5 +1,6 @@
 """The users' streams that this node follows, and how a device comes to follow one."""
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -69,7 +70,8 @@ class Streams:
         self._something_to_read = trio.Event()
         self._client: RedisClient | None = None
         self._connected = trio.Event()
-        self._trouble = ""
+        # Why streams could not be read since Redis was reached.
+        self._troubles: set[str] = set()
 
     def __len__(self) -> int:
         """How many are followed."""
@@ -97,7 +99,7 @@ class Streams:
                     if self._queue.put_call(lambda _: turn.take()):
                         await turn.wait()
         except REDIS_ERRORS as error:
-            _log.warning("a stream could not be read", error=type(error).__name__)
+            self._tell_trouble(error)
         finally:
             if turn is None or not turn.taken:
                 self.leave(user)
@@ -180,25 +182,29 @@ class Streams:
         """Follow all that are to be followed, until cancelled or until Redis fails."""
         self._client = client
         self._to_read.clear()
+        self._troubles.clear()
         for followed in self._followed.values():
             followed.feed.fall_behind()
+            followed.reading = False
+        put_off, later = trio.open_memory_channel[Followed](math.inf)
         self._connected.set()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._subscriptions.run, pubsub)
                 nursery.start_soon(self._keep_heads, client)
                 for _ in range(_READERS):
-                    nursery.start_soon(self._read_on)
+                    nursery.start_soon(self._read_on, put_off)
+                    nursery.start_soon(self._read_later, later)
         finally:
             self._client = None
             self._connected = trio.Event()
             self._subscriptions.lose()
 
-    def hear(self, message: Message) -> bool:
+    def hear(self, message: Message) -> None:
         """Take a message, if it came over the channel of a stream that is followed."""
         followed = self._by_channel.get(message.channel)
         if followed is None:
-            return False
+            return
         feed = followed.feed
         try:
             live = decode_live(followed.user, message.data)
@@ -215,7 +221,6 @@ class Streams:
         if feed.behind:
             self._want_reading(followed)
         followed.tell_change()
-        return True
 
     def _subscribed(self, channels: Sequence[bytes]) -> None:
         for channel in channels:
@@ -230,7 +235,7 @@ class Streams:
             self._to_read[followed] = None
             self._something_to_read.set()
 
-    async def _read_on(self) -> None:
+    async def _read_on(self, put_off: trio.MemorySendChannel[Followed]) -> None:
         """Read streams that are behind, one after the other."""
         while True:
             while not self._to_read:
@@ -248,15 +253,27 @@ class Streams:
             except (ReadOnlyError, RedisClusterError):
                 raise
             except ResponseError as error:
-                # Redis is there and doesn't do it: no memory, no permission, a key of another type.
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    _log.error("a stream can't be read; trying on", reason=self._trouble)
-                await trio.sleep(_PAUSE_IN_TROUBLE)
-                if followed.followers:
-                    self._to_read[followed] = None
-            finally:
+                # Redis is there and doesn't do it: no memory, no permission.
+                self._tell_trouble(error)
+                put_off.send_nowait(followed)
+            else:
                 followed.reading = False
+
+    async def _read_later(self, put_off: trio.MemoryReceiveChannel[Followed]) -> None:
+        """Have streams read again that could not be, after a pause in which others are read."""
+        async for followed in put_off:
+            if followed.followers:
+                await trio.sleep(_PAUSE_IN_TROUBLE)
+                followed.reading = False
+                self._want_reading(followed)
+
+    def _tell_trouble(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        if reason not in self._troubles:
+            self._troubles.add(reason)
+            # To lose Redis is nothing to alarm anybody here.
+            log = _log.error if isinstance(error, ResponseError) else _log.warning
+            log("a stream can't be read; trying on", reason=reason)
 
     async def _keep_heads(self, client: RedisClient) -> None:
         """Have the ends of streams remembered for as long as somebody follows them who may resume."""

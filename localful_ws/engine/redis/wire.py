@@ -64,9 +64,9 @@ def decode_reading(user: str, reply: Any) -> Reading:
             _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
             for index in range(0, len(flat), 3)
         ]
+        before = read_id(flat[1].decode()) if flat else BEGINNING
     except UNREADABLE:
         return Reading(epoch_text, last_id, more=False, before=BEGINNING, entries=())
-    before = read_id(flat[1].decode()) if flat else BEGINNING
     return Reading(epoch_text, last_id, bool(more), before, entries)
 
 

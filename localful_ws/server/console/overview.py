@@ -7,8 +7,8 @@ rates are for whoever asks again.
 from collections.abc import Iterable, Mapping, Sequence
 
 from localful_ws import __version__
-from localful_ws.engine.redis.address import parse_url
 from localful_ws.metrics import PREFIX, Family, Figure
+from localful_ws.redis_url import parse_url
 
 
 def name_engine(engine: str) -> Mapping[str, str]:

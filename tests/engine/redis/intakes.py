@@ -12,6 +12,7 @@ from attrs import Factory, define, field
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
+from localful_ws.engine.redis.keys import Keys
 from localful_ws.protocol import Event
 from localful_ws.publishing import PublishLimits
 from tests.redis_server import RedisServer
@@ -87,7 +88,7 @@ class Intake:
         """Be a node."""
         await run_intake(
             self.client,
-            self.prefix,
+            Keys(self.prefix),
             self.limits,
             self.publisher.publish,
             counts=self.counts,

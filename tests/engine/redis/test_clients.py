@@ -20,6 +20,7 @@ from localful_ws.engine.redis.clients import (
     open_client,
     open_pubsub,
 )
+from localful_ws.redis_url import RedisUrlError
 from tests.redis_server import RedisServer, free_port, redis_sentinel
 
 TIMEOUT = 10.0
@@ -316,7 +317,7 @@ async def test_opening_can_be_cancelled() -> None:
 
 
 async def test_a_url_that_can_not_be_used() -> None:
-    with pytest.raises(ValueError, match="engine: "):
+    with pytest.raises(RedisUrlError):
         async with open_client(f"redis://ada:{PASSWORD}@localhost", TIMEOUT):
             pass
 

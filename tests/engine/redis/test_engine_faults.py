@@ -203,7 +203,7 @@ async def test_redis_comes_back_with_an_older_state(redis_prefix: str) -> None:
             await one.publish(update(1))
             await two.until(lambda: away.numbers == [1])
             two.leave(away)
-            key = f"{redis_prefix}:{{ada}}"
+            key = f"{redis_prefix}:{{@ada}}"
             last = server.cli("hget", f"{key}:head", "last")
             await one.publish(update(2), update(3))
             await one.until(lambda: device.numbers == [1, 2, 3])
@@ -230,7 +230,7 @@ async def test_what_another_version_wrote_can_not_be_had(redis_prefix: str) -> N
             device, away = await one.join(Device("ada")), await two.join(Device("ada"))
             two.leave(away)
             bob = await one.join(Device("bob"))
-            key = f"{redis_prefix}:{{ada}}"
+            key = f"{redis_prefix}:{{@ada}}"
             for message in (b"", b"{}", b"\xff", b'{"epoch":"e","prev":"0-0","events":[]}'):
                 await client.publish(f"{key}:live", message)
             await one.publish(update(1))

@@ -134,7 +134,7 @@ async def test_ids_are_remembered_for_their_time(redis_server: RedisServer, redi
         batch = [update(1, id="a"), update(2), update(3, id="a"), update(4, id="b")]
         assert await node.publish(*batch) == Receipt(3, 1)
         assert await node.publish(*batch, update(5, "bob", id="a")) == Receipt(2, 3)
-        assert 55_000 < int(redis_server.cli("pttl", f"{redis_prefix}:{{ada}}:id:a")) <= 60_000
+        assert 55_000 < int(redis_server.cli("pttl", f"{redis_prefix}:{{@ada}}:id:a")) <= 60_000
     async with open_nodes(redis_server.url, redis_prefix, count=1, idempotency_seconds=0) as (node,):
         assert await node.publish(*batch) == Receipt(4)
 
@@ -145,7 +145,7 @@ async def test_cursors_grow_although_the_clock_of_redis_is_set_back(
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         await node.publish(update(1))
         # As if it had been ahead.
-        redis_server.cli("hset", f"{redis_prefix}:{{ada}}:head", "last", "9999999999999-7")
+        redis_server.cli("hset", f"{redis_prefix}:{{@ada}}:head", "last", "9999999999999-7")
         cursors = await cursors_of(node, 2)
         assert [cursor.partition(".")[2] for cursor in cursors] == [
             *("9999999999999-7", "9999999999999-8", "9999999999999-9"),
@@ -159,9 +159,9 @@ async def test_a_stream_that_has_outlived_its_head_is_another_one(
 ) -> None:
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         await node.publish(update(1), update(2))
-        redis_server.cli("del", f"{redis_prefix}:{{ada}}:head")
+        redis_server.cli("del", f"{redis_prefix}:{{@ada}}:head")
         # An id that none comes after for some centuries.
-        redis_server.cli("xadd", f"{redis_prefix}:{{ada}}:events", "9999999999999-0", "p", "5-0", "e", "{}")
+        redis_server.cli("xadd", f"{redis_prefix}:{{@ada}}:events", "9999999999999-0", "p", "5-0", "e", "{}")
         if is_read_first:
             device = await node.join(Device("ada"))
         await node.publish(update(3))
@@ -178,7 +178,7 @@ async def test_who_finds_out_that_a_stream_was_lost_follows_the_new_one(
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         cursors = await cursors_of(node, 1)
         stays = await node.join(Device("ada"))
-        redis_server.cli("del", f"{redis_prefix}:{{ada}}:head", f"{redis_prefix}:{{ada}}:events")
+        redis_server.cli("del", f"{redis_prefix}:{{@ada}}:head", f"{redis_prefix}:{{@ada}}:events")
         device = await come(node, cursors[0])
         assert device.resumed is False
         await node.until(lambda: stays.lost)
@@ -192,7 +192,7 @@ async def test_the_end_of_a_stream_is_remembered_while_somebody_follows_it(
     redis_server: RedisServer, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_KEEPINGS", 3000)
-    heads = [f"{redis_prefix}:{{{user}}}:head" for user in ("ada", "bob")]
+    heads = [f"{redis_prefix}:{{@{user}}}:head" for user in ("ada", "bob")]
     async with open_nodes(redis_server.url, redis_prefix, count=1, cursor_seconds=60) as (node,):
         for user in ("ada", "bob"):
             await node.join(Device(user))

@@ -14,7 +14,7 @@ from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.streams import Streams
 from tests.world import make_settings
 
-CHANNEL = b"localful:{ada}:live"
+CHANNEL = b"localful:{@ada}:live"
 EPOCH = "e"
 
 

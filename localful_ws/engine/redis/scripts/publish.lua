@@ -17,15 +17,15 @@ while arg <= #ARGV do
   local stream, head = KEYS[key], KEYS[key + 1]
   local epoch, channel, count = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2])
   key, arg = key + 2, arg + 3
-  local known = redis.call('HMGET', head, 'epoch', 'last')
-  if known[1] then
-    epoch = known[1]
+  local known, last = read_head(head)
+  if known then
+    epoch = known
   else
+    last = '0-0'
     -- First what Redis refuses without memory. What is left of a stream whose head is gone is not of this one.
-    redis.call('HSET', head, 'epoch', epoch, 'last', '0-0')
+    redis.call('HSET', head, 'epoch', epoch, 'last', last)
     redis.call('DEL', stream)
   end
-  local last = known[2] or '0-0'
   local before, told, size = last, {}, 0
   local ms, seq = string.match(last, '^(%d+)-(%d+)$')
   ms, seq = tonumber(ms), tonumber(seq)
@@ -39,7 +39,7 @@ while arg <= #ARGV do
       if now > ms then ms, seq = now, 0 else seq = seq + 1 end
       local id = string.format('%.0f-%.0f', ms, seq)
       if keeps then
-        redis.call('XADD', stream, id, 'p', last, 'e', ARGV[arg + 1])
+        call('XADD', stream, id, 'p', last, 'e', ARGV[arg + 1])
       end
       told[#told + 1] = '["' .. id .. '",' .. ARGV[arg + 1] .. ']'
       size = size + #told[#told]
@@ -48,7 +48,7 @@ while arg <= #ARGV do
     arg = arg + 2
   end
   if #told > 0 then
-    redis.call('XTRIM', stream, 'MAXLEN', history_events)
+    call('XTRIM', stream, 'MAXLEN', history_events)
     redis.call('XTRIM', stream, 'MINID', string.format('%.0f', math.max(0, now - history_ms)))
     redis.call('PEXPIRE', stream, history_ms)
     redis.call('HSET', head, 'epoch', epoch, 'last', last)

@@ -11,42 +11,44 @@ local function is_before(one, other)
   local ms, seq = string.match(one, '^(%d+)-(%d+)$')
   local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
   ms, other_ms = tonumber(ms), tonumber(other_ms)
-  return ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
+  return not ms or ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
 end
 
 local function begin_anew(last)
   redis.call('HSET', head, 'epoch', ARGV[1], 'last', last)
   redis.call('DEL', stream)
-  return {ARGV[1], last}
+  return ARGV[1], last
 end
 
-local known = redis.call('HMGET', head, 'epoch', 'last')
-if not known[1] then
-  known = begin_anew('0-0')
+local epoch, last = read_head(head)
+if not epoch then
+  epoch, last = begin_anew('0-0')
 end
 redis.call('PEXPIRE', head, ARGV[2])
 local found, left, bytes = {}, tonumber(ARGV[4]), tonumber(ARGV[5])
 local from, more, over = '(' .. since, 0, left == 0
 while not over do
-  local some = redis.call('XRANGE', stream, from, '+', 'COUNT', 64)
+  local some = call('XRANGE', stream, from, '+', 'COUNT', 64)
   over = #some < 64
   for _, entry in ipairs(some) do
-    local fields = entry[2]
-    left, bytes = left - 1, bytes - #fields[4]
+    -- What somebody else put there has not these; it can't be read.
+    local before, event = entry[2][2], entry[2][4] or ''
+    left, bytes = left - 1, bytes - #event
     if left < 0 or (bytes < 0 and #found > 0) then
       more, over = 1, true
       break
     end
     found[#found + 1] = entry[1]
-    found[#found + 1] = fields[2]
-    found[#found + 1] = fields[4]
+    found[#found + 1] = before
+    found[#found + 1] = event
     from = '(' .. entry[1]
   end
 end
-if ARGV[6] == known[1] and (is_before(known[2], since) or found[2] and is_before(found[2], since)) then
+if ARGV[6] == epoch and (is_before(last, since) or found[2] and is_before(found[2], since)) then
   -- Redis came back with an older state: this id was in the stream, and is not. Nobody can be told what else is
   -- gone, and so no cursor of before holds.
-  known, more, found = begin_anew(known[2]), 0, {}
-  redis.call(ARGV[7], ARGV[8], '{"epoch":"' .. known[1] .. '","prev":"' .. known[2] .. '","events":[]}')
+  epoch, last = begin_anew(last)
+  more, found = 0, {}
+  redis.call(ARGV[7], ARGV[8], '{"epoch":"' .. epoch .. '","prev":"' .. last .. '","events":[]}')
 end
-return {known[1], known[2], more, found}
+return {epoch, last, more, found}

@@ -1,7 +1,9 @@
 """Where Redis is: what the URL of the setting ``engine`` says.
 
-No sentence in here repeats any part of the URL: a password with a mark in it that is not percent-encoded ends
-up in the strangest places.
+The settings are judged by it and the engine goes by it, and so it imports neither, nor the client of Redis.
+
+No error in here repeats any part of the URL: a password with a mark in it that is not percent-encoded ends up
+in the strangest places.
 """
 
 import re
@@ -10,9 +12,13 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from attrs import evolve, field, frozen
+
+
+class RedisUrlError(ValueError):
+    """The URL of a Redis is wrong. The text says why, goes after "can't be used:", and repeats none of it."""
 
 
 class Deployment(Enum):
@@ -64,7 +70,7 @@ class TlsOptions:
                 cafile=None if capath else self.ca_certs, capath=self.ca_certs if capath else None
             )
         except OSError:
-            raise ValueError("engine: ssl_ca_certs can't be read as certificates in PEM.") from None
+            raise ValueError("ssl_ca_certs can't be read as certificates in PEM") from None
         context.check_hostname = self.verify and self.check_hostname
         context.verify_mode = ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE
         if self.certfile is not None:
@@ -72,7 +78,7 @@ class TlsOptions:
                 context.load_cert_chain(self.certfile, self.keyfile, password="")
             except (OSError, ValueError):
                 raise ValueError(
-                    "engine: ssl_certfile and ssl_keyfile can't be read as a certificate and its key in PEM."
+                    "ssl_certfile and ssl_keyfile can't be read as a certificate and its key in PEM"
                 ) from None
         return context
 
@@ -127,7 +133,6 @@ _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no":
 _REQUIRED_OR_NONE: Final = {"required": True, "none": False}
 _REDIS_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
-_PLACES: Final = re.compile(r"(?P<places>[^/?]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
 _PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -144,23 +149,16 @@ def parse_url(url: str) -> Address:
     ``ssl_check_hostname`` (true or false).
 
     Raises:
-        ValueError: With a sentence that says what is wrong and repeats nothing of the URL.
+        RedisUrlError: If something in it is wrong.
+        ValueError: If it is no URL of a Redis at all.
     """
-    scheme, separator, rest = url.partition("://")
-    deployment = _DEPLOYMENTS.get(scheme)
-    if deployment is None or not separator:
-        raise ValueError(
-            f"engine: the URL must begin with {', '.join(f'{known}://' for known in _DEPLOYMENTS)}."
-        )
-    # In this order: whatever an unescaped mark in a password does, its rest is taken for a host or path.
-    written = _PLACES.fullmatch(rest)
-    if written is None or "#" in rest:
-        raise _wrong("a # in it must be written %23")
-    userinfo, _, places = written["places"].rpartition("@")
+    scheme, places, written_path, query = _split(url)
+    deployment = _DEPLOYMENTS[scheme]
+    userinfo, _, places = places.rpartition("@")
     username, _, password = userinfo.partition(":")
-    path = _unquote(written["path"])
+    path = _unquote(written_path)
     with_tls = scheme.startswith("rediss")
-    options = _read_options(written["query"], deployment, with_tls=with_tls)
+    options = _read_options(query, deployment, with_tls=with_tls)
     address = Address(
         deployment,
         username=_unquote(username) or None,
@@ -172,32 +170,45 @@ def parse_url(url: str) -> Address:
     )
     if scheme == "unix":
         if places or len(path) < 2:
-            raise _wrong("unix:// takes the path of a socket, as in unix:///run/redis.sock")
+            raise RedisUrlError("unix:// takes the path of a socket, as in unix:///run/redis.sock")
         return evolve(address, path=path)
     address = evolve(address, hosts=_read_hosts(places, deployment))
     path = path.removeprefix("/")
     if deployment is Deployment.SENTINEL:
         if not path or "/" in path:
-            raise _wrong("after the sentinels comes the name of the service, as in host:26379/name")
+            raise RedisUrlError("after the sentinels comes the name of the service, as in host:26379/name")
         return evolve(address, service=path)
     if deployment is Deployment.CLUSTER:
         if path not in ("", "0"):
-            raise _wrong("a cluster has no databases to choose from")
+            raise RedisUrlError("a cluster has no databases to choose from")
         return address
     if len(address.hosts) > 1:
-        raise _wrong("of several hosts, say whether they are redis+sentinel:// or redis+cluster://")
+        raise RedisUrlError("of several hosts, say whether they are redis+sentinel:// or redis+cluster://")
     return evolve(address, db=_read_db(path)) if path else address
 
 
-def _wrong(what: str) -> ValueError:
-    return ValueError(f"engine: the URL can't be used: {what}.")
+def _split(url: str) -> tuple[str, str, str, str]:
+    """Its scheme, users and hosts, path, and query."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in _DEPLOYMENTS or not separator:
+        raise ValueError(
+            f"the URL of a Redis begins with {', '.join(f'{known}://' for known in _DEPLOYMENTS)}"
+        )
+    if "#" in rest or " " in rest:
+        raise RedisUrlError("a # or a space in it must be written %23 or %20")
+    # In this order: whatever an unescaped mark in a password does, its rest is taken for a host or path.
+    rest, _, query = rest.partition("?")
+    places, slash, path = rest.partition("/")
+    if scheme != "unix" and "@" in path:
+        raise RedisUrlError("a / in its user or password must be written %2F")
+    return scheme, places, slash + path, query
 
 
 def _unquote(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise _wrong("what is written as %XX must be UTF-8") from None
+        raise RedisUrlError("what is written as %XX must be UTF-8") from None
 
 
 def _read_hosts(places: str, deployment: Deployment) -> tuple[Host, ...]:
@@ -207,38 +218,41 @@ def _read_hosts(places: str, deployment: Deployment) -> tuple[Host, ...]:
         written = _PLACE.fullmatch(place)
         port = default if written is None or written["port"] is None else int(written["port"])
         if written is None or not 0 < port < 65536:
-            raise _wrong(
+            raise RedisUrlError(
                 "it needs a host, or host:port; marks such as / : @ # ? in a password must be written as %XX"
             )
         hosts.append(Host(written["v6"] or written["name"], port))
     return tuple(dict.fromkeys(hosts))
 
 
-def _read_options(query: str | None, deployment: Deployment, *, with_tls: bool) -> dict[str, str]:
+def _read_options(query: str, deployment: Deployment, *, with_tls: bool) -> dict[str, str]:
     known = [
         *(("db",) if deployment is not Deployment.CLUSTER else ()),
         *(_SENTINEL_OPTIONS if deployment is Deployment.SENTINEL else ()),
         *(_TLS_OPTIONS if with_tls else ()),
     ]
-    try:
-        options = parse_qsl(query or "", keep_blank_values=True, strict_parsing=bool(query), errors="strict")
-    except ValueError:
-        raise _wrong("after the ? come options, name=value and & between them") from None
-    if not {name for name, _ in options} <= set(known):
+    options = {}
+    for option in query.split("&") if query else ():
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise RedisUrlError("after the ? come options, name=value and & between them")
+        # Not as in a form: a + is a +.
+        options[_unquote(name)] = _unquote(value)
+    if not options.keys() <= set(known):
         there_are = f"there are {', '.join(known)}" if known else "there are none"
-        raise _wrong(f"it has an option that is not known; of this kind of URL {there_are}")
-    return dict(options)
+        raise RedisUrlError(f"it has an option that is not known; of this kind of URL {there_are}")
+    return options
 
 
 def _read_db(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise _wrong("the database must be a number")
+        raise RedisUrlError("the database must be a number")
     return int(text)
 
 
 def _read_tls(options: Mapping[str, str]) -> TlsOptions:
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise _wrong("ssl_keyfile is set and ssl_certfile is not")
+        raise RedisUrlError("ssl_keyfile is set and ssl_certfile is not")
     return TlsOptions(
         options.get("ssl_ca_certs"),
         options.get("ssl_certfile"),
@@ -253,5 +267,5 @@ def _choose(options: Mapping[str, str], name: str, choices: Mapping[str, bool]) 
         return True
     choice = choices.get(options[name].lower())
     if choice is None:
-        raise _wrong(f"{name} must be one of {', '.join(choices)}")
+        raise RedisUrlError(f"{name} must be one of {', '.join(choices)}")
     return choice
