@@ -1,15 +1,16 @@
 """The scenes of spec/transcripts as documents: well-formed, named, and about something that is there."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from localful_ws.conform.scenes import ACTIONS, Scene, folder, read_scenes
+from localful_ws.conform.terms import Issuer, Terms
 from localful_ws.settings import OPTIONS
-from tests.spec_document import SPEC, anchor, headings, page
+from tests.spec_document import SPEC, anchor, headings, page, schema, schema_names, validator
 
 SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
 FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")
@@ -66,3 +67,18 @@ def test_scene_is_about_sections_that_are_there(scene: Scene) -> None:
 def test_settings_of_a_scene_can_be(scene: Scene) -> None:
     for name, value in scene.given.items():
         OPTIONS[name].read(value, name)
+
+
+LEFT_OUT = {"cursor": "c.1", "message": "No."}
+"""What a message has, and a step about it may leave out."""
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=by_name)
+def test_what_is_received_in_a_scene_fits_the_schemas(scene: Scene) -> None:
+    terms = Terms(Issuer(b""), 0, cursors=defaultdict(lambda: "c.1"))
+    for step in scene.steps:
+        if step.action in ("receives", "receives-some"):
+            message = terms.make(step.value)
+            [name] = {f"{sender}:{message['event']}" for sender in ("server", "event")} & {*schema_names()}
+            needed = {key: LEFT_OUT[key] for key in LEFT_OUT.keys() & schema(name)["required"]}
+            validator(name).validate(needed | message)
