@@ -10,11 +10,12 @@ from jsonschema import Draft202012Validator
 from localful_ws.conform.scenes import ACTIONS, Scene, folder, read_scenes
 from localful_ws.conform.terms import Issuer, Terms
 from localful_ws.settings import OPTIONS
-from tests.spec_document import SPEC, anchor, headings, page, schema, schema_names, validator
+from tests.scenes.written import TRANSCRIPTS, files
+from tests.spec_document import anchor, headings, page, schema, schema_names, validator
 
-SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
-FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")
-DEVICE = SPEC / "transcripts" / "device"
+SCHEMA = json.loads((TRANSCRIPTS / "schema.json").read_text(encoding="utf-8"))
+FILES = files()
+DEVICE = TRANSCRIPTS / "device"
 DEVICE_SCHEMA = json.loads((DEVICE / "schema.json").read_text(encoding="utf-8"))
 DEVICE_FILES = sorted(path for path in DEVICE.glob("*.json") if path.name != "schema.json")
 SCENES = read_scenes()
@@ -42,7 +43,7 @@ def test_file_about_clients_fits_its_schema(file: Any) -> None:
 
 
 def test_all_files_are_read() -> None:
-    assert folder() == SPEC / "transcripts"
+    assert folder() == TRANSCRIPTS
     assert {scene.file for scene in SCENES} == {file.stem for file in FILES}
     assert len(SCENES) >= 80
 
