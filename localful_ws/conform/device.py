@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from localful_ws.conform.matching import Seen
+from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 
 _CHUNK: Final = 65536
 _MOST_BODY: Final = 65536
@@ -284,21 +285,17 @@ def parse_body(body: bytes) -> Any:
         return text
 
 
-def handshake(
-    host: str, target: str, how: dict[str, Any], subprotocol: str, bearer: str
-) -> tuple[Request, str | None]:
+def handshake(host: str, target: str, how: dict[str, Any]) -> tuple[Request, str | None]:
     """The handshake that a step describes, and the subprotocol that should be selected.
 
     Args:
         host: The ``Host`` header.
         target: The server's path.
         how: The value of ``opens``, with its tokens made.
-        subprotocol: The name of the protocol.
-        bearer: What the subprotocol with a token begins with.
     """
-    offers: Sequence[str] = how.get("offers", [subprotocol])
+    offers = list(how.get("offers", [SUBPROTOCOL]))
     if "subprotocol" in how:
-        offers = [*offers, bearer + how["subprotocol"]]
+        offers.append(BEARER_SUBPROTOCOL + how["subprotocol"])
     headers = []
     if "header" in how:
         headers.append((b"Authorization", f"Bearer {how['header']}".encode()))
@@ -307,5 +304,5 @@ def handshake(
     if "origin" in how:
         headers.append((b"Origin", how["origin"].encode()))
     path = how.get("path", target) + (f"?{how['query']}" if "query" in how else "")
-    request = Request(host=host, target=path, subprotocols=list(offers), extra_headers=headers)
-    return request, how.get("selects", subprotocol)
+    request = Request(host=host, target=path, subprotocols=offers, extra_headers=headers)
+    return request, how.get("selects", SUBPROTOCOL)

@@ -12,7 +12,6 @@ from attrs import Factory, define
 from localful_ws.conform.device import LiveDevice, handshake, parse_body
 from localful_ws.conform.matching import Answer, Seen
 from localful_ws.conform.scenes import Scene
-from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 
 _PATHS: Final = {"publishes": "/v1/events", "disconnects": "/v1/disconnect"}
 _WRONG_KEY: Final = "this-is-not-the-key-of-the-publisher"
@@ -210,7 +209,7 @@ class LiveStage:
             await device.connect(stream, self._nursery)
         if action == "connects":
             return None
-        request, selects = handshake(self._site.host, self._site.path, value, SUBPROTOCOL, BEARER_SUBPROTOCOL)
+        request, selects = handshake(self._site.host, self._site.path, value)
         await device.open(request, self._tolerance.answer)
         if not device.is_open or device.selected == selects:
             return None

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from localful_ws.conform.scenes import Step
 from localful_ws.conform.terms import Terms, is_cursor, same
@@ -45,12 +45,12 @@ class Answer:
     Attributes:
         status: The HTTP status.
         body: The body, parsed if it is JSON, else text.
-        headers: Their names in lower case; None where there is no HTTP.
+        headers: Their names in lower case.
     """
 
     status: int
     body: Any
-    headers: dict[str, str] | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default=Factory(dict), repr=False)
 
 
 def shown(value: Any) -> str:
@@ -97,7 +97,7 @@ def answer_difference(step: Step, answer: Answer, terms: Terms) -> str | None:
         return None if answer.status == 202 else f"It was {answer.status} {shown(answer.body)}."
     if answer.status != written["status"]:
         return f"It was {answer.status} {shown(answer.body)}."
-    if answer.status == 503 and answer.headers is not None and "retry-after" not in answer.headers:
+    if answer.status == 503 and "retry-after" not in answer.headers:
         return "The answer 503 has no Retry-After."
     if "identifier" in written:
         return _error_difference(written, answer.status, answer.body)

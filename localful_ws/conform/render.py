@@ -1,17 +1,18 @@
 """Scenes for people: a line a step, and why."""
 
+import itertools
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from localful_ws.conform.scenes import Scene, Step
+from localful_ws.conform.scenes import Scene, Step, is_word
 
 _WIDTH: Final = 118
 _INDENT: Final = 5
 # Longer texts are shown by their beginning and length.
 _MOST_TEXT: Final = 60
-_DEEDS: Final = {
+_WITHOUT_VALUE: Final = {
     "breaks": "is lost",
     "stops-reading": "stops reading",
     "reads-again": "reads again",
@@ -36,8 +37,8 @@ _HAPPENINGS: Final = {
 def render(scene: Scene) -> str:
     """All lines of a scene, long ones broken."""
     lines = [f"given {name} {value}" for name, value in scene.given.items()]
-    for step, times in _runs(scene):
-        lines.append(_wrap(step_line(step, times)))
+    for step, same in itertools.groupby(scene.steps):
+        lines.append(_wrap(step_line(step, len(list(same)))))
         if step.because:
             lines.append(_wrap(f"{' ' * _INDENT}because {step.because}"))
     return "\n".join(lines)
@@ -56,20 +57,9 @@ def step_line(step: Step, times: int = 1) -> str:
     return f"{line} ⇒ {' '.join(answer)}"
 
 
-def _runs(scene: Scene) -> Iterator[tuple[Step, int]]:
-    """The steps, those that follow each other and are the same as one."""
-    rest = list(scene.steps)
-    while rest:
-        step, times = rest[0], 1
-        while times < len(rest) and rest[times] == step:
-            times += 1
-        yield step, times
-        rest = rest[times:]
-
-
 def _what(step: Step) -> str:
-    if step.action in _DEEDS:
-        return _DEEDS[step.action]
+    if step.action in _WITHOUT_VALUE:
+        return _WITHOUT_VALUE[step.action]
     return _WITH_VALUE[step.action](step.value)
 
 
@@ -77,35 +67,8 @@ def _close(value: dict[str, Any]) -> str:
     return f"{value['code']} {value['reason']}" if "reason" in value else str(value["code"])
 
 
-def _opening(how: dict[str, Any]) -> str:
-    words = [f"opens {how['path']}" if "path" in how else "opens"]
-    if "query" in how:
-        words.append(f"with query {how['query']}")
-    words += [f"with {key} {_token(how[key])}" for key in ("header", "subprotocol") if key in how]
-    if "authorization" in how:
-        words.append(f"with Authorization: {how['authorization']}")
-    if "origin" in how:
-        words.append(f"from {how['origin']}")
-    if "offers" in how:
-        words.append(f"offering {', '.join(how['offers']) or 'no subprotocol'}")
-    if "selects" in how:
-        words.append(f"and gets {how['selects'] or 'none'}")
-    return " ".join(words)
-
-
-def _request(how: dict[str, Any]) -> str:
-    words = [f"→ {how['method']} {how['path']}"]
-    if "key" in how:
-        words.append(f"({'no' if how['key'] == 'none' else 'a wrong'} key)")
-    if "json" in how:
-        words.append(_json(how["json"]))
-    if "text" in how:
-        words.append(f"text {_json(how['text'])}")
-    if "base64" in how:
-        words.append(f"base64 {how['base64']}")
-    if "announces" in how:
-        words.append(f"of {how['announces']} bytes, so it says")
-    return " ".join(words)
+def _described(beginning: str, how: dict[str, Any], words: Mapping[str, Callable[[Any], str]]) -> str:
+    return " ".join([beginning, *(word(how[key]) for key, word in words.items() if key in how)])
 
 
 def _json(value: Any) -> str:
@@ -120,10 +83,10 @@ def _plain(value: Any) -> Any:
         return _short(value)
     if not isinstance(value, dict):
         return value
-    word = next(iter(value), "")
-    if len(value) != 1 or not word.startswith("$"):
+    if not is_word(value):
         return {key: _plain(item) for key, item in value.items()}
-    return _WORDS[word](value[word])
+    [(word, said)] = value.items()
+    return _WORDS[word](said)
 
 
 def _text(said: Any) -> str:
@@ -157,12 +120,28 @@ def _wrap(line: str) -> str:
         subsequent_indent=" " * _INDENT,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
     )
 
 
+_OPENING: Final[dict[str, Callable[[Any], str]]] = {
+    "path": str,
+    "query": lambda value: f"with query {value}",
+    "header": lambda value: f"with header {_token(value)}",
+    "subprotocol": lambda value: f"with subprotocol {_token(value)}",
+    "authorization": lambda value: f"with Authorization: {value}",
+    "origin": lambda value: f"from {value}",
+    "offers": lambda value: f"offering {', '.join(value) or 'no subprotocol'}",
+    "selects": lambda value: f"and gets {value or 'none'}",
+}
+_REQUEST: Final[dict[str, Callable[[Any], str]]] = {
+    "key": lambda value: f"({'no' if value == 'none' else 'a wrong'} key)",
+    "json": _json,
+    "text": lambda value: f"text {_json(value)}",
+    "base64": lambda value: f"base64 {value}",
+    "announces": lambda value: f"of {value} bytes, so it says",
+}
 _WITH_VALUE: Final[dict[str, Callable[[Any], str]]] = {
-    "opens": _opening,
+    "opens": lambda value: _described("opens", value, _OPENING),
     "sends": lambda value: f"→ {_json(value)}",
     "sends-text": lambda value: f"→ text {_json(value)}",
     "sends-binary": lambda value: f"→ binary {_json(value)}",
@@ -176,7 +155,7 @@ _WITH_VALUE: Final[dict[str, Callable[[Any], str]]] = {
     "closed": lambda value: f"✕ {_close(value)}",
     "publishes": lambda value: f"→ POST /v1/events {_json(value)}",
     "disconnects": lambda value: f"→ POST /v1/disconnect {_json(value)}",
-    "requests": _request,
+    "requests": lambda value: _described(f"→ {value['method']} {value['path']}", value, _REQUEST),
     "happens": _HAPPENINGS.__getitem__,
 }
 _WORDS: Final[dict[str, Callable[[Any], Any]]] = {

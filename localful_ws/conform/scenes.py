@@ -163,6 +163,11 @@ def parse_file(text: str, file: str) -> Iterator[Scene]:
         )
 
 
+def is_word(written: Any) -> bool:
+    """Whether a value stands for another: an object whose only key begins with ``$``."""
+    return isinstance(written, dict) and len(written) == 1 and next(iter(written)).startswith("$")
+
+
 def _parse_step(step: Mapping[str, Any]) -> Step:
     (action,) = ACTIONS.keys() & step.keys()
     return Step(step["at"], step["who"], action, step[action], step.get("answer"), step.get("because", ""))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 import jwt
 from attrs import Factory, define, field, frozen
 
+from localful_ws.conform.scenes import is_word
 from localful_ws.tokens.claims import TOKEN_TYPE
 
 _CURSOR: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -99,10 +100,10 @@ class Terms:
             return [self.make(item) for item in written]
         if not isinstance(written, dict):
             return written
-        word = next(iter(written), "")
-        if len(written) != 1 or not word.startswith("$"):
+        if not is_word(written):
             return {key: self.make(value) for key, value in written.items()}
-        return self._words[word](self, written[word])
+        [(word, said)] = written.items()
+        return self._words[word](self, said)
 
     def token(self, described: Any) -> str:
         """The token that a scene describes, or text that is none."""
@@ -112,13 +113,10 @@ class Terms:
         return self.issuer.mint(made | {key: self.name(made[key]) for key in ("user", "group")}, self.began)
 
     def body(self, written: Any) -> Any:
-        """A body of a request, or an ``authenticated``: users and groups in it are those of this run."""
-        made = self.make(written)
-        if isinstance(made, dict):
-            events = made.get("events")
-            if isinstance(events, list):
-                made["events"] = [self._named(event) for event in events]
-            return self._named(made)
+        """The body of a request: users and groups in it are those of this run."""
+        made = self._named(self.make(written))
+        if isinstance(made, dict) and isinstance(made.get("events"), list):
+            made["events"] = [self._named(event) for event in made["events"]]
         return made
 
     _words: ClassVar[dict[str, Callable[["Terms", Any], Any]]] = {
@@ -140,10 +138,8 @@ class Terms:
     def agrees(self, written: Any, seen: Any) -> bool:
         """Whether what was seen is what a scene says; a cursor's name is given at its first sight."""
         if isinstance(written, dict) and "$cursor" in written:
-            if not isinstance(seen, str) or not _CURSOR.fullmatch(seen):
-                return False
-            return self.cursors.setdefault(written["$cursor"], seen) == seen
-        if isinstance(written, dict) and not _is_word(written):
+            return is_cursor(seen) and self.cursors.setdefault(written["$cursor"], seen) == seen
+        if isinstance(written, dict) and not is_word(written):
             return (
                 isinstance(seen, dict)
                 and written.keys() == seen.keys()
@@ -172,7 +168,3 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
-
-
-def _is_word(written: dict[str, Any]) -> bool:
-    return len(written) == 1 and next(iter(written)).startswith("$")

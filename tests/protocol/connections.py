@@ -67,10 +67,14 @@ def closed() -> Connection:
 
 
 def greeting(
-    session: Session, *vaults: str, message_id: str | None = None, resumed: bool | None = None
+    session: Session,
+    *vaults: str,
+    cursor: str = CURSOR,
+    message_id: str | None = None,
+    resumed: bool | None = None,
 ) -> Send:
     return Send(
-        Authenticated(session.user, session.group, session.expires_at, vaults, CURSOR, resumed, message_id)
+        Authenticated(session.user, session.group, session.expires_at, vaults, cursor, resumed, message_id)
     )
 
 

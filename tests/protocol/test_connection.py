@@ -68,6 +68,7 @@ def test_authenticates_in_two_steps() -> None:
     assert connection.accept_session(ALICE, NOW, CURSOR) == (greeting(ALICE, "b", "a", message_id="1"),)
     assert (connection.state, connection.session) == (State.AUTHENTICATED, ALICE)
     assert connection.subscription == ("b", "a")
+    assert connection.time_passed(NOW + 3.0) == ()
 
 
 def test_authenticates_with_a_token_of_the_handshake() -> None:
@@ -154,19 +155,20 @@ def test_whoever_subscribes_first_is_told_what_comes_first() -> None:
 
 @pytest.mark.parametrize("vaults", [["v"] * 11, [str(n) for n in range(10)]])
 def test_as_many_vaults_as_allowed_are_not_too_many(vaults: list[str]) -> None:
-    connection = new()
-    assert connection.receive_text(authenticate(vaults=vaults), NOW) == (VerifyToken("t"),)
+    assert new().receive_text(authenticate(vaults=vaults), NOW) == (VerifyToken("t"),)
+    subscribed = Subscribed(tuple(dict.fromkeys(vaults)))
+    assert authenticated().receive_text(subscribe(*vaults), NOW) == (Send(subscribed),)
 
 
 # --- subscribing ---
 
 
-@pytest.mark.parametrize("vaults", [(), ("v",), tuple("abcdefgh"), tuple("abcdefghij")])
+@pytest.mark.parametrize("vaults", [(), ("v",), ("X",), tuple("abcdefgh"), tuple("abcdefghij")])
 def test_subscribe_replaces_the_subscription(vaults: tuple[str, ...]) -> None:
     connection = authenticated("x", "y")
     assert connection.receive_text(subscribe(*vaults, id="1"), NOW) == (Send(Subscribed(vaults, "1")),)
     assert connection.subscription == vaults
-    for vault in ("x", "y", *"abcdefghij"):
+    for vault in ("x", "X", "y", *"abcdefghij"):
         wanted = connection.wants(Event(EventName.ITEM_CREATE, "alice", vault))
         assert wanted is (Verdict.DELIVER if vault in vaults else Verdict.NOT_SUBSCRIBED)
 
@@ -215,13 +217,17 @@ def test_messages_over_the_rate_close() -> None:
 # --- renewal and expiry ---
 
 
-def test_a_renewal_takes_over_group_and_expiry_and_keeps_the_subscription() -> None:
+@pytest.mark.parametrize(("left", "asked_at"), [(7200.0, 7140.0), (5.0, 3.0)])
+def test_a_renewal_takes_over_group_and_expiry_and_keeps_the_subscription(
+    left: float, asked_at: float
+) -> None:
     connection = renewing("v")
     assert connection.wants(Event(EventName.ITEM_CREATE, "alice", "v")) is Verdict.DELIVER
-    renewed = Session("alice", "laptop", NOW + 7200)
-    assert connection.accept_session(renewed, NOW, CURSOR) == (greeting(renewed, "v", message_id="r"),)
+    renewed = Session("alice", "laptop", NOW + left)
+    welcome = greeting(renewed, "v", cursor="a.2", message_id="r")
+    assert connection.accept_session(renewed, NOW + 1, "a.2") == (welcome,)
     assert connection.session == renewed
-    assert connection.next_deadline() == NOW + 7200 - 60
+    assert connection.next_deadline() == NOW + asked_at
     assert connection.wants(Event(EventName.ITEM_CREATE, "alice", "v", "phone")) is Verdict.DELIVER
     assert connection.wants(Event(EventName.ITEM_CREATE, "alice", "v", "laptop")) is Verdict.ECHO
 
@@ -261,11 +267,20 @@ def test_a_renewal_with_another_users_token_closes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "asked_at"),
-    [(3600.0, 3540.0), (61.0, 1.0), (60.0, 30.0), (40.0, 20.0), (1.0, 0.5)],
+    ("window", "left", "asked_at"),
+    [
+        (60.0, 3600.0, 3540.0),
+        (60.0, 61.0, 1.0),
+        (60.0, 60.0, 30.0),
+        (60.0, 40.0, 20.0),
+        (60.0, 1.0, 0.5),
+        (2.0, 5.0, 3.0),
+        (2.0, 2.0, 1.0),
+    ],
 )
-def test_is_asked_for_a_renewal_once_and_then_expires(left: float, asked_at: float) -> None:
-    connection = authenticated("v", session=Session("alice", "phone", NOW + left))
+def test_is_asked_for_a_renewal_once_and_then_expires(window: float, left: float, asked_at: float) -> None:
+    connection = Connection(Limits(renewal_window=window), NOW)
+    connection.accept_session(Session("alice", "phone", NOW + left), NOW, CURSOR)
     assert connection.next_deadline() == NOW + asked_at
     assert connection.time_passed(NOW + asked_at - 0.001) == ()
     assert connection.time_passed(NOW + asked_at) == (Send(Reauthenticate(NOW + left)),)

@@ -6,7 +6,7 @@ import pytest
 
 from localful_ws.protocol import Close, CloseCode, Connection, Event, EventKind, EventName, State, Verdict
 
-from .connections import authenticated, closed, new, verifying
+from .connections import NOW, authenticated, closed, new, subscribe, verifying
 
 ENDINGS = (EventName.USER_DELETE, EventName.VAULT_DELETE)
 
@@ -44,6 +44,10 @@ def test_a_deleted_vault_leaves_the_subscription(vaults: tuple[str, ...], group:
     connection = authenticated(*vaults)
     assert connection.event_passed(Event(EventName.VAULT_DELETE, "alice", "v", group)) == ()
     assert connection.subscription == tuple(vault for vault in vaults if vault != "v")
+    item = Event(EventName.ITEM_CREATE, "alice", "v")
+    assert connection.wants(item) is Verdict.NOT_SUBSCRIBED
+    connection.receive_text(subscribe("v"), NOW)
+    assert connection.wants(item) is Verdict.DELIVER
 
 
 @pytest.mark.parametrize("group", [None, "phone"])

@@ -22,8 +22,6 @@ from tests.redis_world import settle
 from tests.server.verifiers import SlowVerifier, slow_verifier
 from tests.world import PUBLISHER_KEY, World, open_world
 
-HAPPENINGS = {"drain", "keys-away", "keys-back", "engine-away", "engine-back", "events-missed", "fault"}
-
 
 class LosableEngine(MemoryEngine):
     """The memory engine, which can be away as if it were in another process."""

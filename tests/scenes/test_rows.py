@@ -8,9 +8,11 @@ import pytest
 
 from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.protocol import EventName
-from tests.spec_document import anchor, blocks, headings, page, table
+from tests.spec_document import anchor, blocks, headings, page, table, tables
 
 PROTOCOL = page("protocol.md")
+PUBLISH_ANSWERS = tables(PROTOCOL, "Publish")[1]
+ERRORS = tables(PROTOCOL, "Messages from the server")[1]
 SCENES = read_scenes()
 ABOUT = {row for scene in SCENES for row in scene.about}
 
@@ -23,37 +25,21 @@ NO_SCENE = {
 """Rows that a scene cannot show, why not, and where they are tested."""
 
 
-def publish_answers() -> list[list[str]]:
-    """The rows of the table of statuses under "Publish", which is the second there."""
-    table_of_answers = re.search(
-        r"^(\| status \| identifier .*?)^$", section("Publish"), re.MULTILINE | re.DOTALL
-    )
-    assert table_of_answers is not None
-    lines = table_of_answers[1].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def section(heading: str) -> str:
-    """The text that follows a heading."""
-    return re.split(rf"^#+ {re.escape(heading)}$", PROTOCOL, flags=re.MULTILINE)[1]
-
-
 def slug(cell: str) -> str:
     return anchor(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell))
 
 
 def rows_of(heading: str, *columns: int) -> set[str]:
     """The names of the rows of a table: its section, and what stands in these columns."""
-    rows = publish_answers() if heading == "Publish" else table(PROTOCOL, heading)
     return {
         f"{anchor(heading)}/{'-'.join(slug(row[column]) for column in columns if row[column])}"
-        for row in rows
+        for row in (PUBLISH_ANSWERS if heading == "Publish" else table(PROTOCOL, heading))
     }
 
 
 def list_rows(heading: str, pattern: str, prefix: str) -> set[str]:
     """The names of the items of a list: its section, and their number."""
-    match = re.search(pattern, section(heading), re.DOTALL)
+    match = re.search(rf"^#+ {heading}$.*?{pattern}", PROTOCOL, re.DOTALL | re.MULTILINE)
     assert match is not None
     items = re.findall(r"^(?:- |\d\. )", match[1], re.MULTILINE)
     return {f"{anchor(heading)}/{prefix}{number}" for number in range(1, len(items) + 1)}
@@ -150,11 +136,7 @@ def errors(scene: Scene) -> Iterator[tuple[str, str]]:
 
 
 def test_every_error_is_received_and_has_its_consequence() -> None:
-    described = PROTOCOL.split("The codes of an `error`.")[1].split("\n## ")[0]
-    listed = {
-        (code.strip("`"), then)
-        for code, _, then in re.findall(r"^\| (`[a-z-]+`) \| (.*?) \| (.*?) \|$", described, re.MULTILINE)
-    }
+    listed = {(code.strip("`"), then) for code, _, then in ERRORS}
     assert len(listed) == 8
     assert {error for scene in SCENES for error in errors(scene)} == listed
 
@@ -166,7 +148,7 @@ def test_every_answer_to_a_publish_is_given() -> None:
         for step in scene.steps
         if step.answer is not None and step.action in ("publishes", "disconnects", "requests")
     }
-    listed = {(row[0], row[1].strip("`")) for row in publish_answers() if row[0] != "202"}
+    listed = {(row[0], row[1].strip("`")) for row in PUBLISH_ANSWERS if row[0] != "202"}
     assert listed <= answers
     assert {("404", "not-found"), ("405", "method-not-allowed"), ("503", "too-many-revocations")} <= answers
 

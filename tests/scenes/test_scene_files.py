@@ -1,19 +1,21 @@
 """The scenes of spec/transcripts as documents: well-formed, named, and about something that is there."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from localful_ws.conform.scenes import ACTIONS, Scene, folder, read_scenes
+from localful_ws.conform.terms import Issuer, Terms
 from localful_ws.settings import OPTIONS
-from tests.spec_document import SPEC, anchor, headings, page
+from tests.scenes.written import TRANSCRIPTS, files
+from tests.spec_document import anchor, headings, page, schema, schema_names, validator
 
-SCHEMA = json.loads((SPEC / "transcripts" / "schema.json").read_text(encoding="utf-8"))
-FILES = sorted(path for path in (SPEC / "transcripts").glob("*.json") if path.name != "schema.json")
-DEVICE = SPEC / "transcripts" / "device"
+SCHEMA = json.loads((TRANSCRIPTS / "schema.json").read_text(encoding="utf-8"))
+FILES = files()
+DEVICE = TRANSCRIPTS / "device"
 DEVICE_SCHEMA = json.loads((DEVICE / "schema.json").read_text(encoding="utf-8"))
 DEVICE_FILES = sorted(path for path in DEVICE.glob("*.json") if path.name != "schema.json")
 SCENES = read_scenes()
@@ -41,7 +43,7 @@ def test_file_about_clients_fits_its_schema(file: Any) -> None:
 
 
 def test_all_files_are_read() -> None:
-    assert folder() == SPEC / "transcripts"
+    assert folder() == TRANSCRIPTS
     assert {scene.file for scene in SCENES} == {file.stem for file in FILES}
     assert len(SCENES) >= 80
 
@@ -66,3 +68,18 @@ def test_scene_is_about_sections_that_are_there(scene: Scene) -> None:
 def test_settings_of_a_scene_can_be(scene: Scene) -> None:
     for name, value in scene.given.items():
         OPTIONS[name].read(value, name)
+
+
+LEFT_OUT = {"cursor": "c.1", "message": "No."}
+"""What a message has, and a step about it may leave out."""
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=by_name)
+def test_what_is_received_in_a_scene_fits_the_schemas(scene: Scene) -> None:
+    terms = Terms(Issuer(b""), 0, cursors=defaultdict(lambda: "c.1"))
+    for step in scene.steps:
+        if step.action in ("receives", "receives-some"):
+            message = terms.make(step.value)
+            [name] = {f"{sender}:{message['event']}" for sender in ("server", "event")} & {*schema_names()}
+            needed = {key: LEFT_OUT[key] for key in LEFT_OUT.keys() & schema(name)["required"]}
+            validator(name).validate(needed | message)

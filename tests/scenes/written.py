@@ -12,8 +12,8 @@ from typing import Any
 from localful_ws.conform.render import render
 from localful_ws.conform.report import section_title
 from localful_ws.conform.scenes import Scene, read_scenes
+from tests.spec_document import SPEC, anchor
 
-SPEC = Path(__file__).parents[2] / "spec"
 TRANSCRIPTS = SPEC / "transcripts"
 PAGE = TRANSCRIPTS / "README.md"
 PROTOCOL = SPEC / "protocol.md"
@@ -68,7 +68,7 @@ def page(scenes: list[Scene]) -> str:
     """The page with all scenes, file by file."""
     abouts = {path.stem: json.loads(path.read_text(encoding="utf-8"))["about"] for path in files()}
     lines = [_HEAD.rstrip("\n"), ""]
-    lines += [f"- [{about}](#{_anchor(about)})" for about in abouts.values()]
+    lines += [f"- [{about}](#{anchor(about)})" for about in abouts.values()]
     for file, about in abouts.items():
         lines += ["", f"## {about}"]
         for scene in scenes:
@@ -79,7 +79,7 @@ def page(scenes: list[Scene]) -> str:
 
 def _scene_lines(scene: Scene) -> Iterator[str]:
     sections = dict.fromkeys(row.partition("/")[0] for row in scene.about)
-    links = ", ".join(f"[{section_title(anchor)}](../protocol.md#{anchor})" for anchor in sections)
+    links = ", ".join(f"[{section_title(section)}](../protocol.md#{section})" for section in sections)
     yield f"### {scene.title}"
     yield ""
     yield f"{scene.story} About: {links}."
@@ -87,10 +87,6 @@ def _scene_lines(scene: Scene) -> Iterator[str]:
     yield f"```sequence {scene.name}"
     yield render(scene)
     yield "```"
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def with_sequences(protocol: str, scenes: list[Scene]) -> str:

@@ -1,0 +1,119 @@
+"""The tests of a line are found from the name of its module, or from the table here.
+
+The tests of ``localful_ws/a/x.py`` are the modules of ``tests/a/`` whose names have the word ``x`` in them:
+``test_x.py``, ``test_x_and_more.py``, ``test_a_x.py``. Where there is no such folder they are in the one
+above, and there the word ``a`` will do: those of ``settings/kinds.py`` are in ``tests/test_settings.py``. A
+module in which no function does anything needs none.
+"""
+
+import ast
+from collections import Counter
+
+import pytest
+
+from tests.spec_document import ROOT
+
+PACKAGE = ROOT / "localful_ws"
+TESTS = ROOT / "tests"
+
+ELSEWHERE = {
+    "checks/test_here.py": ["checks/keys", "checks/system"],
+    "checks/test_public.py": ["checks/probe", "checks/verdicts"],
+    "cli/test_cli_check.py": ["checks/finding", "checks/run"],
+    "cli/test_cli_conform.py": ["conform/network", "conform/run"],
+    "cli/test_cli_group.py": ["cli/addresses"],
+    "cli/test_cli_listen.py": ["cli/options"],
+    "client/test_client_buffer.py": ["client/inbox"],
+    "client/test_client_life.py": ["client/opening"],
+    "client/test_client_with_daemon.py": ["client/waking"],
+    "client/test_conversation.py": ["client/errors"],
+    "client/test_conversation_resume.py": ["client/resuming"],
+    "demo/backend/test_backend_auth.py": [
+        *("demo/backend/auth_routes", "demo/backend/logins", "demo/backend/passwords", "demo/backend/tokens"),
+    ],
+    "demo/backend/test_backend_main.py": ["demo/backend/settings"],
+    "demo/backend/test_backend_outbox.py": ["demo/backend/publisher"],
+    "demo/backend/test_backend_routes.py": [
+        *("demo/backend/build", "demo/backend/content", "demo/backend/content_routes"),
+        *("demo/backend/database", "demo/backend/errors", "demo/backend/requests", "demo/backend/seed"),
+        *("demo/backend/snapshots", "demo/backend/user_routes", "demo/backend/users", "demo/backend/wire"),
+    ],
+    "demo/test_demo_performance.py": ["demo/daemon", "demo/devices"],
+    "demo/test_demo_serving.py": ["cli/demo"],
+    "demo/test_demo_site.py": ["demo/contents"],
+    "end_to_end/test_daemon_in_process.py": ["engine/build", "server/daemon", "server/run"],
+    "engine/redis/test_engine_streams.py": ["engine/redis/lua", "engine/redis/queue", "engine/turns"],
+    "engine/redis/test_rejoin.py": ["engine/redis/subscriptions"],
+    "engine/redis/test_wire.py": ["engine/redis/keys"],
+    "engine/test_memory.py": ["engine/__init__", "engine/idempotency"],
+    "protocol/test_codec.py": ["protocol/errors"],
+    "scenes/test_playing.py": [
+        *("conform/given", "conform/matching", "conform/play", "conform/report", "conform/terms"),
+    ],
+    "scenes/test_scene_files.py": ["conform/scenes"],
+    "scenes/test_scenes_memory.py": ["conform/device", "conform/live"],
+    "scenes/test_written.py": ["conform/render"],
+    "server/test_console.py": ["server/inspection", "server/watching"],
+    "server/test_inquiries.py": ["server/questions"],
+    "server/test_internal.py": ["server/answers"],
+    "server/test_lean.py": ["server/transport/base"],
+    "server/test_node_events.py": ["server/batching"],
+    "server/test_node_handshake.py": ["server/transport/trio_ws"],
+    "server/test_node_session.py": ["server/device"],
+    "server/test_outbox_kernel.py": ["server/tcp"],
+    "server/test_timekeeper.py": ["clock"],
+    "server/test_worker_metrics.py": ["server/workers/accounts", "server/workers/merge"],
+    "tokens/test_jwks.py": ["tokens/errors"],
+    "tokens/test_token_claims.py": ["tokens/static"],
+    "tokens/test_token_keys.py": ["tokens/signatures"],
+}
+"""By the module of tests: the modules that it tests, and whose names don't lead to it."""
+
+LISTED = Counter(module for modules in ELSEWHERE.values() for module in modules)
+
+
+def modules_that_act() -> list[str]:
+    """The modules of the package in which there is something to test, as ``server/node``."""
+    return [
+        path.relative_to(PACKAGE).with_suffix("").as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if any(map(acts, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+    ]
+
+
+def acts(node: ast.AST) -> bool:
+    """Whether this is a function with more in it than a docstring and three dots."""
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not all(
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        for statement in node.body
+    )
+
+
+def found_by_name(module: str) -> list[str]:
+    """The modules of tests to which a module's name leads."""
+    *packages, name = module.split("/")
+    words = {packages[-1] if name == "__init__" else name.strip("_")}
+    folder = TESTS.joinpath(*packages)
+    while not folder.is_dir():
+        words.add(folder.name)
+        folder = folder.parent
+    return [
+        path.name
+        for path in sorted(folder.glob("test_*.py"))
+        if any(f"_{word}_" in f"{path.stem}_" for word in words)
+    ]
+
+
+MODULES = modules_that_act()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_tests_of_a_module_are_found(module: str) -> None:
+    found = found_by_name(module)
+    assert bool(found) != (module in LISTED), f"either a name leads to its tests, or the table: {found}"
+
+
+def test_the_table_is_of_modules_and_tests_that_are_there() -> None:
+    assert set(LISTED) <= set(MODULES)
+    assert [module for module, times in LISTED.items() if times > 1] == []
+    assert [path for path in ELSEWHERE if not (TESTS / path).is_file()] == []
