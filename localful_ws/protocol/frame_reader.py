@@ -89,8 +89,9 @@ class _Frame(Enum):
 # Where the reader stands is the table of first bytes that may come there: FIN, three reserved bits and the
 # opcode (section 5.2). A control frame may come anywhere, but is not fragmented (section 5.5).
 _CONTROL = {0x88: _Frame.CLOSE, 0x89: _Frame.PING, 0x8A: _Frame.PONG}
+_WHOLE_TEXT = 0x81
 _BETWEEN_MESSAGES = _CONTROL | {
-    0x81: _Frame.LAST_TEXT,
+    _WHOLE_TEXT: _Frame.LAST_TEXT,
     0x01: _Frame.TEXT_PART,
     0x82: _Frame.LAST_BINARY,
     0x02: _Frame.BINARY_PART,
@@ -151,7 +152,8 @@ class FrameReader:
 
         It is never idle again after `CloseReceived` or `Malformed`.
         """
-        return self._expects is _BETWEEN_MESSAGES and self._frame is None and not self.buffered
+        decoded_all = self._at == len(self._data)
+        return decoded_all and self._frame is None and self._expects is _BETWEEN_MESSAGES
 
     @property
     def buffered(self) -> int:
@@ -159,7 +161,7 @@ class FrameReader:
         return len(self._data) - self._at
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that have come. `next` should have said that it needs them."""
+        """Take bytes that have come, best when `next` has found that it needs more."""
         if self._expects is not _AT_THE_END:
             self._data = self._data[self._at :] + data
             self._at = 0
@@ -205,8 +207,8 @@ class FrameReader:
             return self._read_control(frame, _unmask(data[start:end], mask))
         if self._size + size > self._max:
             raise _RefusedError(CloseCode.MESSAGE_TOO_BIG)
-        if data[at] == 0x81 and end <= len(data):
-            # Nearly every message is one frame that has come whole.
+        if data[at] == _WHOLE_TEXT and end <= len(data):
+            # Nearly every frame: nothing needs to be kept.
             self._at = end
             return TextReceived(_unmask(data[start:end], mask).decode())
         self._frame, self._left, self._mask = frame, size, mask
