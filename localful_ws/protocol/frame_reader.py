@@ -100,6 +100,9 @@ _WITHIN_TEXT = _CONTROL | {0x80: _Frame.LAST_TEXT, 0x00: _Frame.TEXT_PART}
 _WITHIN_BINARY = _CONTROL | {0x80: _Frame.LAST_BINARY, 0x00: _Frame.BINARY_PART}
 _AT_THE_END: dict[int, _Frame] = {}
 
+# Found once: this is done several times a frame.
+_number = int.from_bytes
+
 _MASKED = 0x80
 """The top bit of the second byte; the others are the length, if it is short."""
 _MAX_SHORT = 125
@@ -265,7 +268,7 @@ class FrameReader:
 
 def _read_length(data: bytes) -> int:
     """Read a length of two or eight bytes: no more than it takes, and the top bit of eight is clear."""
-    size = int.from_bytes(data)
+    size = _number(data)
     if size <= (_MAX_SHORT if len(data) == 2 else 0xFFFF) or size >> 63:
         raise _RefusedError(CloseCode.PROTOCOL_ERROR)
     return size
@@ -275,7 +278,7 @@ def _read_close(payload: bytes) -> CloseReceived:
     """Read the payload of a close frame (section 5.5.1)."""
     if not payload:
         return CloseReceived(None, "")
-    code = int.from_bytes(payload[:2])
+    code = _number(payload[:2])
     if len(payload) == 1 or code not in _CLOSE_CODES:
         raise _RefusedError(CloseCode.PROTOCOL_ERROR)
     return CloseReceived(code, payload[2:].decode())
@@ -285,4 +288,4 @@ def _unmask(payload: bytes, mask: bytes) -> bytes:
     """Undo the mask (section 5.3), all of it as one number: fastest for what is short, fast for some KiB."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+    return (_number(payload) ^ _number(key)).to_bytes(size)
