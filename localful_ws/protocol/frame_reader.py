@@ -89,8 +89,9 @@ class _Frame(Enum):
 # Where the reader stands is the table of first bytes that may come there: FIN, three reserved bits and the
 # opcode (section 5.2). A control frame may come anywhere, but is not fragmented (section 5.5).
 _CONTROL = {0x88: _Frame.CLOSE, 0x89: _Frame.PING, 0x8A: _Frame.PONG}
+_WHOLE_TEXT = 0x81
 _BETWEEN_MESSAGES = _CONTROL | {
-    0x81: _Frame.LAST_TEXT,
+    _WHOLE_TEXT: _Frame.LAST_TEXT,
     0x01: _Frame.TEXT_PART,
     0x82: _Frame.LAST_BINARY,
     0x02: _Frame.BINARY_PART,
@@ -98,6 +99,9 @@ _BETWEEN_MESSAGES = _CONTROL | {
 _WITHIN_TEXT = _CONTROL | {0x80: _Frame.LAST_TEXT, 0x00: _Frame.TEXT_PART}
 _WITHIN_BINARY = _CONTROL | {0x80: _Frame.LAST_BINARY, 0x00: _Frame.BINARY_PART}
 _AT_THE_END: dict[int, _Frame] = {}
+
+# Found once: this is done several times a frame.
+_number = int.from_bytes
 
 _MASKED = 0x80
 """The top bit of the second byte; the others are the length, if it is short."""
@@ -151,7 +155,8 @@ class FrameReader:
 
         It is never idle again after `CloseReceived` or `Malformed`.
         """
-        return self._expects is _BETWEEN_MESSAGES and self._frame is None and not self.buffered
+        decoded_all = self._at == len(self._data)
+        return decoded_all and self._frame is None and self._expects is _BETWEEN_MESSAGES
 
     @property
     def buffered(self) -> int:
@@ -159,7 +164,7 @@ class FrameReader:
         return len(self._data) - self._at
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that have come. `next` should have said that it needs them."""
+        """Take bytes that have come, best when `next` has found that it needs more."""
         if self._expects is not _AT_THE_END:
             self._data = self._data[self._at :] + data
             self._at = 0
@@ -205,8 +210,8 @@ class FrameReader:
             return self._read_control(frame, _unmask(data[start:end], mask))
         if self._size + size > self._max:
             raise _RefusedError(CloseCode.MESSAGE_TOO_BIG)
-        if data[at] == 0x81 and end <= len(data):
-            # Nearly every message is one frame that has come whole.
+        if data[at] == _WHOLE_TEXT and end <= len(data):
+            # Nearly every frame: nothing needs to be kept.
             self._at = end
             return TextReceived(_unmask(data[start:end], mask).decode())
         self._frame, self._left, self._mask = frame, size, mask
@@ -263,7 +268,7 @@ class FrameReader:
 
 def _read_length(data: bytes) -> int:
     """Read a length of two or eight bytes: no more than it takes, and the top bit of eight is clear."""
-    size = int.from_bytes(data)
+    size = _number(data)
     if size <= (_MAX_SHORT if len(data) == 2 else 0xFFFF) or size >> 63:
         raise _RefusedError(CloseCode.PROTOCOL_ERROR)
     return size
@@ -273,7 +278,7 @@ def _read_close(payload: bytes) -> CloseReceived:
     """Read the payload of a close frame (section 5.5.1)."""
     if not payload:
         return CloseReceived(None, "")
-    code = int.from_bytes(payload[:2])
+    code = _number(payload[:2])
     if len(payload) == 1 or code not in _CLOSE_CODES:
         raise _RefusedError(CloseCode.PROTOCOL_ERROR)
     return CloseReceived(code, payload[2:].decode())
@@ -283,4 +288,4 @@ def _unmask(payload: bytes, mask: bytes) -> bytes:
     """Undo the mask (section 5.3), all of it as one number: fastest for what is short, fast for some KiB."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+    return (_number(payload) ^ _number(key)).to_bytes(size)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import messages, publishing, tokens
+from tests.fuzz import frame_reader, messages, publishing, tokens
 
 HERE = Path(__file__).parent
 CORPORA = HERE / "corpora"
@@ -11,6 +11,7 @@ FRAMES = "frames"
 """The one target that needs a world to run in; see `fuzz.frames`."""
 
 CHECKS: dict[str, Callable[[bytes], None]] = {
+    "frame_reader": frame_reader.check,
     "messages": messages.check,
     "publishing": publishing.check,
     "tokens": tokens.check,
