@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
+# A device that sends this much although it was told to go is not waited for.
+_MOST_AFTER_CLOSE = 1024 * 1024
 
 
 class Line(Protocol):
@@ -128,6 +130,7 @@ class Device:
     """
 
     __slots__ = (
+        "_after_close",
         "_node",
         "_ping_due",
         "_pong_due",
@@ -155,6 +158,8 @@ class Device:
         # What a frame or message needs that has come in part.
         self._reader: FrameReader | None = None
         self.heard = False
+        # How many bytes came since our close frame.
+        self._after_close = 0
         self._ping_due = now + node.ping_interval
         self._pong_due: float | None = None
 
@@ -192,6 +197,10 @@ class Device:
     def received(self, data: bytes) -> None:
         """Take bytes that came from the device."""
         self.heard = True
+        if self.phase is not _OPEN:
+            self._after_close += len(data)
+            if self._after_close > _MOST_AFTER_CLOSE:
+                self.abort()
         if self.phase is _OPEN or self.phase is _CLOSING:
             if self._reader is None:
                 self._reader = FrameReader(self._node.max_message_bytes)

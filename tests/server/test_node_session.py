@@ -263,7 +263,7 @@ async def test_a_device_closes(
     device = await raw_device(world)
     await device.say(sent)
     assert device.frames[-1].opcode == 8
-    assert device.closed == (answer or (int.from_bytes(b""), ""))
+    assert device.closed == (1000, "normal")
     assert device.ended_at == 0.0
     assert world.closes() == {"device-closed": 1}
     assert world.node.devices() == ()
