@@ -174,6 +174,8 @@ class Node:
     def half_open(self, opening: Opening) -> Iterator[trio.CancelScope]:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
         with trio.CancelScope() as scope:
+            if self.draining:
+                scope.deadline = trio.current_time() + _LAST_HANDSHAKES
             self._half_open[opening] = scope
             room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
             if len(self._half_open) > min(self._settings.max_half_open, room):
