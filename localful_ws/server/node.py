@@ -104,6 +104,8 @@ class Node:
         self._devices: dict[Device, None] = {}
         # Those that are being let in, the oldest first, and what ends each of them.
         self._half_open: dict[Opening, trio.CancelScope] = {}
+        # How many of those have a device already, and so are counted among the devices, too.
+        self._half_open_devices = 0
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -177,13 +179,16 @@ class Node:
             if self.draining:
                 scope.deadline = trio.current_time() + _LAST_HANDSHAKES
             self._half_open[opening] = scope
-            room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
+            others = len(self._devices) - self._half_open_devices
+            room = self._settings.max_connections - others + _REFUSALS_AT_ONCE
             if len(self._half_open) > min(self._settings.max_half_open, room):
                 self._give_way()
             try:
                 yield scope
             finally:
                 self._half_open.pop(opening, None)
+                if opening.device is not None:
+                    self._half_open_devices -= 1
 
     def _give_way(self) -> None:
         oldest, scope = next(iter(self._half_open.items()))
@@ -207,8 +212,9 @@ class Node:
             self._reserved.remove(opening)
 
     def admit(self, device: Device) -> None:
-        """Count a device whose handshake was accepted."""
+        """Count a device whose handshake was accepted; its connection is `half_open`."""
         self._devices[device] = None
+        self._half_open_devices += 1
         self.metrics.connections_opened += 1
 
     def forget(self, device: Device) -> None:
