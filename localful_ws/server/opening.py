@@ -66,7 +66,11 @@ class Opening:
                     self._node.parking.park(self.device)
                 handed_on = True
         except Exception:
-            _log.exception("a connection failed")
+            if self.device is None:
+                _log.exception("a connection failed")
+            else:
+                self.device.fail()
+                handed_on = True  # to the time that a close has
         finally:
             if self.device is None:
                 await trio.aclose_forcefully(self._stream)
