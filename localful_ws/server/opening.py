@@ -177,6 +177,7 @@ class Opening:
                     await receive(self._stream, device)
                 else:
                     await self._pump.receive(device)
-            if window.cancelled_caught:
+            # One that was closed meanwhile has the time that a close has.
+            if window.cancelled_caught and device.state is State.AWAITING_AUTH:
                 device.time_passed(max(deadline, self._node.clock.now()))
             await device.verify()
