@@ -71,6 +71,7 @@ class TrioWebSocketPump(StreamPump):
     async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
         """Answer the handshake, so that there can be a device."""
         self._connection = await request.accept(subprotocol=subprotocol)
+        self._library.answered = True
 
     async def receive(self, device: Device) -> None:
         """Wait for the next message, and push it into the device."""
@@ -100,11 +101,16 @@ class TrioWebSocketPump(StreamPump):
 
 
 class _LibraryStream(trio.abc.Stream):
-    """The stream as trio-websocket sees it: what it sends goes out between our frames."""
+    """The stream as trio-websocket sees it: what it sends goes out between our frames.
 
-    __slots__ = ("_pump", "_stream")
+    Attributes:
+        answered: Whether the handshake is over, so that only the device sends.
+    """
+
+    __slots__ = ("_pump", "_stream", "answered")
 
     def __init__(self, pump: TrioWebSocketPump, stream: trio.abc.Stream) -> None:
+        self.answered = False
         self._pump = pump
         self._stream = stream
 
@@ -115,12 +121,12 @@ class _LibraryStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._pump.device is None:
+        if not self.answered:
             await self._stream.send_all(data)
             return
         await trio.lowlevel.checkpoint()
         # It sends pongs, and close frames; the device writes both itself.
-        if data[0] == _PONG:
+        if data[0] == _PONG and self._pump.device is not None:
             self._pump.device.take(PingReceived(bytes(data[2:])))
 
     async def wait_send_all_might_not_block(self) -> None:
