@@ -164,7 +164,7 @@ class FrameReader:
         return len(self._data) - self._at
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that have come, best when `next` has found that it needs more."""
+        """Take bytes that have come. All are kept until `next` comes to them: give more when it has none."""
         if self._expects is not _AT_THE_END:
             self._data = self._data[self._at :] + data
             self._at = 0
