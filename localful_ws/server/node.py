@@ -102,8 +102,8 @@ class Node:
         self.parking = None if poller is None else Parking(poller, self.start_soon)
         # In the order in which they came, which is the order in which they are drained.
         self._devices: dict[Device, None] = {}
-        # Those that are being let in, the oldest first, and what ends each of them.
-        self._half_open: dict[Opening, trio.CancelScope] = {}
+        # Those that are being let in, the oldest first.
+        self._half_open: dict[Opening, None] = {}
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -170,23 +170,21 @@ class Node:
             raise RuntimeError("Node.run must be running before a stream is served.")
         self._connections.start_soon(run_bounded, task, args)
 
-    @contextmanager
-    def half_open(self, opening: Opening) -> Iterator[trio.CancelScope]:
+    def begin_opening(self, opening: Opening) -> None:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
-        with trio.CancelScope() as scope:
-            self._half_open[opening] = scope
-            room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
-            if len(self._half_open) > min(self._settings.max_half_open, room):
-                self._give_way()
-            try:
-                yield scope
-            finally:
-                self._half_open.pop(opening, None)
+        self._half_open[opening] = None
+        room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
+        if len(self._half_open) > min(self._settings.max_half_open, room):
+            self._give_way()
+
+    def end_opening(self, opening: Opening) -> None:
+        """Count it no more: it is in, or over."""
+        self._half_open.pop(opening, None)
 
     def _give_way(self) -> None:
-        oldest, scope = next(iter(self._half_open.items()))
+        oldest = next(iter(self._half_open))
         del self._half_open[oldest]
-        scope.cancel()
+        oldest.give_way()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
             self._told_half_open = trio.current_time()
@@ -252,6 +250,8 @@ class Node:
     async def verify(self, token: str) -> Session | Rejection:
         """Verify an access token, no longer than ``auth-timeout``."""
         try:
+            if not self._verifier.waits:
+                return await self._verifier.verify(token)
             with trio.move_on_after(self.limits.auth_timeout):
                 return await self._verifier.verify(token)
         except TokenRejectedError as error:
@@ -401,9 +401,8 @@ class Node:
         self.watching.end()
         now = trio.current_time()
         self._connections.cancel_scope.deadline = now + seconds
-        for opening, scope in self._half_open.items():
-            if opening.device is None:
-                scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
+        for opening in self._half_open:
+            opening.hurry(now + _LAST_HANDSHAKES)
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
         if self.parking is not None:
