@@ -556,4 +556,5 @@ class Device:
 
 
 def _together(moment: float) -> float:
-    return math.ceil(moment / _PING_TOGETHER) * _PING_TOGETHER
+    # Less a rounding error of the clock's.
+    return math.ceil(moment / _PING_TOGETHER - 1e-3) * _PING_TOGETHER
