@@ -8,7 +8,7 @@ import click
 from benchmarks.model import BenchmarkError
 from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios.common import QUICK
+from benchmarks.sizes import QUICK
 from benchmarks.servers import SERVERS, Server, start_python
 
 FAULTS = (
@@ -28,7 +28,7 @@ def outcome(fault: str) -> str | None:
     """What the client says; None if it is content."""
     try:
         with running(faulty(fault)) as server:
-            SCENARIOS["fanout"](server, SIZES, 1000, 0)
+            SCENARIOS["fanout"].run(server, SIZES, 1000, 0)
     except BenchmarkError as error:
         return str(error)
     return None

@@ -4,7 +4,8 @@ import time
 
 from benchmarks.model import EventSource, Speaks, devices_of
 from benchmarks.running import Running
-from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, crowds_of, publisher_of
+from benchmarks.scenarios.common import WINDOW, Result, client_of, crowds_of, publisher_of
+from benchmarks.sizes import Sizes
 
 PROBE_DEVICES = 10
 
