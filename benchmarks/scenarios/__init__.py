@@ -11,6 +11,7 @@ from benchmarks.scenarios import (
     latency,
     load,
     others,
+    ping,
     resume,
     storm,
     users,
@@ -48,4 +49,5 @@ SCENARIOS: dict[str, Scenario] = {
     "load": Scenario(load.run),
     "others": Scenario(others.run),
     "resume": Scenario(resume.run),
+    "ping": Scenario(ping.run, is_apart=True),
 }
