@@ -7,6 +7,7 @@ import attrs
 from benchmarks.running import Running
 from benchmarks.scenarios import (
     connections,
+    crowd,
     fanout,
     latency,
     load,
@@ -50,4 +51,5 @@ SCENARIOS: dict[str, Scenario] = {
     "others": Scenario(others.run),
     "resume": Scenario(resume.run),
     "ping": Scenario(ping.run, is_apart=True),
+    "crowd": Scenario(crowd.run, seconds=crowd.most_seconds, is_apart=True),
 }
