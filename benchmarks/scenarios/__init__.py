@@ -6,6 +6,7 @@ import attrs
 
 from benchmarks.running import Running
 from benchmarks.scenarios import (
+    abuse,
     connections,
     crowd,
     fanout,
@@ -51,5 +52,6 @@ SCENARIOS: dict[str, Scenario] = {
     "others": Scenario(others.run),
     "resume": Scenario(resume.run),
     "ping": Scenario(ping.run, is_apart=True),
+    "abuse": Scenario(abuse.run, setup=abuse.SETUP, is_apart=True),
     "crowd": Scenario(crowd.run, seconds=crowd.most_seconds, is_apart=True),
 }
