@@ -11,10 +11,12 @@ from benchmarks.scenarios import (
     crowd,
     fanout,
     latency,
+    leak,
     load,
     others,
     ping,
     resume,
+    soak,
     storm,
     users,
 )
@@ -54,4 +56,6 @@ SCENARIOS: dict[str, Scenario] = {
     "ping": Scenario(ping.run, is_apart=True),
     "abuse": Scenario(abuse.run, setup=abuse.SETUP, is_apart=True),
     "crowd": Scenario(crowd.run, seconds=crowd.most_seconds, is_apart=True),
+    "leak": Scenario(leak.run, setup=leak.SETUP, is_apart=True),
+    "soak": Scenario(soak.run, seconds=lambda sizes: USUAL_SECONDS + sizes.soak_seconds, is_apart=True),
 }
