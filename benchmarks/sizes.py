@@ -68,9 +68,9 @@ class Sizes:
     abuse_silent: int = 900
     """Devices that resume and never read."""
     abuse_silent_users: int = 12
-    abuse_history: int = 950
+    abuse_history: int = 500
     """Events that each of their users has missed; with their bytes below what one device is given at once."""
-    abuse_event_bytes: int = 4000
+    abuse_event_bytes: int = 6500
     abuse_silent_seconds: float = 20.0
     soak_seconds: float = 7200.0
     soak_users: int = 100
