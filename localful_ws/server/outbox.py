@@ -61,7 +61,7 @@ class _State(Enum):
 _OPEN = _State.OPEN
 
 
-def _send_nothing(_frame: bytes) -> int:
+def _send_nothing(_frame: bytes | memoryview) -> int:
     return 0
 
 
@@ -82,7 +82,9 @@ class Outbox(trio.abc.Stream):
         self._stream = stream
         self._policy = policy
         self._tcp = stream if isinstance(stream, TcpStream) else None
-        self._send_now: Callable[[bytes], int] = _send_nothing if self._tcp is None else self._tcp.socket.send
+        self._send_now: Callable[[bytes | memoryview], int] = (
+            _send_nothing if self._tcp is None else self._tcp.socket.send
+        )
         # None while nothing waits. An event in the queue is set when everything before it is gone.
         self._queue: deque[bytes | memoryview | trio.Event] | None = None
         self._bytes = 0
@@ -103,7 +105,7 @@ class Outbox(trio.abc.Stream):
         """Send one frame; see `write_frames`."""
         self.write_frames(frame, (frame,))
 
-    def write_frames(self, data: bytes, frames: Sequence[bytes]) -> None:
+    def write_frames(self, data: bytes | memoryview, frames: Sequence[bytes | memoryview]) -> None:
         """Send whole frames now, or queue them, without waiting.
 
         After the last frame, and on a stream that is broken or closed, they are dropped: whoever reads from
@@ -111,7 +113,8 @@ class Outbox(trio.abc.Stream):
 
         Args:
             data: The frames joined, which is how they are sent if the kernel takes them now.
-            frames: One by one, which is how they are queued and counted if it does not.
+            frames: One by one, which is how they are queued and counted if it does not. Then a memoryview is
+                copied: what it is a slice of may be large.
 
         Raises:
             OutboxFullError: If some would have to wait and the outbox is full. It holds whole frames still.
@@ -206,22 +209,27 @@ class Outbox(trio.abc.Stream):
             raise trio.ClosedResourceError
 
     def _enqueue_rest(
-        self, queue: deque[bytes | memoryview | trio.Event], frames: Sequence[bytes], sent: int
+        self,
+        queue: deque[bytes | memoryview | trio.Event],
+        frames: Sequence[bytes | memoryview],
+        sent: int,
     ) -> None:
         for frame in frames:
             if sent >= len(frame):
                 sent -= len(frame)
             elif sent:
                 # A memoryview at the head of the queue marks a frame whose beginning is gone.
-                self._enqueue(queue, memoryview(frame)[sent:])
+                self._enqueue(queue, memoryview(bytes(frame))[sent:])
                 sent = 0
             else:
                 self._enqueue_within_limits(queue, frame)
 
-    def _enqueue_within_limits(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes) -> None:
+    def _enqueue_within_limits(
+        self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview
+    ) -> None:
         if len(queue) >= self._policy.max_events or self._bytes + len(frame) > self._policy.max_bytes:
             raise OutboxFullError
-        self._enqueue(queue, frame)
+        self._enqueue(queue, bytes(frame))
 
     def _enqueue(self, queue: deque[bytes | memoryview | trio.Event], frame: bytes | memoryview) -> None:
         queue.append(frame)

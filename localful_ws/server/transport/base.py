@@ -100,7 +100,7 @@ class TransportHost:
     close_timeout: float
 
 
-Sender = Callable[[bytes, Sequence[bytes]], None]
+Sender = Callable[[bytes | memoryview, Sequence[bytes | memoryview]], None]
 """Sends frames, which it is given joined and one by one."""
 
 

@@ -133,7 +133,7 @@ class TrioWebSocket(Transport):
         """See `Transport.waiting`."""
         return self._outbox.waiting_events, self._outbox.waiting_bytes
 
-    def _send(self, data: bytes, frames: Sequence[bytes]) -> None:
+    def _send(self, data: bytes | memoryview, frames: Sequence[bytes | memoryview]) -> None:
         if self._closed is None and self._connection.closed is None:
             self._outbox.write_frames(data, frames)
 
