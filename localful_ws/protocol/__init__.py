@@ -16,7 +16,7 @@ from localful_ws.protocol.connection import (
     VerifyToken,
 )
 from localful_ws.protocol.errors import LocalProtocolError, MessageError
-from localful_ws.protocol.events import Event, EventKind, EventName, encode_event
+from localful_ws.protocol.events import Event, EventKind, EventName, data_in, encode_event
 from localful_ws.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
 from localful_ws.protocol.handshake import (
     BEARER_SUBPROTOCOL,
@@ -77,6 +77,7 @@ __all__ = [
     "Verdict",
     "VerifyToken",
     "close_frame",
+    "data_in",
     "decode_device_message",
     "encode_event",
     "encode_server_message",

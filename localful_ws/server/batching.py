@@ -4,16 +4,11 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from localful_ws.engine import Entry
-from localful_ws.protocol import EventName, encode_event, text_frame
+from localful_ws.protocol import EventName
 
 _PIECE = 65536  # bytes; what is longer gains nothing from going out in one piece
 LIFE_ENDING = frozenset({EventName.VAULT_DELETE, EventName.USER_DELETE})
 """After these, what follows is decided anew."""
-
-
-def frame_of(entry: Entry) -> bytes:
-    """The frame in which every device gets an event."""
-    return text_frame(encode_event(entry.event, entry.cursor))
 
 
 def runs_of(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
@@ -35,10 +30,10 @@ def runs_of(entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
     return chain.from_iterable(by_user.values())
 
 
-def pieces_of(frames: Sequence[bytes]) -> list[tuple[bytes, Sequence[bytes]]]:
+def pieces_of(frames: Sequence[bytes | memoryview]) -> list[tuple[bytes, Sequence[bytes | memoryview]]]:
     """Join frames to pieces of some 64 KiB, given joined and one by one; a longer frame is its own piece."""
-    pieces: list[tuple[bytes, Sequence[bytes]]] = []
-    piece: list[bytes] = []
+    pieces: list[tuple[bytes, Sequence[bytes | memoryview]]] = []
+    piece: list[bytes | memoryview] = []
     size = 0
     for frame in frames:
         if piece and size + len(frame) > _PIECE:

@@ -13,14 +13,14 @@ from localful_ws.engine import Entry
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import Event, EventName, Verdict
 from localful_ws.routing import Router
-from localful_ws.server.batching import LIFE_ENDING, frame_of, pieces_of, runs_of
+from localful_ws.server.batching import LIFE_ENDING, pieces_of, runs_of
 from localful_ws.server.device import Device
 from localful_ws.server.outbox import OutboxFullError
 
 _QUESTIONS_WITHOUT_A_BREAK = 400
 _DELIVER, _ECHO = Verdict.DELIVER, Verdict.ECHO  # compared with for every device and event
 
-Outgoing = tuple[Device, bytes, Sequence[bytes]]
+Outgoing = tuple[Device, bytes | memoryview, Sequence[bytes | memoryview]]
 """A device and the frames it gets: joined, and one by one."""
 
 
@@ -49,7 +49,7 @@ class Delivery:
         outgoing: list[Outgoing] = []
         asked = 0
         for run, devices in [(run, self._router.devices_of(run[0].event.user)) for run in runs_of(entries)]:
-            frames = [frame_of(entry) for entry in run] if devices else []
+            frames = [entry.frame for entry in run] if devices else []
             last = run[-1].event
             ends_life = last.name in LIFE_ENDING
             at_a_time = max(1, _QUESTIONS_WITHOUT_A_BREAK // len(run))
@@ -78,7 +78,11 @@ class Delivery:
         _send(outgoing)
 
     def _ask_about_one(
-        self, event: Event, frames: Sequence[bytes], devices: Sequence[Device], outgoing: list[Outgoing]
+        self,
+        event: Event,
+        frames: Sequence[bytes | memoryview],
+        devices: Sequence[Device],
+        outgoing: list[Outgoing],
     ) -> None:
         (frame,) = frames
         deliveries = echoes = 0
@@ -94,14 +98,14 @@ class Delivery:
     def _ask_about_several(
         self,
         run: Sequence[Entry],
-        frames: Sequence[bytes],
+        frames: Sequence[bytes | memoryview],
         devices: Sequence[Device],
         outgoing: list[Outgoing],
     ) -> None:
         deliveries = echoes = 0
         # Most devices of a user want the same, and share it.
-        earlier: list[bytes] = []
-        pieces: list[tuple[bytes, Sequence[bytes]]] = []
+        earlier: list[bytes | memoryview] = []
+        pieces: list[tuple[bytes, Sequence[bytes | memoryview]]] = []
         for device in devices:
             wanted = []
             for entry, frame in zip(run, frames, strict=True):

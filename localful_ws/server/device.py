@@ -29,7 +29,7 @@ from localful_ws.protocol import (
     ping_frame,
     text_frame,
 )
-from localful_ws.server.batching import frame_of, pieces_of
+from localful_ws.server.batching import pieces_of
 from localful_ws.server.outbox import OutboxFullError
 from localful_ws.server.timekeeper import Appointment, Timekeeper
 from localful_ws.server.transport.base import Transport, TransportClosedError
@@ -272,7 +272,7 @@ class Device:
         for entry in missed:
             verdict = self.wants(entry.event)
             if verdict is Verdict.DELIVER:
-                frames.append(frame_of(entry))
+                frames.append(entry.frame)
             elif verdict is Verdict.ECHO:
                 self._host.metrics.echoes_suppressed += 1
             self.event_passed(entry.event)

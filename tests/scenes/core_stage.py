@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from localful_ws.conform.given import values_of
 from localful_ws.conform.matching import Answer, Seen
@@ -33,6 +33,7 @@ from localful_ws.protocol import (
     encode_event,
     encode_server_message,
     judge_handshake,
+    text_frame,
 )
 from localful_ws.publishing import PublishError, decode_disconnect_body, decode_publish_body
 from localful_ws.revocations import Revocations, TooManyRevocationsError
@@ -383,9 +384,10 @@ def core_stage(scene: Scene) -> tuple[CoreStage, Terms]:
 
 def told(entry: Entry) -> str:
     """What a device gets of an event."""
-    text = encode_event(entry.event, entry.cursor).decode()
+    text = encode_event(evolve(entry.event, data=entry.data), entry.cursor)
+    assert entry.frame == text_frame(text)
     validator(f"event:{entry.event.name.value}").validate(json.loads(text))
-    return text
+    return text.decode()
 
 
 def refuse_constant(name: str) -> None:
