@@ -16,7 +16,7 @@ from localful_ws.protocol.connection import (
     VerifyToken,
 )
 from localful_ws.protocol.errors import LocalProtocolError, MessageError
-from localful_ws.protocol.events import Event, EventKind, EventName, encode_event
+from localful_ws.protocol.events import Event, EventKind, EventName, data_in, encode_event
 from localful_ws.protocol.frame_reader import (
     BinaryReceived,
     CloseReceived,
@@ -96,6 +96,7 @@ __all__ = [
     "Verdict",
     "VerifyToken",
     "close_frame",
+    "data_in",
     "decode_device_message",
     "encode_event",
     "encode_server_message",

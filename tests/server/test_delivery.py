@@ -8,7 +8,7 @@ import trio
 from attrs import define
 from trio.testing import MockClock
 
-from localful_ws.engine import Entry
+from localful_ws.engine import entry_of
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import Event, EventName, Verdict
 from localful_ws.routing import Router
@@ -55,7 +55,7 @@ async def test_nobody_else_has_a_turn_between_the_end_of_a_life_and_what_follows
     end = Event(name, "ada", None if name is EventName.USER_DELETE else "v")
     events = [Event(EventName.USER_UPDATE, "ada")] * before + [end]
     nursery.start_soon(others)
-    await Delivery(router, Metrics(), end_of_life).deliver([Entry(event, "c") for event in events])
+    await Delivery(router, Metrics(), end_of_life).deliver([entry_of(event, "c") for event in events])
     nursery.cancel_scope.cancel()
 
     assert (("followed", 0) in log) is (count > 0)

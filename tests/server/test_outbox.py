@@ -118,6 +118,24 @@ async def test_frames_that_are_given_together(autojump_clock: MockClock, kind: s
 
 
 @both_kinds
+async def test_what_is_a_slice_of_something_is_copied_if_it_waits(
+    autojump_clock: MockClock, kind: str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        kernel = Kernel(10)
+        outbox, _ = make_outbox(kind, nursery, kernel)
+        kept = bytearray(FIRST + SECOND + THIRD)
+        slices = [memoryview(kept)[begin : begin + len(FIRST)] for begin in range(0, len(kept), len(FIRST))]
+        outbox.write_frames(b"".join(slices[:2]), slices[:2])
+        outbox.write_frames(slices[2], slices[2:])
+        del slices
+        kept.clear()  # refused as long as there are slices
+        kernel.make_room(ENDLESS)
+        await wait_all_tasks_blocked()
+        assert kernel.taken == FIRST + SECOND + THIRD
+
+
+@both_kinds
 async def test_nothing_follows_the_last_frame(autojump_clock: MockClock, kind: str) -> None:
     async with trio.open_nursery() as nursery:
         kernel = Kernel(ENDLESS)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from localful_ws.engine import Entry
+from localful_ws.engine import Entry, entry_of
 from localful_ws.engine.redis.feeds import BEGINNING, Id, Live, Reading
 from localful_ws.engine.redis.keys import read_id, write_cursor
 from localful_ws.protocol import Event, EventName
@@ -72,4 +72,4 @@ def decode_reading(user: str, reply: Any) -> Reading:
 
 def _entry(user: str, epoch: str, id_: Id, stored: _StoredEvent) -> tuple[Id, Entry]:
     event = Event(_NAMES[stored.event], user, stored.vault, stored.group, bytes(stored.data))
-    return id_, Entry(event, write_cursor(epoch, id_))
+    return id_, entry_of(event, write_cursor(epoch, id_))
