@@ -34,7 +34,7 @@ class Entry:
             data is in the frame.
         cursor: Its position: opaque, 1 to 128 characters out of ``A-Z a-z 0-9 . _ -``.
         frame: What every device gets: a whole WebSocket text frame. A memoryview is a slice of what an engine
-            keeps, and keeps more than itself in memory: whoever is not done with it at once copies it.
+            keeps, and keeps all of that in memory.
     """
 
     event: Event
@@ -54,21 +54,6 @@ def entry_of(event: Event, cursor: str) -> Entry:
         UnicodeEncodeError: If the vault's id has half a surrogate pair.
     """
     return Entry(event, cursor, text_frame(encode_event(event, cursor)))
-
-
-def entry_of(event: Event, cursor: str) -> Entry:
-    """Give an event its place: it is encoded and framed here, once for all devices.
-
-    Raises:
-        UnicodeEncodeError: If the vault's id has half a surrogate pair.
-    """
-    return Entry(event, cursor, text_frame(encode_event(event, cursor)))
-
-    @property
-    def frame(self) -> bytes:
-        from localful_ws.protocol import encode_event, text_frame
-
-        return text_frame(encode_event(self.event, self.cursor))
 
 
 @frozen

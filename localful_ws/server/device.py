@@ -2,7 +2,7 @@
 
 It does not wait for anything and has no task. Who pushes is somebody else: `localful_ws.server.parking` for
 sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait itself, because a
-token is to be verified, its ``verifying`` says so; whoever pushes then awaits `Device.verify` before it reads on.
+token is to be verified, its ``verifying`` says so, and `Device.verify` is to be awaited before more is read.
 """
 
 import math
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
-# Pings are due at multiples of this, in seconds: those of many devices go out together, and their answers come
-# together, which costs a fraction of waking up for each.
+# Pings are due at multiples of this, in seconds: those of many devices go out together, and their answers
+# come together, which costs a fraction of waking up for each.
 _PING_TOGETHER = 1 / 32
 # A device that sends this much although it was told to go is not waited for.
 _MOST_AFTER_CLOSE = 1024 * 1024

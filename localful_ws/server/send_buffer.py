@@ -1,7 +1,7 @@
 """What waits to be sent: the frames of one device, and the bounds for it and for the whole node.
 
-A device that takes everything at once has no send buffer. Frames travel in pieces: bytes that go to the kernel
-as they are, and are the same for every device that gets them.
+A device that takes everything at once has no send buffer. Frames travel in pieces: bytes that go to the
+kernel as they are, and are the same for every device that gets them.
 """
 
 from collections import deque
