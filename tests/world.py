@@ -20,6 +20,7 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.node import Node
+from localful_ws.server.parking import Poller
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
@@ -269,6 +270,7 @@ async def open_world(
     *,
     verifier: TokenVerifier | None = None,
     make_engine: Callable[[Settings, Clock], Engine] = MemoryEngine,
+    poller: Poller | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run a node for the length of the block.
@@ -277,6 +279,7 @@ async def open_world(
         kind: One of `WORLDS`: its transport and engine.
         verifier: In place of the one that the settings describe.
         make_engine: Makes the engine, unless it is the one in Redis.
+        poller: In place of the system's epoll.
         changes: Settings.
     """
     transport, _, engine_name = kind.partition(" on ")
@@ -292,7 +295,7 @@ async def open_world(
     engine: Engine
     engine = RedisWorldEngine(settings, clock) if engine_name else make_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
-    node = Node(settings, clock, verifier, engine)
+    node = Node(settings, clock, verifier, engine, poller)
     with capture_logs() as log, library_warnings(log):
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)
