@@ -464,6 +464,8 @@ class Device:
                 if self.phase is _OPEN:
                     self.phase = _CLOSING
                     self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
+                    # A token that is being verified is not waited for any more.
+                    self.pump.interest_changed(self)
 
     def _is_closed(self) -> bool:
         return self.core.state is State.CLOSED
