@@ -114,7 +114,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the time, verify and route until cancelled.
 
-        Starts with the nursery in which connections are to be served. When that has ended, all have.
+        Starts with the nursery in which connections are to be served.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._verifier.run)
@@ -122,10 +122,14 @@ class Node:
             await nursery.start(self._run_engine)
             async with trio.open_nursery() as connections:
                 self._connections = connections
-                connections.start_soon(self._drained.wait)
                 if self.parking is not None:
                     connections.start_soon(self.parking.run)
-                task_status.started(connections)
+                async with trio.open_nursery() as openings:
+                    openings.start_soon(self._drained.wait)
+                    task_status.started(openings)
+                # Only now nobody can be parked any more.
+                if self.parking is not None:
+                    self.parking.finish()
             self._all_gone.set()
             await trio.sleep_forever()
 
@@ -406,8 +410,6 @@ class Node:
                 scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
-        if self.parking is not None:
-            self.parking.finish()
         await self._all_gone.wait()
 
     async def _close_spread(self, devices: Sequence[Device], seconds: float) -> None:

@@ -63,6 +63,8 @@ class Opening:
                 if self._pump is not None:
                     await self._pump.run()
                 elif self._node.parking is not None:
+                    # Where all is being cancelled there is no parking any more.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     self._node.parking.park(self.device)
                 handed_on = True
         except Exception:
@@ -168,6 +170,6 @@ class Opening:
                     await receive(self._stream, device)
                 else:
                     await self._pump.receive(device)
-            if window.cancelled_caught:
+            if window.cancelled_caught and device.state is State.AWAITING_AUTH:
                 device.time_passed(max(deadline, self._node.clock.now()))
             await device.verify()

@@ -406,3 +406,71 @@ async def test_it_is_gone_while_its_token_is_verified(autojump_clock: MockClock,
             "forbidden" if how == "closed by the server" else "connection-lost": 1
         }
         assert kernel.world.node.metrics.authentications == (2 if how == "end" else 1)
+
+
+# --- the drain ---
+
+
+async def test_a_drain_says_goodbye_to_all(autojump_clock: MockClock) -> None:
+    async with open_kernel() as kernel:
+        devices = [await kernel.parked() for _ in range(3)]
+        waiting = await kernel.raw(handshake())
+        kernel.world.nursery.start_soon(kernel.world.node.drain, 4)
+        for device in [*devices, waiting]:
+            while device.closed is None:
+                await trio.sleep(0.1)
+            assert device.closed == (1001, "server-shutdown")
+            await device.say(close(1001))
+        await trio.sleep(0.1)
+        await settle()
+        # All are gone, and so it is over before its time.
+        assert (kernel.world.now() < 2.5, kernel.poller.is_closed) == (True, True)
+        assert kernel.world.closes() == {"server-shutdown": 4}
+
+
+async def test_who_authenticates_when_it_is_closed_by_the_drain(autojump_clock: MockClock) -> None:
+    """It is parked to be closed in good order, though nobody else is parked any more."""
+    async with open_kernel() as kernel:
+        device = await kernel.raw(handshake())
+        kernel.world.nursery.start_soon(kernel.world.node.drain, 10)
+        await settle()
+        assert device.closed == (1001, "server-shutdown")
+        await device.say(text({"event": "authenticate", "token": kernel.world.token()}))
+        assert (device.ended_at, len(kernel.parking)) == (None, 1)
+        await device.say(close(1001))
+        assert device.ended_at == 0
+        await settle()
+        assert (kernel.poller.is_closed, kernel.world.closes()) == (True, {"server-shutdown": 1})
+
+
+async def test_who_is_closed_shortly_before_it_has_to_authenticate(autojump_clock: MockClock) -> None:
+    """It has the time that closing takes, however little was left for authentication."""
+    async with open_kernel() as kernel:
+        device = await kernel.raw(handshake())
+        await trio.sleep(2.9)
+        kernel.world.nursery.start_soon(kernel.world.node.drain, 10)
+        await trio.sleep(4.9)
+        await settle()
+        assert (device.closed, device.ended_at) == ((1001, "server-shutdown"), None)
+        await device.ended.wait()
+        assert device.ended_at == 2.9 + 5
+        assert kernel.world.closes() == {"server-shutdown": 1}
+
+
+async def test_who_is_there_at_the_end_of_the_drain_is_dropped(autojump_clock: MockClock) -> None:
+    """However far it is on its way in at that moment; and nothing is logged about it."""
+    async with open_kernel(close_timeout=100.0) as kernel:
+        stubborn = await kernel.parked()
+        waiting = await kernel.raw(handshake())
+        node = kernel.world.node
+        kernel.world.nursery.start_soon(node.drain, 4.0)
+
+        async def answer_at_the_last_moment() -> None:
+            await trio.sleep(4.0)
+            await waiting.send(text({"event": "authenticate", "token": "x"}))
+
+        kernel.world.nursery.start_soon(answer_at_the_last_moment)
+        await trio.sleep(4.1)
+        await settle()
+        assert (stubborn.ended_at, waiting.ended_at) == (4.0, 4.0)
+        assert (node.devices(), len(kernel.parking), kernel.poller.is_closed) == ((), 0, True)
