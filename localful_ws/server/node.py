@@ -104,6 +104,8 @@ class Node:
         self._devices: dict[Device, None] = {}
         # Those that are being let in, the oldest first, and what ends each of them.
         self._half_open: dict[Opening, trio.CancelScope] = {}
+        # Those of them whose device is not there yet.
+        self._strangers: set[Opening] = set()
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -178,18 +180,26 @@ class Node:
     def half_open(self, opening: Opening) -> Iterator[trio.CancelScope]:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
         with trio.CancelScope() as scope:
+            if self.draining:
+                scope.deadline = trio.current_time() + _LAST_HANDSHAKES
             self._half_open[opening] = scope
-            room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
-            if len(self._half_open) > min(self._settings.max_half_open, room):
+            self._strangers.add(opening)
+            connections = len(self._devices) + len(self._strangers)
+            if (
+                len(self._half_open) > self._settings.max_half_open
+                or connections > self._settings.max_connections + _REFUSALS_AT_ONCE
+            ):
                 self._give_way()
             try:
                 yield scope
             finally:
                 self._half_open.pop(opening, None)
+                self._strangers.discard(opening)
 
     def _give_way(self) -> None:
         oldest, scope = next(iter(self._half_open.items()))
         del self._half_open[oldest]
+        self._strangers.discard(oldest)
         scope.cancel()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
@@ -208,8 +218,9 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, device: Device) -> None:
-        """Count a device whose handshake was accepted."""
+    def admit(self, opening: Opening, device: Device) -> None:
+        """Count the device of a connection whose handshake was accepted."""
+        self._strangers.discard(opening)
         self._devices[device] = None
         self.metrics.connections_opened += 1
 
@@ -405,9 +416,8 @@ class Node:
         self.watching.end()
         now = trio.current_time()
         self._connections.cancel_scope.deadline = now + seconds
-        for opening, scope in self._half_open.items():
-            if opening.device is None:
-                scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
+        for opening in self._strangers:
+            self._half_open[opening].deadline = now + _LAST_HANDSHAKES
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
         await self._all_gone.wait()

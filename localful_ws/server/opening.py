@@ -113,7 +113,7 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self.device)
+        self._node.admit(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
         if len(received) > length and session is None:
             self.device.received(bytes(received[length:]))
@@ -151,7 +151,7 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self.device)
+                self._node.admit(self, self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session
