@@ -320,7 +320,6 @@ class Device:
             await self._conclude(session)
         except Exception:
             self.fail()
-        self._read()
 
     async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""

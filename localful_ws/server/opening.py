@@ -44,12 +44,14 @@ class Opening:
         device: The device, from the moment at which the handshake is accepted.
     """
 
-    __slots__ = ("_node", "_pump", "_stream", "device")
+    __slots__ = ("_early", "_node", "_pump", "_stream", "device")
 
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
         self.device: Device | None = None
         self._node = node
         self._stream = stream
+        # What came right behind the request.
+        self._early = b""
         # Who pushes the device; None if it is to be parked.
         self._pump: StreamPump | None = None
 
@@ -115,8 +117,7 @@ class Opening:
             self.device = pump.device = Device(self._node, pump.line, pump)
         self._node.admit(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
-        if len(received) > length and session is None:
-            self.device.received(bytes(received[length:]))
+        self._early = bytes(received[length:])
         return session
 
     async def _refuse(self, error: HandshakeError) -> None:
@@ -161,6 +162,8 @@ class Opening:
         """Wait for the first message, no longer than the protocol allows, and have its token verified."""
         if session is not None:
             await device.begin(session)
+        if self._early:
+            device.received(self._early)
         await device.verify()
         deadline = device.core.next_deadline()
         while device.state is State.AWAITING_AUTH and deadline is not None:

@@ -11,7 +11,6 @@ import trio
 from attrs import Factory, define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.protocol import State
 from localful_ws.server.device import Device
 from localful_ws.server.parking import Parking
 from tests.raw_device import PING, RawDevice, close, frame, handshake, text
