@@ -32,10 +32,13 @@ PUBLISHER_KEY = "the-key-of-the-publisher"
 STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
-TRANSPORTS = ["lean", "trio-websocket"]
-REDIS = "lean on redis"
-WORLDS = [*TRANSPORTS, REDIS]
+LEAN, TRIO_WEBSOCKET, REDIS = "lean", "trio-websocket", "lean on redis"
+WORLDS = [LEAN, TRIO_WEBSOCKET, REDIS]
 """What a node may be made of: a transport, and an engine where it is not the one in memory."""
+TRANSPORTS = [LEAN, TRIO_WEBSOCKET]
+"""For what concerns the handshake, frames, sending and closing: each transport."""
+ENGINES = [LEAN, REDIS]
+"""For what concerns streams, and what all nodes are told: each engine."""
 
 _redis_url: list[str] = []
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
@@ -266,7 +269,7 @@ def library_warnings(log: list[MutableMapping[str, Any]]) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_world(
-    kind: str = "lean",
+    kind: str = LEAN,
     *,
     verifier: TokenVerifier | None = None,
     make_engine: Callable[[Settings, Clock], Engine] = MemoryEngine,

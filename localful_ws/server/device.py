@@ -2,8 +2,8 @@
 
 It does not wait for anything and has no task. Who pushes is somebody else: `localful_ws.server.parking` for
 sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait itself, because a
-token is to be verified, its ``verifying`` says so; then whoever pushes awaits `Device.verify` and reads no more
-before.
+token is to be verified, its ``verifying`` says so; then whoever pushes awaits `Device.verify` and reads no
+more before.
 """
 
 from collections.abc import Sequence

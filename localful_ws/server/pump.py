@@ -34,8 +34,8 @@ async def receive(stream: trio.abc.Stream, device: Device) -> None:
 class StreamPump:
     """Pushes one device from a stream, and sends for it.
 
-    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and no
-    more until those are sent, as a kernel does.
+    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and
+    no more until those are sent, as a kernel does.
 
     Args:
         stream: The stream; the pump owns it from now on.

@@ -1,7 +1,7 @@
 """Devices whose frames trio-websocket reads, through its public API only: the transport beside our own.
 
-The library reads in a task of its own, answers pings, and says what is malformed. Our frames are built once for
-all devices and go out beside its own, frame by frame. It is the device that closes, as everywhere.
+The library reads in a task of its own, answers pings, and says what is malformed. Our frames are built once
+for all devices and go out beside its own, frame by frame. It is the device that closes, as everywhere.
 """
 
 from collections.abc import Awaitable, Callable

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Iterable
 from http import HTTPStatus
 
 import httptools
@@ -78,13 +79,7 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
         raise _not_http() from None
     if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
         raise HandshakeError(405, "method-not-allowed", "A WebSocket handshake is a GET of HTTP/1.1.")
-    fields: dict[bytes, bytes] = {}
-    for name, value in collector.headers:
-        if name in _ONCE and name in fields:
-            raise HandshakeError(
-                400, "bad-request", f"The header {name.decode().title()} may stand there only once."
-            )
-        fields[name] = fields[name] + b"," + value if name in fields else value
+    fields = _fields(collector.headers)
     if b"websocket" not in _tokens(fields.get(b"upgrade", b"")) or b"upgrade" not in _tokens(
         fields.get(b"connection", b"")
     ):
@@ -162,6 +157,18 @@ class _Collector:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by name; one that stands there several times is a list (RFC 9110, section 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _ONCE and name in fields:
+            raise HandshakeError(
+                400, "bad-request", f"The header {name.decode().title()} may stand there only once."
+            )
+        fields[name] = fields[name] + b"," + value if name in fields else value
+    return fields
 
 
 def _not_http() -> HandshakeError:
