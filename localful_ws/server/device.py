@@ -323,7 +323,6 @@ class Device:
             await self._conclude(session)
         except Exception:
             self.fail()
-        self._read()
 
     async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""
@@ -467,6 +466,8 @@ class Device:
                 if self.phase is _OPEN:
                     self.phase = _CLOSING
                     self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
+                    # A token that is being verified is not waited for any more.
+                    self.pump.interest_changed(self)
 
     def _is_closed(self) -> bool:
         return self.core.state is State.CLOSED

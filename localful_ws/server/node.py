@@ -104,6 +104,8 @@ class Node:
         self._devices: dict[Device, None] = {}
         # Those that are being let in, the oldest first.
         self._half_open: dict[Opening, None] = {}
+        # Those of them whose device is not there yet.
+        self._strangers: set[Opening] = set()
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -114,7 +116,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the time, verify and route until cancelled.
 
-        Starts with the nursery in which connections are to be served. When that has ended, all have.
+        Starts with the nursery in which connections are to be served.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._verifier.run)
@@ -122,10 +124,14 @@ class Node:
             await nursery.start(self._run_engine)
             async with trio.open_nursery() as connections:
                 self._connections = connections
-                connections.start_soon(self._drained.wait)
                 if self.parking is not None:
                     connections.start_soon(self.parking.run)
-                task_status.started(connections)
+                async with trio.open_nursery() as openings:
+                    openings.start_soon(self._drained.wait)
+                    task_status.started(openings)
+                # Only now nobody can be parked any more.
+                if self.parking is not None:
+                    self.parking.finish()
             self._all_gone.set()
             await trio.sleep_forever()
 
@@ -172,18 +178,25 @@ class Node:
 
     def begin_opening(self, opening: Opening) -> None:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
+        if self.draining:
+            opening.hurry(trio.current_time() + _LAST_HANDSHAKES)
         self._half_open[opening] = None
-        room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
-        if len(self._half_open) > min(self._settings.max_half_open, room):
+        self._strangers.add(opening)
+        connections = len(self._devices) + len(self._strangers)
+        if (
+            len(self._half_open) > self._settings.max_half_open
+            or connections > self._settings.max_connections + _REFUSALS_AT_ONCE
+        ):
             self._give_way()
 
     def end_opening(self, opening: Opening) -> None:
         """Count it no more: it is in, or over."""
         self._half_open.pop(opening, None)
+        self._strangers.discard(opening)
 
     def _give_way(self) -> None:
         oldest = next(iter(self._half_open))
-        del self._half_open[oldest]
+        self.end_opening(oldest)
         oldest.give_way()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
@@ -202,8 +215,9 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, device: Device) -> None:
-        """Count a device whose handshake was accepted."""
+    def admit(self, opening: Opening, device: Device) -> None:
+        """Count the device of a connection whose handshake was accepted."""
+        self._strangers.discard(opening)
         self._devices[device] = None
         self.metrics.connections_opened += 1
 
@@ -401,12 +415,10 @@ class Node:
         self.watching.end()
         now = trio.current_time()
         self._connections.cancel_scope.deadline = now + seconds
-        for opening in self._half_open:
+        for opening in self._strangers:
             opening.hurry(now + _LAST_HANDSHAKES)
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
-        if self.parking is not None:
-            self.parking.finish()
         await self._all_gone.wait()
 
     async def _close_spread(self, devices: Sequence[Device], seconds: float) -> None:

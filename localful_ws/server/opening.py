@@ -45,7 +45,7 @@ class Opening:
         device: The device, from the moment at which the handshake is accepted.
     """
 
-    __slots__ = ("_given_way", "_node", "_pump", "_scope", "_stream", "device")
+    __slots__ = ("_early", "_given_way", "_node", "_pump", "_scope", "_stream", "device")
 
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
         self.device: Device | None = None
@@ -54,6 +54,8 @@ class Opening:
         # Bounds each thing that is waited for in its turn: one scope, since scopes are dear.
         self._scope = trio.CancelScope()
         self._given_way = False
+        # What came right behind the request.
+        self._early = b""
         # Who pushes the device; None if it is to be parked.
         self._pump: StreamPump | None = None
 
@@ -64,12 +66,12 @@ class Opening:
 
     def hurry(self, deadline: float) -> None:
         """Wait no longer for the request than until ``deadline``, on Trio's clock."""
-        if self.device is None:
-            self._scope.deadline = min(self._scope.deadline, deadline)
+        self._scope.deadline = min(self._scope.deadline, deadline)
 
     async def run(self) -> None:
         """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
         node, handed_on = self._node, False
+        self._scope.deadline = trio.current_time() + node.handshake_timeout
         node.begin_opening(self)
         try:
             with self._scope:
@@ -83,6 +85,8 @@ class Opening:
                 if self._pump is not None:
                     await self._pump.run()
                 elif node.parking is not None:
+                    # Where all is being cancelled there is no parking any more.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     node.parking.park(device)
                 handed_on = True
         except Exception:
@@ -95,7 +99,6 @@ class Opening:
                 self.device.abort()
 
     async def _open_and_authenticate(self) -> None:
-        self._scope.deadline = trio.current_time() + self._node.handshake_timeout
         session: Session | None = None
         if isinstance(self._stream, trio.SSLStream):
             try:
@@ -134,10 +137,9 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self.device)
+        self._node.admit(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
-        if len(received) > length and session is None:
-            self.device.received(bytes(received[length:]))
+        self._early = bytes(received[length:])
         return session
 
     async def _refuse(self, error: HandshakeError) -> None:
@@ -172,7 +174,7 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self.device)
+                self._node.admit(self, self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session
@@ -186,6 +188,8 @@ class Opening:
             await device.begin(session)
         elif deadline is not None:
             self._scope.deadline = self._node.clock.deadline(deadline)
+        if self._early:
+            device.received(self._early)
         while True:
             if device.verifying:
                 await self._verify(device)
