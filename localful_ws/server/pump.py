@@ -72,7 +72,7 @@ class StreamPump:
     async def run(self) -> None:
         """Push the device until it reads no more."""
         device = self.device
-        while device is not None and (device.reading or device.verifying):
+        while device is not None and device.reading:
             await self.receive(device)
             await device.verify()
 
