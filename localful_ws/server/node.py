@@ -105,6 +105,8 @@ class Node:
         self._devices: dict[Device, None] = {}
         # Those that are being let in, the oldest first, and what ends each of them.
         self._half_open: dict[Opening, trio.CancelScope] = {}
+        # How many of them have no device as yet.
+        self._unadmitted = 0
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -182,13 +184,15 @@ class Node:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
         with trio.CancelScope() as scope:
             self._half_open[opening] = scope
-            room = max(0, self._settings.max_connections - len(self._devices)) + _REFUSALS_AT_ONCE
-            if len(self._half_open) > min(self._settings.max_half_open, room):
+            self._unadmitted += 1
+            over = len(self._devices) + self._unadmitted - self._settings.max_connections
+            if len(self._half_open) > self._settings.max_half_open or over > _REFUSALS_AT_ONCE:
                 self._give_way()
             try:
                 yield scope
             finally:
                 self._half_open.pop(opening, None)
+                self._unadmitted -= opening.device is None
 
     def _give_way(self) -> None:
         oldest, scope = next(iter(self._half_open.items()))
@@ -214,6 +218,7 @@ class Node:
     def admit(self, device: Device) -> None:
         """Count a device whose handshake was accepted."""
         self._devices[device] = None
+        self._unadmitted -= 1
         self.metrics.connections_opened += 1
 
     def forget(self, device: Device) -> None:
