@@ -176,6 +176,7 @@ class Parking:
                     break
 
     def _push_one(self, device: Device, ready: int) -> None:
+        verifying = device.verifying
         try:
             if ready & _WRITABLE and device.buffer is not None:
                 device.writable()
@@ -186,7 +187,7 @@ class Parking:
                     device.lost()
         except Exception:
             device.fail()
-        if device.verifying:
+        if device.verifying and not verifying:
             self.interest_changed(device)
             self._start_soon(self._wait, device)
 
