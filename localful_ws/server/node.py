@@ -98,7 +98,8 @@ class Node:
         self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self.lose)
         self._revocations = Revocations(settings.max_revocations)
-        poller = poller or system_poller()
+        if poller is None:
+            poller = system_poller()
         self.parking = None if poller is None else Parking(poller, self.start_soon)
         # In the order in which they came, which is the order in which they are drained.
         self._devices: dict[Device, None] = {}

@@ -197,10 +197,7 @@ class Opening:
                 await self._verify(device)
             if device.state is not State.AWAITING_AUTH:
                 return
-            if self._pump is None:
-                await receive(self._stream, device)
-            else:
-                await self._pump.receive(device)
+            await self._receive(device)
 
     async def _verify(self, device: Device) -> None:
         # The message came in time, be it in the last moment. Its answer must not be cut off.
@@ -210,3 +207,14 @@ class Opening:
                 await device.verify()
         else:
             await device.verify()
+
+    async def _receive(self, device: Device) -> None:
+        """Wait for what comes next. What waits to be sent leaves first: nobody else sees to that as yet."""
+        if self._pump is not None:
+            await self._pump.receive(device)
+            return
+        with suppress(*BROKEN):
+            while device.buffer is not None and isinstance(self._stream, TcpStream):
+                await self._stream.wait_writable()
+                device.writable()
+        await receive(self._stream, device)

@@ -145,8 +145,8 @@ class StreamPump:
                 self.device.writable()
         finally:
             self._flushing = None
-        if self.device is None:
-            await self._close()
+            if self.device is None:
+                await self._close()
 
     async def _flush_socket(self, stream: TcpStream) -> None:
         while self.device is not None and self.device.buffer is not None:
