@@ -5,7 +5,6 @@ The standard library parses the JSON and one cattrs converter structures it. cat
 """
 
 import json
-import sys
 from typing import Any, NoReturn
 
 from cattrs import Converter
@@ -111,8 +110,7 @@ def _structure_vaults(value: object, _: object) -> tuple[str, ...]:
         raise MessageError("vaults must be a list of vault ids.")
     if not all(_is_text(vault, at_least=1, at_most=MAX_ID) for vault in value):
         raise MessageError(f"every vault id in vaults must be a string of 1 to {MAX_ID} characters.")
-    # Interned, the devices of a user share one copy, and a subscription is searched by identity.
-    return tuple(dict.fromkeys(map(sys.intern, value)))
+    return tuple(dict.fromkeys(value))
 
 
 def _make_converter() -> Converter:

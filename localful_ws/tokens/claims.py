@@ -1,7 +1,6 @@
 """What a token's claims must say (spec/protocol.md, "Access token"; RFC 7519, section 4.1)."""
 
 import json
-import sys
 from typing import Any
 
 from attrs import frozen
@@ -82,7 +81,7 @@ def session_from_claims(payload: bytes, rules: TokenRules, now: float) -> Sessio
     if rules.audience is not None and not _names_audience(claims.get("aud"), rules.audience):
         raise TokenRejectedError("The token's aud claim does not name this server.")
     return Session(
-        user=sys.intern(_id(claims, "sub")),  # one copy for all devices of a user
+        user=_id(claims, "sub"),
         group=_id(claims, rules.group_claim),
         expires_at=expires_at,
         issued_at=issued_at,
