@@ -33,7 +33,7 @@ HANDSHAKE = (
     PACKAGE / "server" / "transport" / "base.py",
 )
 SERVER = (*(PACKAGE / "server").glob("*.py"), *(PACKAGE / "server" / "console").glob("*.py"))
-INTERNAL = (PACKAGE / "publishing.py", *(module for module in SERVER if module not in HANDSHAKE))
+INTERNAL = (*PACKAGE.glob("publishing*.py"), *(module for module in SERVER if module not in HANDSHAKE))
 # Files that are served as they are.
 PAGES = frozenset(
     route.path for route in (*page_routes(SHARED), *console_pages()) if isinstance(route, Route)
