@@ -76,7 +76,7 @@ class Node:
         self.timers = Timers(clock)
         self.budget = SendBudget(
             SendLimits(
-                settings.outbox_events, settings.outbox_bytes, settings.node_send_bytes, settings.send_timeout
+                settings.outbox_events, settings.outbox_bytes, settings.send_budget, settings.send_timeout
             ),
             self.timers,
         )
