@@ -88,7 +88,11 @@ class Opening:
                     node.parking.park(device)
                 handed_on = True
         except Exception:
-            _log.exception("a connection failed")
+            if self.device is None:
+                _log.exception("a connection failed")
+            else:
+                self.device.fail()
+                handed_on = True  # to the time that a close has
         finally:
             node.end_opening(self)
             if self.device is None:

@@ -82,7 +82,7 @@ class StreamPump:
 
     # --- in place of a socket ---
 
-    def send(self, data: bytes | memoryview, /) -> int:
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
         """See `localful_ws.server.device.Line`."""
         if self._broken or self.device is None:
             raise OSError("The stream is closed.")
@@ -94,7 +94,12 @@ class StreamPump:
 
     def sendmsg(self, buffers: Sequence[bytes | memoryview], /) -> int:
         """See `localful_ws.server.device.Line`."""
-        return self.send(b"".join(buffers)) if buffers else 0
+        data = bytearray()
+        for buffer in buffers:
+            data += buffer[: _CHUNK - len(data)]
+            if len(data) == _CHUNK:
+                break
+        return self.send(data) if data else 0
 
     # --- a pump ---
 
@@ -143,6 +148,11 @@ class StreamPump:
             self._taken = b""
             if self.device is not None:
                 self.device.writable()
+        except trio.Cancelled:
+            # The node ends. Of a device that reads no more nobody else takes note.
+            if self.device is not None:
+                self.device.abort()
+            raise
         finally:
             self._flushing = None
             if self.device is None:
