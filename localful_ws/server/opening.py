@@ -16,6 +16,7 @@ from localful_ws.server.device import Device
 from localful_ws.server.pump import BROKEN, RECEIVE_BYTES, StreamPump, receive
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.server.tls import TlsStream
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
 from localful_ws.server.upgrade import (
     UpgradeRequest,
@@ -80,7 +81,7 @@ class Opening:
     async def _open_and_authenticate(self) -> None:
         session: Session | None = None
         with trio.move_on_after(self._node.handshake_timeout):
-            if isinstance(self._stream, trio.SSLStream):
+            if isinstance(self._stream, TlsStream):
                 try:
                     await self._stream.do_handshake()
                 except trio.BrokenResourceError:
