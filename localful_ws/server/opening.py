@@ -45,14 +45,12 @@ class Opening:
         device: The device, from the moment at which the handshake is accepted.
     """
 
-    __slots__ = ("_early", "_node", "_pump", "_stream", "device")
+    __slots__ = ("_node", "_pump", "_stream", "device")
 
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
         self.device: Device | None = None
         self._node = node
         self._stream = stream
-        # What came right behind the request.
-        self._early = b""
         # Who pushes the device; None if it is to be parked.
         self._pump: StreamPump | None = None
 
@@ -80,6 +78,7 @@ class Opening:
 
     async def _open_and_authenticate(self) -> None:
         session: Session | None = None
+        received = b""
         with trio.move_on_after(self._node.handshake_timeout):
             if isinstance(self._stream, TlsStream):
                 try:
@@ -89,26 +88,30 @@ class Opening:
             if self._node.transport == "trio-websocket":
                 session = await self._open_with_library()
             else:
-                session = await self._open()
+                session, received = await self._open()
         if self.device is not None:
-            await self._authenticate(self.device, session)
+            await self._authenticate(self.device, session, received)
 
-    async def _open(self) -> Session | None:
-        """Read the request, judge it, open or refuse."""
+    async def _open(self) -> tuple[Session | None, bytes]:
+        """Read the request, judge it, open or refuse.
+
+        Returns:
+            The session of a token that came with the request, and what came after the request already.
+        """
         received = bytearray()
         try:
             while (length := head_length(received)) is None:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
                 if not data:
-                    return None
+                    return None, b""
                 received += data
             request = parse_upgrade(bytes(received[:length]))
             accepted, session = await self._node.judge(request)
         except HandshakeError as error:
             await self._refuse(error)
-            return None
+            return None, b""
         except BROKEN:
-            return None
+            return None, b""
         # Without a checkpoint since the verdict: nobody took the place meanwhile.
         parking = self._node.parking
         if isinstance(self._stream, TcpStream) and parking is not None:
@@ -118,8 +121,7 @@ class Opening:
             self.device = pump.device = Device(self._node, pump.line, pump)
         self._node.admit(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
-        self._early = bytes(received[length:])
-        return session
+        return session, bytes(received[length:])
 
     async def _refuse(self, error: HandshakeError) -> None:
         self._node.metrics.handshake_refused(error.status)
@@ -159,12 +161,12 @@ class Opening:
             return session
         return None
 
-    async def _authenticate(self, device: Device, session: Session | None) -> None:
+    async def _authenticate(self, device: Device, session: Session | None, received: bytes) -> None:
         """Wait for the first message, no longer than the protocol allows, and have its token verified."""
         if session is not None:
             await device.begin(session)
-        if self._early:
-            device.received(self._early)
+        if received:
+            device.received(received)
         await device.verify()
         deadline = device.core.next_deadline()
         while device.state is State.AWAITING_AUTH and deadline is not None:

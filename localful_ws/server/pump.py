@@ -74,7 +74,7 @@ class StreamPump:
     async def run(self) -> None:
         """Push the device until it reads no more."""
         device = self.device
-        while device is not None and (device.reading or device.verifying):
+        while device is not None and device.reading:
             await self.receive(device)
             await device.verify()
 
@@ -84,7 +84,7 @@ class StreamPump:
 
     # --- in place of a socket ---
 
-    def send(self, data: bytes | memoryview, /) -> int:
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
         """See `localful_ws.server.device.Line`."""
         if self._broken or self.device is None:
             raise OSError("The stream is closed.")
@@ -101,7 +101,7 @@ class StreamPump:
             data += buffer[: _CHUNK - len(data)]
             if len(data) == _CHUNK:
                 break
-        return self.send(bytes(data)) if data else 0
+        return self.send(data) if data else 0
 
     # --- a pump ---
 
@@ -146,6 +146,11 @@ class StreamPump:
             self._taken = b""
             if self.device is not None:
                 self.device.writable()
+        except trio.Cancelled:
+            # The node ends. Of a device that reads no more nobody else takes note.
+            if self.device is not None:
+                self.device.abort()
+            raise
         finally:
             self._flushing = None
             if self.device is None:

@@ -11,16 +11,22 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
-from localful_ws.protocol import CloseCode
-from localful_ws.server.device import Device, Phase
+from localful_ws.protocol import (
+    BinaryReceived,
+    CloseCode,
+    CloseReceived,
+    Malformed,
+    PingReceived,
+    TextReceived,
+)
+from localful_ws.server.device import Device
 from localful_ws.server.pump import RECEIVE_BYTES, StartSoon, StreamPump
-from localful_ws.server.send_buffer import piece_of
 
 _log = structlog.get_logger(__name__)
 _MALFORMED = {
     code.value: code for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.MESSAGE_TOO_BIG)
 }
-_CLOSE = 0x88  # how a close frame begins; the device writes its own
+_PONG = 0x8A  # how a pong begins; it has at most 125 bytes, and no mask
 _ABNORMAL_CLOSURE = 1006  # RFC 6455, section 7.4.1: never sent
 
 
@@ -88,21 +94,20 @@ class TrioWebSocketPump(StreamPump):
             self._connection = None
             await self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
             return
-        # The library counts characters.
-        if isinstance(message, str) and len(message.encode()) > self._max_message_bytes:
-            device.malformed(CloseCode.MESSAGE_TOO_BIG)
-        elif device.phase is Phase.OPEN:
-            device.message(message)
+        if isinstance(message, bytes):
+            device.take(BinaryReceived())
+        elif len(message.encode()) > self._max_message_bytes:  # the library counts characters
+            device.take(Malformed(CloseCode.MESSAGE_TOO_BIG))
+        else:
+            device.take(TextReceived(message))
 
     async def _end(self, device: Device, code: int) -> None:
         if code == _ABNORMAL_CLOSURE:
             device.lost()
-        elif code in _MALFORMED:
-            # The library reads no more, but for once.
-            device.malformed(_MALFORMED[code])
-            await self._reader_ended.wait()
-        else:
-            device.close_received()
+            return
+        device.take(Malformed(_MALFORMED[code]) if code in _MALFORMED else CloseReceived(code, ""))
+        # The library reads no more, but for once.
+        await self._reader_ended.wait()
 
 
 class _LibraryStream(trio.abc.Stream):
@@ -117,16 +122,17 @@ class _LibraryStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
         if self._pump.device is not None:
-            self._pump.device.heard = True
+            self._pump.device.arrived(len(data))
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self._pump.device is None:
             await self._stream.send_all(data)
-        else:
-            await trio.lowlevel.checkpoint()
-            if data[0] != _CLOSE:
-                self._pump.device.send(piece_of(bytes(data)))
+            return
+        await trio.lowlevel.checkpoint()
+        # It sends pongs, and close frames; the device writes both itself.
+        if data[0] == _PONG:
+            self._pump.device.take(PingReceived(bytes(data[2:])))
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()

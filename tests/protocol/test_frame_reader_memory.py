@@ -112,6 +112,14 @@ def test_fragments_of_one_character_each_take_no_more_than_their_bytes() -> None
     assert reader.next() == TextReceived("é" * (LIMIT // 2))
 
 
+def test_fragments_without_content_take_nothing() -> None:
+    reader = FrameReader(LIMIT)
+    data = pieces(frame(TEXT, b"{") + frame(CONTINUATION) * 10_000, 4096)
+    assert allocated(reader, data) < BESIDE
+    reader.receive(frame(FINAL | CONTINUATION, b"}"))
+    assert reader.next() == TextReceived("{}")
+
+
 def test_an_unfinished_frame_takes_no_more_than_what_has_come() -> None:
     data = frame(FINAL | TEXT, b"x" * LIMIT)
     reader = FrameReader(LIMIT)

@@ -1,19 +1,19 @@
 """The opening handshake: refusals with their bodies, tokens that come with it, and how long it may take."""
 
-import ssl
-
 import pytest
 import trio
 import trio.testing
-import trustme
 from trio.testing import MockClock
 
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from tests.raw_device import RawDevice, close, handshake
 from tests.redis_world import settle
-from tests.server.kernels import ENDLESS, Kernel, ScriptedStream
+from tests.server.kernels import Kernel, ScriptedStream
+from tests.server.tls import server_side, tls_pair
 from tests.server.verifiers import slow_verifier
-from tests.world import STARTED, World, open_world
+from tests.world import STARTED, TRANSPORTS, World, open_world
+
+pytestmark = pytest.mark.kinds(*TRANSPORTS)
 
 
 def bearer(token: str) -> str:
@@ -51,9 +51,9 @@ def check_refusal(device: RawDevice, world: World, status: int, identifier: str)
     ],
 )
 async def test_refusals(
-    transport: str, autojump_clock: MockClock, request_bytes: bytes, status: int, identifier: str
+    kind: str, autojump_clock: MockClock, request_bytes: bytes, status: int, identifier: str
 ) -> None:
-    async with open_world(transport, allow_origin=("https://app.example",)) as world:
+    async with open_world(kind, allow_origin=("https://app.example",)) as world:
         device = await world.raw(request_bytes)
         check_refusal(device, world, status, identifier)
         assert (b"no.token.this" in device.received) is False
@@ -63,8 +63,8 @@ async def test_refusals(
         assert world.closes() == {}
 
 
-async def test_too_many_connections(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, max_connections=2) as world:
+async def test_too_many_connections(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_connections=2) as world:
         first = await world.device("ada")
         await world.device("bob")
         device = await world.raw(handshake())
@@ -75,10 +75,8 @@ async def test_too_many_connections(transport: str, autojump_clock: MockClock) -
         assert (await world.open()).closed is None
 
 
-async def test_handshakes_that_wait_together_for_the_last_place(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, verifier=slow_verifier(1), max_connections=2) as world:
+async def test_handshakes_that_wait_together_for_the_last_place(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, verifier=slow_verifier(1), max_connections=2) as world:
         token = world.token()
         devices = [await world.raw(handshake(bearer(token))) for _ in range(5)]
         await trio.sleep(1)
@@ -87,10 +85,8 @@ async def test_handshakes_that_wait_together_for_the_last_place(
         assert len(tuple(world.node.devices())) == 2
 
 
-async def test_more_than_can_be_refused_are_dropped_unheard(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, max_connections=1) as world:
+async def test_more_than_can_be_refused_are_dropped_unheard(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_connections=1) as world:
         waiting = [await world.raw() for _ in range(129)]
         dropped = await world.raw(handshake())
         assert (bytes(dropped.received), dropped.ended_at) == (b"", 0.0)
@@ -114,8 +110,8 @@ async def test_revoked_session(world: World, autojump_clock: MockClock) -> None:
     assert world.node.metrics.authentication_failures["forbidden"] == 1
 
 
-async def test_too_many_connections_of_a_user(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, max_connections_per_user=1) as world:
+async def test_too_many_connections_of_a_user(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_connections_per_user=1) as world:
         await world.device("ada")
         device = await world.raw(handshake(bearer(world.token("ada"))))
         check_refusal(device, world, 429, "too-many")
@@ -124,9 +120,9 @@ async def test_too_many_connections_of_a_user(transport: str, autojump_clock: Mo
 
 @pytest.mark.parametrize(("seconds", "ready"), [(0, False), (1000, True)])
 async def test_tokens_that_cannot_be_verified(
-    transport: str, autojump_clock: MockClock, seconds: float, *, ready: bool
+    kind: str, autojump_clock: MockClock, seconds: float, *, ready: bool
 ) -> None:
-    async with open_world(transport, verifier=slow_verifier(seconds, ready=ready)) as world:
+    async with open_world(kind, verifier=slow_verifier(seconds, ready=ready)) as world:
         device = await world.raw(handshake(bearer(world.token())))
         await trio.sleep(3)
         await settle()
@@ -181,8 +177,8 @@ async def test_the_subprotocol(
         handshake().replace(b"Connection: Upgrade", b"connection: keep-alive, upgrade"),
     ],
 )
-async def test_what_is_let_in(transport: str, autojump_clock: MockClock, request_bytes: bytes) -> None:
-    async with open_world(transport, allow_origin=("https://app.example",)) as world:
+async def test_what_is_let_in(kind: str, autojump_clock: MockClock, request_bytes: bytes) -> None:
+    async with open_world(kind, allow_origin=("https://app.example",)) as world:
         device = await world.raw(request_bytes)
         assert device.status == 101
         assert device.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -191,10 +187,8 @@ async def test_what_is_let_in(transport: str, autojump_clock: MockClock, request
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", handshake()[:-2], b"GET /v1/sync HTTP/1.1\r"])
-async def test_half_a_handshake_is_bounded_in_time(
-    transport: str, autojump_clock: MockClock, sent: bytes
-) -> None:
-    async with open_world(transport, handshake_timeout=7) as world:
+async def test_half_a_handshake_is_bounded_in_time(kind: str, autojump_clock: MockClock, sent: bytes) -> None:
+    async with open_world(kind, handshake_timeout=7) as world:
         device = await world.raw(*[sent] if sent else [])
         await device.ended.wait()
         assert device.ended_at == 7
@@ -202,11 +196,9 @@ async def test_half_a_handshake_is_bounded_in_time(
         assert world.closes() == {}
 
 
-async def test_the_time_for_the_handshake_includes_the_verdict(
-    transport: str, autojump_clock: MockClock
-) -> None:
+async def test_the_time_for_the_handshake_includes_the_verdict(kind: str, autojump_clock: MockClock) -> None:
     verifier = slow_verifier(2)
-    async with open_world(transport, handshake_timeout=1, verifier=verifier) as world:
+    async with open_world(kind, handshake_timeout=1, verifier=verifier) as world:
         device = await world.raw(handshake(bearer(world.token())))
         await device.ended.wait()
         assert (device.ended_at, bytes(device.received), verifier.asked) == (1, b"", 1)
@@ -274,27 +266,13 @@ async def test_lean_says_what_is_wrong_with_a_handshake(autojump_clock: MockCloc
         assert device.ended_at == world.settings.close_timeout
 
 
-class ResetStream(ScriptedStream):
-    """A stream whose peer resets the connection after so many bytes."""
-
-    def __init__(self, received: bytes) -> None:
-        super().__init__(Kernel(ENDLESS))
-        self.received = received
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if not self.received:
-            raise trio.BrokenResourceError
-        received, self.received = self.received, b""
-        return received
-
-
 @pytest.mark.parametrize("received", [b"", handshake()[:40], handshake()])
 async def test_a_peer_that_resets(world: World, autojump_clock: MockClock, received: bytes) -> None:
-    stream = ResetStream(received)
+    stream = ScriptedStream(Kernel(), *[received] if received else [])
     await world.node.serve_stream(stream)
+    await settle()
     assert world.now() == 0
-    assert stream.kernel.broken
+    assert stream.closed
     assert world.node.devices() == ()
     assert set(world.closes()) <= {"connection-lost"}
 
@@ -302,31 +280,8 @@ async def test_a_peer_that_resets(world: World, autojump_clock: MockClock, recei
 # --- TLS ---
 
 
-@pytest.fixture(scope="module")
-def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What the device and the server need."""
-    authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return client, server
-
-
-def tls_pair(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-    client, server = contexts
-    near, far = trio.testing.memory_stream_pair()
-    return (
-        trio.SSLStream(near, client, server_hostname="localhost", https_compatible=True),
-        trio.SSLStream(far, server, server_side=True, https_compatible=True),
-    )
-
-
-async def test_tls(
-    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
-    device = await world.raw(handshake(bearer(world.token("ada"))), make_pair=lambda: tls_pair(tls_contexts))
+async def test_tls(world: World, autojump_clock: MockClock) -> None:
+    device = await world.raw(handshake(bearer(world.token("ada"))), make_pair=tls_pair)
     assert device.messages[0]["event"] == "authenticated"
     for size in (10, 60_000, 10):
         await world.publish({"event": "user-update", "user": "ada", "data": "x" * size})
@@ -339,15 +294,10 @@ async def test_tls(
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00", handshake()])
-async def test_what_is_no_tls(
-    world: World,
-    autojump_clock: MockClock,
-    tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    sent: bytes,
-) -> None:
+async def test_what_is_no_tls(world: World, autojump_clock: MockClock, sent: bytes) -> None:
     def half_tls() -> tuple[trio.abc.Stream, trio.abc.Stream]:
         near, far = trio.testing.memory_stream_pair()
-        return near, trio.SSLStream(far, tls_contexts[1], server_side=True, https_compatible=True)
+        return near, server_side(far)
 
     device = await world.raw(*[sent] if sent else [], make_pair=half_tls)
     await device.ended.wait()
@@ -355,11 +305,9 @@ async def test_what_is_no_tls(
     assert world.node.devices() == ()
 
 
-async def test_a_tls_device_that_vanishes(
-    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+async def test_a_tls_device_that_vanishes(world: World, autojump_clock: MockClock) -> None:
     for half in (b"GET", handshake()):
-        device = await world.raw(half, make_pair=lambda: tls_pair(tls_contexts))
+        device = await world.raw(half, make_pair=tls_pair)
         await device.stream.aclose()
         await settle()
     assert world.node.devices() == ()

@@ -1,0 +1,33 @@
+"""TLS on any streams, with a certificate of its own."""
+
+import ssl
+from functools import cache
+
+import trio
+import trustme
+
+
+@cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What the device and the server need."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return client, server
+
+
+def device_side(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
+    """The device's end."""
+    return trio.SSLStream(stream, contexts()[0], server_hostname="localhost", https_compatible=True)
+
+
+def server_side(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
+    """The server's end."""
+    return trio.SSLStream(stream, contexts()[1], server_side=True, https_compatible=True)
+
+
+def tls_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """Both ends, in memory."""
+    near, far = trio.testing.memory_stream_pair()
+    return device_side(near), server_side(far)
