@@ -98,14 +98,15 @@ class Node:
         self.watching = Watching(engine, clock.now)
         self._delivery = Delivery(self._router, self.metrics, self.lose)
         self._revocations = Revocations(settings.max_revocations)
-        poller = poller or system_poller()
+        if poller is None:
+            poller = system_poller()
         self.parking = None if poller is None else Parking(poller, self.start_soon)
         # In the order in which they came, which is the order in which they are drained.
         self._devices: dict[Device, None] = {}
         # Those that are being let in, the oldest first, and what ends each of them.
         self._half_open: dict[Opening, trio.CancelScope] = {}
-        # Those of them whose device is not there yet.
-        self._strangers: set[Opening] = set()
+        # How many of them have no device as yet.
+        self._unadmitted = 0
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -183,23 +184,19 @@ class Node:
             if self.draining:
                 scope.deadline = trio.current_time() + _LAST_HANDSHAKES
             self._half_open[opening] = scope
-            self._strangers.add(opening)
-            connections = len(self._devices) + len(self._strangers)
-            if (
-                len(self._half_open) > self._settings.max_half_open
-                or connections > self._settings.max_connections + _REFUSALS_AT_ONCE
-            ):
+            self._unadmitted += 1
+            over = len(self._devices) + self._unadmitted - self._settings.max_connections
+            if len(self._half_open) > self._settings.max_half_open or over > _REFUSALS_AT_ONCE:
                 self._give_way()
             try:
                 yield scope
             finally:
                 self._half_open.pop(opening, None)
-                self._strangers.discard(opening)
+                self._unadmitted -= opening.device is None
 
     def _give_way(self) -> None:
         oldest, scope = next(iter(self._half_open.items()))
         del self._half_open[oldest]
-        self._strangers.discard(oldest)
         scope.cancel()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
@@ -218,10 +215,10 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, opening: Opening, device: Device) -> None:
-        """Count the device of a connection whose handshake was accepted."""
-        self._strangers.discard(opening)
+    def admit(self, device: Device) -> None:
+        """Count a device whose handshake was accepted."""
         self._devices[device] = None
+        self._unadmitted -= 1
         self.metrics.connections_opened += 1
 
     def forget(self, device: Device) -> None:
@@ -416,8 +413,9 @@ class Node:
         self.watching.end()
         now = trio.current_time()
         self._connections.cancel_scope.deadline = now + seconds
-        for opening in self._strangers:
-            self._half_open[opening].deadline = now + _LAST_HANDSHAKES
+        for opening, scope in self._half_open.items():
+            if opening.device is None:
+                scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
         await self._all_gone.wait()

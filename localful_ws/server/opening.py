@@ -64,8 +64,6 @@ class Opening:
                 if self._pump is not None:
                     await self._pump.run()
                 elif self._node.parking is not None:
-                    # Where all is being cancelled there is no parking any more.
-                    await trio.lowlevel.checkpoint_if_cancelled()
                     self._node.parking.park(self.device)
                 handed_on = True
         except Exception:
@@ -119,7 +117,7 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self, self.device)
+        self._node.admit(self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
         return session, bytes(received[length:])
 
@@ -155,7 +153,7 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self, self.device)
+                self._node.admit(self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session
@@ -172,10 +170,18 @@ class Opening:
         while device.state is State.AWAITING_AUTH and deadline is not None:
             # Only what waits for the device is inside: the answer to a message in time must not be cut off.
             with trio.move_on_at(self._node.clock.deadline(deadline)) as window:
-                if self._pump is None:
-                    await receive(self._stream, device)
-                else:
-                    await self._pump.receive(device)
+                await self._receive(device)
             if window.cancelled_caught and device.state is State.AWAITING_AUTH:
                 device.time_passed(max(deadline, self._node.clock.now()))
             await device.verify()
+
+    async def _receive(self, device: Device) -> None:
+        """Wait for what comes next. What waits to be sent leaves first: nobody else sees to that as yet."""
+        if self._pump is not None:
+            await self._pump.receive(device)
+            return
+        with suppress(*BROKEN):
+            while device.buffer is not None and isinstance(self._stream, TcpStream):
+                await self._stream.wait_writable()
+                device.writable()
+        await receive(self._stream, device)

@@ -86,7 +86,7 @@ class Parking:
         self._poller = poller
         self._start_soon = start_soon
         self._parked: dict[int, tuple[Device, int]] = {}
-        self._finishing = False
+        self._finishing = self._over = False
         self._left = Signal()
 
     def __len__(self) -> int:
@@ -97,10 +97,13 @@ class Parking:
         """Push a device from now on, unless it is gone.
 
         Raises:
-            OSError: If the system has no room for it.
+            OSError: If the system can't look at one more.
         """
         fd = _socket(device).fileno()
         if fd == -1:
+            return
+        if self._over:
+            device.abort()
             return
         interest = _interest(device)
         self._poller.register(fd, interest)
@@ -142,6 +145,8 @@ class Parking:
                     await self._left.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            # Whoever was cancelled together with this may still come.
+            self._over = True
             for device, _ in list(self._parked.values()):
                 device.abort()
             self._poller.close()
