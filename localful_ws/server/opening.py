@@ -17,6 +17,7 @@ from localful_ws.server.device import Device
 from localful_ws.server.pump import BROKEN, RECEIVE_BYTES, StreamPump, receive
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.server.tls import TlsStream
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
 from localful_ws.server.upgrade import (
     UpgradeRequest,
@@ -144,7 +145,7 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self, self.device)
+        self._node.admit(self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
         return session, bytes(received[length:])
 
@@ -180,7 +181,7 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self, self.device)
+                self._node.admit(self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session

@@ -96,8 +96,12 @@ class TcpStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close the socket; whoever waits for it gets `trio.ClosedResourceError`."""
-        close_socket(self.socket)
+        self.close()
         await trio.lowlevel.checkpoint()
+
+    def close(self, *, at_once: bool = False) -> None:
+        """The same; see `close_socket`."""
+        close_socket(self.socket, at_once=at_once)
 
     def _fileno(self) -> int:
         number = self.socket.fileno()
