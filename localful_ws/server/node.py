@@ -216,8 +216,9 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, device: Device) -> None:
-        """Count a device whose handshake was accepted."""
+    def admit(self, opening: Opening, device: Device) -> None:
+        """Count the device of a connection whose handshake was accepted."""
+        self._strangers.discard(opening)
         self._devices[device] = None
         self.metrics.connections_opened += 1
 
