@@ -15,11 +15,12 @@ from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Engine, Entry
+from localful_ws.engine import Engine, Entry, entry_of
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.node import Node
+from localful_ws.server.parking import Poller
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
@@ -227,7 +228,7 @@ class World:
 
     def entries(self, events: Sequence[dict[str, Any]]) -> list[Entry]:
         """Events as an engine hands them over."""
-        return [Entry(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
+        return [entry_of(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
 
     async def publish(self, *events: dict[str, Any]) -> int:
         """Publish as the internal port does, and let everything that follows happen."""
@@ -272,6 +273,7 @@ async def open_world(
     *,
     verifier: TokenVerifier | None = None,
     make_engine: Callable[[Settings, Clock], Engine] = MemoryEngine,
+    poller: Poller | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run a node for the length of the block.
@@ -280,6 +282,7 @@ async def open_world(
         kind: One of `WORLDS`: its transport and engine.
         verifier: In place of the one that the settings describe.
         make_engine: Makes the engine, unless it is the one in Redis.
+        poller: In place of the system's epoll.
         changes: Settings.
     """
     transport, _, engine_name = kind.partition(" on ")
@@ -295,7 +298,7 @@ async def open_world(
     engine: Engine
     engine = RedisWorldEngine(settings, clock) if engine_name else make_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
-    node = Node(settings, clock, verifier, engine)
+    node = Node(settings, clock, verifier, engine, poller)
     with capture_logs() as log, library_warnings(log):
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)

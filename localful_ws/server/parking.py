@@ -8,14 +8,11 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-import structlog
 import trio
 
 from localful_ws.server.device import Device
 from localful_ws.server.tcp import close_socket, shut_down_sending
 from localful_ws.wakeup import Signal
-
-_log = structlog.get_logger(__name__)
 
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
 _BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
@@ -89,7 +86,7 @@ class Parking:
         self._poller = poller
         self._start_soon = start_soon
         self._parked: dict[int, tuple[Device, int]] = {}
-        self._finishing = False
+        self._finishing = self._over = False
         self._left = Signal()
 
     def __len__(self) -> int:
@@ -97,13 +94,20 @@ class Parking:
         return len(self._parked)
 
     def park(self, device: Device) -> None:
-        """Push a device from now on, unless it is gone."""
+        """Push a device from now on, unless it is gone.
+
+        Raises:
+            OSError: If the system has no room for it.
+        """
         fd = _socket(device).fileno()
         if fd == -1:
             return
+        if self._over:
+            device.abort()
+            return
         interest = _interest(device)
-        self._parked[fd] = device, interest
         self._poller.register(fd, interest)
+        self._parked[fd] = device, interest
 
     def interest_changed(self, device: Device) -> None:
         """See `localful_ws.server.device.Pump`."""
@@ -141,6 +145,8 @@ class Parking:
                     await self._left.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            # Whoever was cancelled together with this may still come.
+            self._over = True
             for device, _ in list(self._parked.values()):
                 device.abort()
             self._poller.close()
@@ -156,17 +162,15 @@ class Parking:
                 await self._poller.wait()
                 left = [(fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll()]
                 left.reverse()
-            began = trio.current_time()
-            while left:
-                fd, ready, device = left.pop()
-                parked = self._parked.get(fd)
-                # Meanwhile it may have left, and the number be another's.
-                if parked is not None and parked[0] is device:
-                    self._push_one(device, ready)
-                if trio.current_time() - began > _TURN_SECONDS:
-                    break
+            until = trio.current_time() + _TURN_SECONDS
+            while left and trio.current_time() <= until:
+                self._push_one(*left.pop())
 
-    def _push_one(self, device: Device, ready: int) -> None:
+    def _push_one(self, fd: int, ready: int, device: Device) -> None:
+        parked = self._parked.get(fd)
+        if parked is None or parked[0] is not device:
+            return  # meanwhile it has left; the number may be another's
+        was_verifying = device.verifying
         try:
             if ready & _WRITABLE and device.buffer is not None:
                 device.writable()
@@ -177,7 +181,7 @@ class Parking:
                     device.lost()
         except Exception:
             device.fail()
-        if device.verifying:
+        if device.verifying and not was_verifying:
             self.interest_changed(device)
             self._start_soon(self._wait, device)
 

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from localful_ws.server.device import Device, Line
-from localful_ws.server.tcp import TcpStream, close_socket, shut_down_sending
+from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.server.tls import TlsStream
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream raises that is at its end."""
@@ -13,7 +14,8 @@ BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 RECEIVE_BYTES = 4096
 """How much is received at once."""
 
-_CHUNK = 65536
+# What a stream is given at once: a TLS record. It is copied, and counted nowhere.
+_CHUNK = 16384
 
 StartSoon = Callable[[Callable[[], Awaitable[object]]], object]
 """Starts a task among the connections; if it raises that is logged and harms nobody else."""
@@ -34,7 +36,7 @@ async def receive(stream: trio.abc.Stream, device: Device) -> None:
 class StreamPump:
     """Pushes one device from a stream, and sends for it.
 
-    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and
+    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes, and
     no more until those are sent, as a kernel does.
 
     Args:
@@ -116,15 +118,11 @@ class StreamPump:
     def close(self, _: Device, *, at_once: bool) -> None:
         """See `localful_ws.server.device.Pump`."""
         self.device = None
-        stream = (
-            self._stream.transport_stream
-            if at_once and isinstance(self._stream, trio.SSLStream)
-            else self._stream
-        )
-        if isinstance(stream, TcpStream):
-            close_socket(stream.socket, at_once=at_once)
-        elif self._flushing is not None and not at_once:
+        if self._flushing is not None and not at_once and not isinstance(self._stream, TcpStream):
+            # What it has taken may still leave.
             self._flushing.deadline = trio.current_time() + self._close_timeout
+        elif isinstance(self._stream, TcpStream | TlsStream):
+            self._stream.close(at_once=at_once)
         else:
             self._start_soon(self._close)
 

@@ -75,6 +75,10 @@ class Slow(Protocol):
         """Close, and have what waits forgotten: `SendBudget.give_up` or `SendBudget.close`."""
         ...
 
+    def abort(self) -> None:
+        """Be gone: `SendBudget.close`."""
+        ...
+
 
 @frozen
 class SendLimits:
@@ -140,8 +144,10 @@ class SendBudget:
         self.due: float | None = None
         self._limits = limits
         self._timers = timers
-        # Whose first piece has been first for longest comes first. Not those that are given up.
+        # Whose first piece has been first for longest comes first.
         self._waiting: dict[Slow, SendBuffer] = {}
+        # Those that are given up, as long as something waits for them.
+        self._leaving: dict[Slow, None] = {}
         self._making_room = False
 
     @property
@@ -188,8 +194,12 @@ class SendBudget:
             self._waiting[owner] = self._waiting.pop(owner)
 
     def give_up(self, owner: Slow, buffer: SendBuffer) -> None:
-        """Forget what waits for a device, but for the frame whose beginning is sent."""
+        """Forget what waits for a device, but for the frame whose beginning is sent.
+
+        It is closed then. If the memory is short it gives way before all others.
+        """
         self._waiting.pop(owner, None)
+        self._leaving[owner] = None
         torn, sent = None, 0
         if buffer.offset:
             first = buffer.pieces[0]
@@ -205,6 +215,7 @@ class SendBudget:
     def close(self, owner: Slow, buffer: SendBuffer) -> None:
         """Give a device's send buffer back, with what waits in it."""
         self._waiting.pop(owner, None)
+        self._leaving.pop(owner, None)
         self._empty(buffer)
 
     def time_passed(self, now: float) -> float | None:
@@ -223,8 +234,15 @@ class SendBudget:
             return
         self._making_room = True
         try:
-            while self.bytes > self._limits.node_bytes and self._waiting:
-                next(iter(self._waiting)).close_slow_consumer()
+            while self.bytes > self._limits.node_bytes:
+                # Who has been told and doesn't read that either goes first, or the rest of what such devices
+                # wait for could be all there is room for.
+                if self._leaving:
+                    next(iter(self._leaving)).abort()
+                elif self._waiting:
+                    next(iter(self._waiting)).close_slow_consumer()
+                else:
+                    return
         finally:
             self._making_room = False
 

@@ -40,7 +40,7 @@ class TrioWebSocketPump(StreamPump):
         max_message_bytes: The longest message a device may send.
     """
 
-    __slots__ = ("_connection", "_library", "_max_message_bytes", "_reader_ended", "_start_reader")
+    __slots__ = ("_connection", "_max_message_bytes", "_reader_ended", "_reading", "_start_reader")
 
     def __init__(
         self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
@@ -48,7 +48,7 @@ class TrioWebSocketPump(StreamPump):
         super().__init__(stream, start_soon, close_timeout)
         self._start_reader = start_soon
         self._max_message_bytes = max_message_bytes
-        self._library = _LibraryStream(self, stream)
+        self._reading = trio.CancelScope()
         self._reader_ended = trio.Event()
         self._connection: WebSocketConnection | None = None
 
@@ -60,9 +60,10 @@ class TrioWebSocketPump(StreamPump):
         """
         # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
         with trio.CancelScope() as waiting:
+            reader = _Reader(self._start_reader, self._reading, self._reader_ended, waiting)
             return await wrap_server_stream(
-                cast("trio.Nursery", _Reader(self._start_reader, self._reader_ended, waiting)),
-                self._library,
+                cast("trio.Nursery", reader),
+                _LibraryStream(self, self._stream),
                 max_message_size=self._max_message_bytes,
                 receive_buffer_size=RECEIVE_BYTES,
             )
@@ -72,6 +73,16 @@ class TrioWebSocketPump(StreamPump):
         """Answer the handshake, so that there can be a device."""
         self._connection = await request.accept(subprotocol=subprotocol)
         self._library.answered = True
+
+    def close(self, device: Device, *, at_once: bool) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        super().close(device, at_once=at_once)
+        self.stop_reading()
+
+    def stop_reading(self) -> None:
+        """Have the library read no more, wherever it waits: messages that nobody takes would hold it up."""
+        self._connection = None
+        self._reading.cancel()
 
     async def receive(self, device: Device) -> None:
         """Wait for the next message, and push it into the device."""
@@ -143,17 +154,25 @@ class _Reader:
     The reader raises on some malformed handshakes. That ends this connection and nothing else.
     """
 
-    __slots__ = ("_ended", "_start_soon", "_waiting")
+    __slots__ = ("_ended", "_reading", "_start_soon", "_waiting")
 
-    def __init__(self, start_soon: StartSoon, ended: trio.Event, waiting: trio.CancelScope) -> None:
+    def __init__(
+        self,
+        start_soon: StartSoon,
+        reading: trio.CancelScope,
+        ended: trio.Event,
+        waiting: trio.CancelScope,
+    ) -> None:
         self._start_soon = start_soon
+        self._reading = reading
         self._ended = ended
         self._waiting = waiting
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             try:
-                await reader()
+                with self._reading:
+                    await reader()
             except Exception as error:
                 _log.debug("a connection's reader failed", error=type(error).__name__)
             finally:

@@ -243,7 +243,7 @@ async def test_a_renewal_is_not_told_a_cursor_ahead_of_what_was_sent(autojump_cl
 
 
 async def test_when_too_much_is_waiting_nobody_resumes(kind: str, autojump_clock: MockClock) -> None:
-    async with open_world(kind, node_send_bytes=100_000) as world:
+    async with open_world(kind, send_budget=100_000) as world:
         start = await cursor_of(world)
         await world.publish(update(1))
         reader = await world.open(
