@@ -110,6 +110,7 @@ class Node:
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
+        self._scope = trio.CancelScope()
         self._drained = trio.Event()
         self._all_gone = trio.Event()
         self._routed_all = trio.Event()
@@ -123,14 +124,15 @@ class Node:
             await nursery.start(self._verifier.run)
             nursery.start_soon(self.timers.run)
             await nursery.start(self._run_engine)
-            async with trio.open_nursery() as connections:
-                self._connections = connections
+            async with trio.open_nursery() as parked:
+                self._scope = parked.cancel_scope
                 if self.parking is not None:
-                    connections.start_soon(self.parking.run)
-                async with trio.open_nursery() as openings:
-                    openings.start_soon(self._drained.wait)
-                    task_status.started(openings)
-                # Only now nobody can be parked any more.
+                    parked.start_soon(self.parking.run)
+                async with trio.open_nursery() as connections:
+                    self._connections = connections
+                    connections.start_soon(self._drained.wait)
+                    task_status.started(connections)
+                # Nobody can come to be parked any more.
                 if self.parking is not None:
                     self.parking.finish()
             self._all_gone.set()
@@ -412,7 +414,7 @@ class Node:
         self.draining = True
         self.watching.end()
         now = trio.current_time()
-        self._connections.cancel_scope.deadline = now + seconds
+        self._scope.deadline = now + seconds
         for opening, scope in self._half_open.items():
             if opening.device is None:
                 scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
