@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Engine, Entry
+from localful_ws.engine import Engine, Entry, entry_of
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
@@ -228,7 +228,7 @@ class World:
 
     def entries(self, events: Sequence[dict[str, Any]]) -> list[Entry]:
         """Events as an engine hands them over."""
-        return [Entry(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
+        return [entry_of(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
 
     async def publish(self, *events: dict[str, Any]) -> int:
         """Publish as the internal port does, and let everything that follows happen."""

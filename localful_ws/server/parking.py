@@ -97,7 +97,7 @@ class Parking:
         """Push a device from now on, unless it is gone.
 
         Raises:
-            OSError: If the system can't look at one more.
+            OSError: If the system has no room for it.
         """
         fd = _socket(device).fileno()
         if fd == -1:

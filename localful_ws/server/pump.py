@@ -36,7 +36,7 @@ async def receive(stream: trio.abc.Stream, device: Device) -> None:
 class StreamPump:
     """Pushes one device from a stream, and sends for it.
 
-    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and
+    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes, and
     no more until those are sent, as a kernel does.
 
     Args:

@@ -76,6 +76,13 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise self._gone() from error
 
+    def receive_now(self) -> bytes:
+        """What has come already; nothing if that is nothing, or if there will be no more."""
+        try:
+            return self.socket.recv(_RECEIVE_BYTES)
+        except OSError:
+            return b""
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`. Waits first: there is seldom something to be had at once."""
         while True:

@@ -86,13 +86,15 @@ class TrioWebSocketPump(StreamPump):
     async def receive(self, device: Device) -> None:
         """Wait for the next message, and push it into the device."""
         if self._connection is None:
+            # The library reads no more, but for once.
+            await self._reader_ended.wait()
             await super().receive(device)
             return
         try:
             message = await self._connection.get_message()
         except ConnectionClosed as closed:
             self._connection = None
-            await self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
+            self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
             return
         if isinstance(message, bytes):
             device.take(BinaryReceived())
@@ -101,13 +103,11 @@ class TrioWebSocketPump(StreamPump):
         else:
             device.take(TextReceived(message))
 
-    async def _end(self, device: Device, code: int) -> None:
+    def _end(self, device: Device, code: int) -> None:
         if code == _ABNORMAL_CLOSURE:
             device.lost()
-            return
-        device.take(Malformed(_MALFORMED[code]) if code in _MALFORMED else CloseReceived(code, ""))
-        # The library reads no more, but for once.
-        await self._reader_ended.wait()
+        else:
+            device.take(Malformed(_MALFORMED[code]) if code in _MALFORMED else CloseReceived(code, ""))
 
 
 class _LibraryStream(trio.abc.Stream):

@@ -136,6 +136,17 @@ def test_a_binary_is_not_kept() -> None:
     assert allocated(reader, data) < BESIDE
 
 
+def test_what_is_decoded_is_let_go_of_before_more_comes() -> None:
+    reader = FrameReader(1 << 40)
+    tracemalloc.start()
+    try:
+        reader.receive(head(BINARY, 1 << 40) + bytes(1 << 20))
+        assert reader.next() is None
+        assert tracemalloc.get_traced_memory()[0] < BESIDE
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_byte_more_costs_the_same_however_much_has_come() -> None:
     reader = begun(head(FINAL | TEXT, LIMIT) + frame(0, b"x" * (LIMIT - 1000))[8:], LIMIT)
     tracemalloc.start()

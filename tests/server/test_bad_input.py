@@ -66,12 +66,11 @@ REASONS = {1002: "protocol-error", 1007: "invalid-text"}
 
 REFUSED = {
     "5,000 arrays": "[" * 5000 + "]" * 5000,
-    "5,000 arrays in a key": '{"vaults":[],"x":' + "[" * 5000 + "]" * 5000 + "}",
+    "101 arrays in a key": '{"vaults":[],"x":' + "[" * 101 + "]" * 101 + "}",
     "5,000 objects": '{"a":' * 5000 + "1" + "}" * 5000,
     "open arrays": "[" * 30_000,
     "half a surrogate pair": '{"vaults":["\\ud83d"]}',
     "half a surrogate pair the other way": '{"event":"authenticate","token":"\\udd11"}',
-    "a number of 5,000 digits": '{"vaults":[],"x":' + "9" * 5000 + "}",
     "no number": '{"vaults":[],"x":Infinity}',
     "a byte order mark": '\ufeff{"vaults":[]}',
     "nothing": "",

@@ -7,7 +7,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from localful_ws import __version__
-from localful_ws.engine import EngineUnavailableError, Entry, Position
+from localful_ws.engine import EngineUnavailableError, Position, entry_of
 from localful_ws.metrics import Family, Figure, Gauges, Metrics
 from localful_ws.protocol import Event, EventName
 from localful_ws.server import watching as watching_module
@@ -406,7 +406,7 @@ async def test_who_does_not_read_misses_and_is_told_how_much(autojump_clock: Moc
 
 def test_what_is_missed_is_told_where_it_is_missing() -> None:
     watcher = Watcher("ada", lambda: STARTED)
-    entry = Entry(Event(EventName.USER_UPDATE, "ada"), "c")
+    entry = entry_of(Event(EventName.USER_UPDATE, "ada"), "c")
     watcher.begin(Position("c", [entry] * (MOST_LINES + 1)), resumes=True)
     watcher.lose()
     watcher.end()

@@ -238,7 +238,7 @@ async def test_who_is_slow_while_it_closes_is_dropped(autojump_clock: MockClock)
 
 
 async def test_a_close_frame_for_which_there_is_no_room(autojump_clock: MockClock) -> None:
-    async with open_pushed(10, node_send_bytes=1024) as (world, ada):
+    async with open_pushed(10, send_budget=1024) as (world, ada):
         ada.device.send(piece_of(text_frame(b"x" * 750)))
         ada.device.close(CloseCode.FORBIDDEN)
         assert (ada.pump.closed, ada.device.phase, ada.device.due) == ([True], Phase.GONE, None)
@@ -264,7 +264,7 @@ async def test_what_is_first_has_30_seconds_to_leave(autojump_clock: MockClock, 
 
 async def test_who_has_not_read_for_longest_makes_room_for_the_others(autojump_clock: MockClock) -> None:
     big = text_frame(b"x" * 20_000)
-    async with open_pushed(10, node_send_bytes=110_000) as (world, ada):
+    async with open_pushed(10, send_budget=110_000) as (world, ada):
         bob, zoe = await authenticated(world, "bob", room=10), await authenticated(world, "zoe", room=0)
         for each in (ada, bob, zoe):
             each.device.send(piece_of(big))
@@ -290,7 +290,7 @@ async def test_who_has_not_read_for_longest_makes_room_for_the_others(autojump_c
 
 async def test_what_many_wait_for_is_kept_once(autojump_clock: MockClock) -> None:
     big = text_frame(b"x" * 60_000)
-    async with open_pushed(0, node_send_bytes=100_000) as (world, ada):
+    async with open_pushed(0, send_budget=100_000) as (world, ada):
         others = [await authenticated(world, room=0) for _ in range(20)]
         shared = piece_of(big)
         for each in (ada, *others):

@@ -1,5 +1,7 @@
 """The opening handshake: refusals with their bodies, tokens that come with it, and how long it may take."""
 
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -85,16 +87,69 @@ async def test_handshakes_that_wait_together_for_the_last_place(kind: str, autoj
         assert len(tuple(world.node.devices())) == 2
 
 
-async def test_more_than_can_be_refused_are_dropped_unheard(kind: str, autojump_clock: MockClock) -> None:
-    async with open_world(kind, max_connections=1) as world:
-        waiting = [await world.raw() for _ in range(129)]
-        dropped = await world.raw(handshake())
-        assert (bytes(dropped.received), dropped.ended_at) == (b"", 0.0)
-        assert [device.ended_at for device in waiting] == [None] * 129
+# How many are heard above `max-connections`, to be told that they are refused.
+REFUSALS = 128
+TOLD = "more connections at once have yet to authenticate than may; the oldest give way"
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"), [({"max_connections": 1}, 1 + REFUSALS), ({"max_half_open": 5}, 5)]
+)
+async def test_the_oldest_gives_way_unheard(
+    kind: str, autojump_clock: MockClock, changes: dict[str, Any], most: int
+) -> None:
+    async with open_world(kind, **changes) as world:
+        waiting = [await world.raw() for _ in range(most)]
+        assert [device.ended_at for device in waiting] == [None] * most
+        assert world.node.metrics.gauges().half_open == most
+        late = await world.raw(handshake())
+        assert late.status == 101
+        assert [device.ended_at for device in waiting] == [0.0, *[None] * (most - 1)]
+        assert waiting[0].received == b""
+        assert world.node.metrics.gauges().half_open == most
+        assert world.node.metrics.half_opens_dropped == 1
+        assert world.take_failures() == [TOLD]
+
+
+async def test_the_oldest_gives_way_although_it_answered_the_handshake(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    async with open_world(kind, max_half_open=2) as world:
+        authenticated = await world.raw(handshake(bearer(world.token())))
+        opened = await world.raw(handshake())
+        silent = [await world.raw() for _ in range(2)]
+        assert (opened.status, opened.closed, opened.ended_at) == (101, None, 0.0)
+        assert [device.ended_at for device in (authenticated, *silent)] == [None] * 3
+        assert world.closes() == {"connection-lost": 1}
+        assert world.take_failures() == [TOLD]
+
+
+async def test_nobody_gives_way_while_there_is_room(kind: str, autojump_clock: MockClock) -> None:
+    """Many come back at once, and have yet to authenticate."""
+    async with open_world(kind, max_connections=300) as world:
+        token = world.token()
+        authenticated = [await world.raw(handshake(bearer(token))) for _ in range(50)]
+        devices = [await world.raw(handshake()) for _ in range(250)]
+        for _ in range(REFUSALS):
+            await world.raw()
+        assert [device.status for device in authenticated + devices] == [101] * 300
+        assert {device.ended_at for device in [*authenticated, *devices]} == {None}
+        assert world.node.metrics.half_opens_dropped == 0
+        await world.raw()
+        assert [device.ended_at for device in devices] == [0.0, *[None] * 249]
+        assert world.take_failures() == [TOLD]
+
+
+async def test_that_some_give_way_is_told_once_a_minute(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_half_open=1, handshake_timeout=1000) as world:
+        for _ in range(10):
+            await world.raw()
+            await trio.sleep(10)
+        assert world.take_failures() == [TOLD] * 2
 
 
 async def test_draining(world: World, autojump_clock: MockClock) -> None:
-    await world.device()
+    await world.raw(handshake(bearer(world.token())))  # and does not answer the close
     world.nursery.start_soon(world.node.drain, 10)
     await settle()
     device = await world.raw(handshake())
@@ -225,14 +280,20 @@ NO_HANDSHAKE = {
     "no host": (handshake().replace(b"Host: localhost\r\n", b""), 400),
     "bad header": (handshake("bad header"), 400),
     "long header": (handshake("x: " + "x" * 70_000), 431),
-    "empty lines": (b"\r\n" * 40_000, 405),
-    "no line": (b"x" * 70_000, 431),
+    "empty lines": (b"\r\n" * 40_000, 400),
+    "no line": (b"X" * 70_000, 431),
+    "one byte": (b"\x16", 400),
+    "two hosts": (handshake("Host: localhost"), 400),
+    "two origins": (handshake("Origin: https://a.example", "Origin: https://a.example"), 400),
+    "two tokens": (handshake("Authorization: Bearer a", "Authorization: Bearer a"), 400),
 }
 # wsproto lets these pass, and so trio-websocket does.
 NO_HANDSHAKE_TO_LEAN = {
     "HTTP/1.0": (handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), 405),
     "short key": (handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ="), 400),
     "no base64": (handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"?"), 400),
+    "two keys": (handshake("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
+    "two versions": (handshake("Sec-WebSocket-Version: 13"), 400),
 }
 
 

@@ -87,14 +87,12 @@ def before_authentication() -> AbstractContextManager[Any]:
         nodes.append(self)
 
     async def leak(self: Delivery, entries: Any) -> None:
-        from localful_ws.server.batching import frame_of
-
         for node in nodes:
             if node._delivery is self:
                 for device in node.devices():
                     if device.state is State.AWAITING_AUTH:
                         for entry in entries:
-                            device.send_frames(frame_of(entry), (frame_of(entry),))
+                            device.send_frames(entry.frame, (entry.frame,))
         await deliver(self, entries)
 
     @contextmanager

@@ -99,12 +99,9 @@ class Checks:
             self._bound(node, f"connections of {user}", here, settings.max_connections_per_user)
         engine = node.engine
         if isinstance(engine, MemoryEngine):
-            history = engine._history
             waiting = engine._receive.statistics().current_buffer_used
             self._bound(node, "batches that wait", waiting, settings.publish_queue)
-            self._bound(node, "bytes of history", history.bytes, settings.history_bytes)
-            for user, stream in history._streams.items():
-                self._bound(node, f"history of {user}", len(stream.numbers or ()), settings.history_events)
+            self._bound(node, "bytes of history", engine._history.bytes, settings.history_bytes)
             self._bound(node, "ids", len(engine._ids), settings.idempotency_events)
             self._bound(node, "turns", len(engine._turns), len(tuple(devices)))
         elif isinstance(engine, RedisEngine):

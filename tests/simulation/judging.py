@@ -168,4 +168,4 @@ def _resumes_from_memory(settings: Settings, missed: Sequence[Fact], written: fl
         return False
     if settings.history_bytes < 1_000_000 or age > settings.history_seconds - _ROUNDING:
         return None
-    return sum(fact.size + 1024 for fact in missed) <= settings.replay_limits().max_bytes
+    return sum(fact.size for fact in missed) <= settings.replay_limits().max_bytes
