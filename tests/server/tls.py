@@ -1,10 +1,14 @@
-"""TLS on any streams, with a certificate of its own."""
+"""TLS with a certificate of its own: the daemon's at one end, Trio's at the other."""
 
 import ssl
 from functools import cache
 
 import trio
 import trustme
+
+from localful_ws.server.tcp import TcpStream
+from localful_ws.server.tls import TlsStream
+from tests.server.sockets import FakePoller, fake_pair
 
 
 @cache
@@ -22,12 +26,12 @@ def device_side(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
     return trio.SSLStream(stream, contexts()[0], server_hostname="localhost", https_compatible=True)
 
 
-def server_side(stream: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
+def server_side(stream: TcpStream) -> TlsStream:
     """The server's end."""
-    return trio.SSLStream(stream, contexts()[1], server_side=True, https_compatible=True)
+    return TlsStream(stream, contexts()[1])
 
 
 def tls_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
     """Both ends, in memory."""
-    near, far = trio.testing.memory_stream_pair()
+    near, far = fake_pair(FakePoller())
     return device_side(near), server_side(far)
