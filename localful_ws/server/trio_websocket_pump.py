@@ -38,14 +38,25 @@ class TrioWebSocketPump(StreamPump):
         start_soon: As for `StreamPump`.
         close_timeout: As for `StreamPump`.
         max_message_bytes: The longest message a device may send.
+
+    Attributes:
+        answered: Whether the handshake is over, so that only the device sends.
     """
 
-    __slots__ = ("_connection", "_max_message_bytes", "_reader_ended", "_reading", "_start_reader")
+    __slots__ = (
+        "_connection",
+        "_max_message_bytes",
+        "_reader_ended",
+        "_reading",
+        "_start_reader",
+        "answered",
+    )
 
     def __init__(
         self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
     ) -> None:
         super().__init__(stream, start_soon, close_timeout)
+        self.answered = False
         self._start_reader = start_soon
         self._max_message_bytes = max_message_bytes
         self._reading = trio.CancelScope()
@@ -72,7 +83,7 @@ class TrioWebSocketPump(StreamPump):
     async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
         """Answer the handshake, so that there can be a device."""
         self._connection = await request.accept(subprotocol=subprotocol)
-        self._library.answered = True
+        self.answered = True
 
     def close(self, device: Device, *, at_once: bool) -> None:
         """See `localful_ws.server.device.Pump`."""
@@ -112,16 +123,11 @@ class TrioWebSocketPump(StreamPump):
 
 
 class _LibraryStream(trio.abc.Stream):
-    """The stream as trio-websocket sees it: what it sends goes out between our frames.
+    """The stream as trio-websocket sees it: after the handshake it only seems to send."""
 
-    Attributes:
-        answered: Whether the handshake is over, so that only the device sends.
-    """
-
-    __slots__ = ("_pump", "_stream", "answered")
+    __slots__ = ("_pump", "_stream")
 
     def __init__(self, pump: TrioWebSocketPump, stream: trio.abc.Stream) -> None:
-        self.answered = False
         self._pump = pump
         self._stream = stream
 
@@ -132,7 +138,7 @@ class _LibraryStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.answered:
+        if not self._pump.answered:
             await self._stream.send_all(data)
             return
         await trio.lowlevel.checkpoint()
