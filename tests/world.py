@@ -40,6 +40,16 @@ TRANSPORTS = [LEAN, TRIO_WEBSOCKET]
 ENGINES = [LEAN, REDIS]
 """For what concerns streams, and what all nodes are told: each engine."""
 
+SMALL = {
+    "max_event_bytes": 64,
+    "max_publish_bytes": 4200,
+    "max_vaults": 1,
+    "max_token_length": 1024,
+    "max_message_bytes": 2200,
+    "outbox_bytes": 6300,
+}
+"""Sizes about as small as they can be, since the settings must go together."""
+
 _redis_url: list[str] = []
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
 _CURSOR = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -1,7 +1,5 @@
 """The opening handshake: refusals with their bodies, tokens that come with it, and how long it may take."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
@@ -11,6 +9,7 @@ from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from tests.raw_device import RawDevice, close, handshake
 from tests.redis_world import settle
 from tests.server.kernels import Kernel, ScriptedStream
+from tests.server.sockets import FakePoller, fake_pair
 from tests.server.tls import server_side, tls_pair
 from tests.server.verifiers import slow_verifier
 from tests.world import STARTED, TRANSPORTS, World, open_world
@@ -85,67 +84,6 @@ async def test_handshakes_that_wait_together_for_the_last_place(kind: str, autoj
         await settle()
         assert sorted(device.status or 0 for device in devices) == [101, 101, 503, 503, 503]
         assert len(tuple(world.node.devices())) == 2
-
-
-# How many are heard above `max-connections`, to be told that they are refused.
-REFUSALS = 128
-TOLD = "more connections at once have yet to authenticate than may; the oldest give way"
-
-
-@pytest.mark.parametrize(
-    ("changes", "most"), [({"max_connections": 1}, 1 + REFUSALS), ({"max_half_open": 5}, 5)]
-)
-async def test_the_oldest_gives_way_unheard(
-    kind: str, autojump_clock: MockClock, changes: dict[str, Any], most: int
-) -> None:
-    async with open_world(kind, **changes) as world:
-        waiting = [await world.raw() for _ in range(most)]
-        assert [device.ended_at for device in waiting] == [None] * most
-        assert world.node.metrics.gauges().half_open == most
-        late = await world.raw(handshake())
-        assert late.status == 101
-        assert [device.ended_at for device in waiting] == [0.0, *[None] * (most - 1)]
-        assert waiting[0].received == b""
-        assert world.node.metrics.gauges().half_open == most
-        assert world.node.metrics.half_opens_dropped == 1
-        assert world.take_failures() == [TOLD]
-
-
-async def test_the_oldest_gives_way_although_it_answered_the_handshake(
-    kind: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(kind, max_half_open=2) as world:
-        authenticated = await world.raw(handshake(bearer(world.token())))
-        opened = await world.raw(handshake())
-        silent = [await world.raw() for _ in range(2)]
-        assert (opened.status, opened.closed, opened.ended_at) == (101, None, 0.0)
-        assert [device.ended_at for device in (authenticated, *silent)] == [None] * 3
-        assert world.closes() == {"connection-lost": 1}
-        assert world.take_failures() == [TOLD]
-
-
-async def test_nobody_gives_way_while_there_is_room(kind: str, autojump_clock: MockClock) -> None:
-    """Many come back at once, and have yet to authenticate."""
-    async with open_world(kind, max_connections=300) as world:
-        token = world.token()
-        authenticated = [await world.raw(handshake(bearer(token))) for _ in range(50)]
-        devices = [await world.raw(handshake()) for _ in range(250)]
-        for _ in range(REFUSALS):
-            await world.raw()
-        assert [device.status for device in authenticated + devices] == [101] * 300
-        assert {device.ended_at for device in [*authenticated, *devices]} == {None}
-        assert world.node.metrics.half_opens_dropped == 0
-        await world.raw()
-        assert [device.ended_at for device in devices] == [0.0, *[None] * 249]
-        assert world.take_failures() == [TOLD]
-
-
-async def test_that_some_give_way_is_told_once_a_minute(kind: str, autojump_clock: MockClock) -> None:
-    async with open_world(kind, max_half_open=1, handshake_timeout=1000) as world:
-        for _ in range(10):
-            await world.raw()
-            await trio.sleep(10)
-        assert world.take_failures() == [TOLD] * 2
 
 
 async def test_draining(world: World, autojump_clock: MockClock) -> None:
@@ -357,7 +295,7 @@ async def test_tls(world: World, autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00", handshake()])
 async def test_what_is_no_tls(world: World, autojump_clock: MockClock, sent: bytes) -> None:
     def half_tls() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        near, far = trio.testing.memory_stream_pair()
+        near, far = fake_pair(FakePoller())
         return near, server_side(far)
 
     device = await world.raw(*[sent] if sent else [], make_pair=half_tls)

@@ -11,12 +11,13 @@ from localful_ws.protocol import Rate
 from tests.raw_device import BINARY, CONTINUATION, PING, PONG, TEXT, RawDevice, close, frame, handshake, text
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier
-from tests.world import LEAN, TRANSPORTS, World, open_world
+from tests.world import LEAN, SMALL, TRANSPORTS, World, make_settings, open_world
 
 pytestmark = pytest.mark.kinds(*TRANSPORTS)
 
 UPDATE = {"event": "user-update", "user": "ada"}
 MIB = 1 << 20
+LONGEST = make_settings().max_message_bytes
 
 
 async def stuck_device(world: World, user: str = "ada") -> tuple[trio.abc.Stream, RawDevice]:
@@ -107,7 +108,7 @@ def padded(size: int, letter: str = "x") -> str:
 @pytest.mark.parametrize("letter", ["x", "\u00e9", "\u20ac", "\U0001f511"])
 async def test_the_longest_message_and_one_longer(kind: str, autojump_clock: MockClock, letter: str) -> None:
     size = 1024 * 6 + 20
-    async with open_world(kind, max_message_bytes=size) as world:
+    async with open_world(kind, **SMALL | {"max_message_bytes": size, "outbox_bytes": 20_000}) as world:
         device = await world.device()
         longest = padded(size, letter)
         assert size - 4 < len(longest.encode()) <= size
@@ -151,7 +152,7 @@ async def test_a_message_too_big_and_no_answer_to_the_close(
     world: World, autojump_clock: MockClock, letter: str
 ) -> None:
     device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
-    await device.say(text(padded(70_000, letter)))
+    await device.say(text(padded(LONGEST + 10, letter)))
     assert device.closed is not None
     assert device.closed[0] == 1009
     await device.ended.wait()
@@ -164,7 +165,7 @@ async def test_a_huge_message_is_refused_before_it_has_come(world: World, autoju
     bystander = await world.device("bob")
     device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
     await device.say(frame(TEXT, b"x" * 100, announced=1 << 62))
-    for _ in range(20):
+    for _ in range(50):
         await device.say(b"y" * 4096)
     assert device.closed is not None
     assert device.closed[0] == 1009
@@ -175,7 +176,7 @@ async def test_a_huge_message_is_refused_before_it_has_come(world: World, autoju
 
 @pytest.mark.kinds(LEAN)
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-@pytest.mark.parametrize("announced", [65_537, 1 << 62])
+@pytest.mark.parametrize("announced", [LONGEST + 1, 1 << 62])
 async def test_a_message_announced_too_long_is_refused_by_its_head(
     world: World, autojump_clock: MockClock, opcode: int, announced: int
 ) -> None:
@@ -183,18 +184,18 @@ async def test_a_message_announced_too_long_is_refused_by_its_head(
     await device.say(frame(opcode, announced=announced))
     assert device.closed == (1009, "message-too-big")
     device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
-    await device.say(frame(opcode, b"x" * 65_000, final=False))
+    await device.say(frame(opcode, b"x" * (LONGEST - 536), final=False))
     await device.say(frame(CONTINUATION, announced=536))
     assert device.closed is None
     device = await world.raw(handshake(f"Authorization: Bearer {world.token()}"))
-    await device.say(frame(opcode, b"x" * 65_000, final=False))
+    await device.say(frame(opcode, b"x" * (LONGEST - 536), final=False))
     await device.say(frame(CONTINUATION, announced=537))
     assert device.closed == (1009, "message-too-big")
 
 
 async def test_a_big_first_message(world: World, autojump_clock: MockClock) -> None:
     device = await world.raw(handshake())
-    await device.say(text("x" * 70_000))
+    await device.say(text("x" * (LONGEST + 1)))
     assert device.closed is not None
     assert device.closed[0] == 1009
     await device.say(close(1009))
@@ -206,7 +207,7 @@ async def test_a_big_first_message(world: World, autojump_clock: MockClock) -> N
 async def test_a_message_too_big_while_a_token_is_verified(kind: str, autojump_clock: MockClock) -> None:
     async with open_world(kind, verifier=slow_verifier(1)) as world:
         device = await world.raw(handshake())
-        await device.say(text({"event": "authenticate", "token": world.token()}), text("x" * 70_000))
+        await device.say(text({"event": "authenticate", "token": world.token()}), text("x" * (LONGEST + 1)))
         await trio.sleep(1)
         await device.ended.wait()
         assert device.closed is not None
@@ -222,7 +223,11 @@ async def test_a_message_too_big_while_a_token_is_verified(kind: str, autojump_c
     ("changes", "data", "fits"),
     [
         ({"outbox_events": 5}, "x", 6),
-        ({"outbox_bytes": 70_000}, "x" * 20_000, 5),
+        (
+            SMALL | {"max_event_bytes": 30_000, "max_publish_bytes": 40_000, "outbox_bytes": 70_000},
+            "x" * 20_000,
+            5,
+        ),
     ],
     ids=["events", "bytes"],
 )
@@ -250,7 +255,7 @@ async def test_a_slow_consumer_is_closed(
         assert slow.leftover == b""
         # What was over the limit, by one publish, had been added before.
         gauges = world.node.metrics.gauges()
-        assert gauges.outbox_peak_events == fits - 1
+        assert gauges.outbox_peak_events == 5
         assert 0 < gauges.outbox_peak_bytes <= 70_000 + 20_200
 
 
