@@ -55,7 +55,6 @@ ELSEWHERE = {
     "server/test_console.py": ["server/watching"],
     "server/test_internal.py": ["server/answers"],
     "server/test_node_handshake.py": ["server/trio_websocket_pump"],
-    "server/test_device.py": ["server/tcp"],
     "server/test_timers.py": ["wakeup"],
     "tokens/test_jwks.py": ["tokens/errors"],
     "tokens/test_token_claims.py": ["tokens/static"],

@@ -1,10 +1,13 @@
-"""Stand-ins for the kernel's side of a connection that take what a test says, and no more."""
+"""Stand-ins for the kernel's side of a connection that take what a test says, and no more; and a real one."""
 
 import errno
+import socket
 from collections.abc import Sequence
 
 import trio
 from attrs import Factory, define
+
+from localful_ws.server.tcp import TcpStream
 
 ENDLESS = 1 << 40
 
@@ -95,3 +98,16 @@ class ScriptedStream(trio.abc.Stream):
         self.closed = True
         self.kernel.break_down()
         await trio.lowlevel.checkpoint()
+
+
+def connected_pair() -> tuple[TcpStream, TcpStream]:
+    """Both ends of a connection with small buffers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        far = socket.socket()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        far.connect(listening.getsockname())
+        near, _ = listening.accept()
+    for end in (near, far):
+        end.setblocking(False)
+    return TcpStream(near), TcpStream(far)

@@ -1,6 +1,5 @@
 """Devices that a task pushes: on streams in memory, and that take what a test says; under TLS; on sockets."""
 
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -34,7 +33,7 @@ from tests.raw_device import (
     text,
 )
 from tests.redis_world import settle
-from tests.server.kernels import ENDLESS, Kernel, ScriptedStream
+from tests.server.kernels import ENDLESS, Kernel, ScriptedStream, connected_pair
 from tests.server.tls import device_side, server_side
 from tests.world import SMALL, STARTED, World, open_world
 
@@ -318,19 +317,6 @@ async def test_a_pong_that_cannot_be_sent_ends_it(autojump_clock: MockClock) -> 
 
 
 # --- on sockets, where there is no epoll ---
-
-
-def connected_pair() -> tuple[TcpStream, TcpStream]:
-    """Both ends of a connection with small buffers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        far = socket.socket()
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        far.connect(listening.getsockname())
-        near, _ = listening.accept()
-    for end in (near, far):
-        end.setblocking(False)
-    return TcpStream(near), TcpStream(far)
 
 
 async def read_until(stream: TcpStream, end: bytes, received: bytearray) -> None:
