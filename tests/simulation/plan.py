@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from localful_ws.protocol import Rate
 
@@ -63,6 +63,9 @@ class Plan:
         ttl: The least and most seconds that tokens last.
         away: How long a device stays away, on average, that has closed its connection.
         grid: What devices do they do at multiples of so many seconds; 0 for any moment.
+        other_streams: How often a connection is no socket, and so can't be parked.
+        verify_seconds: The most seconds that verifying a token takes.
+        short_turns: Whether all others have their turn after each parked device.
         look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
 
@@ -89,12 +92,15 @@ class Plan:
     ttl: tuple[float, float]
     away: float = 0.0
     grid: float = 0.0
+    other_streams: float = 0.0
+    verify_seconds: float = 0.0
+    short_turns: bool = False
     look_every: float = 2.0
 
 
 def make_plan(seed: int) -> Plan:
     """Draw a world."""
-    random = Random(f"{seed} plan")
+    random, sending = Random(f"{seed} plan"), Random(f"{seed} sending")
     engine = "redis" if random.random() < 0.35 else "memory"
     size = random.random()
     if size < 0.95:
@@ -109,7 +115,7 @@ def make_plan(seed: int) -> Plan:
     blows = _some(random, _BLOWS, 0.5)
     if engine == "redis":
         blows |= _some(random, _REDIS_BLOWS, 0.6)
-    return Plan(
+    plan = Plan(
         seed=seed,
         engine=engine,
         nodes=random.choice((1, 2, 2, 3)) if engine == "redis" else random.choice((1, 1, 1, 2)),
@@ -123,7 +129,7 @@ def make_plan(seed: int) -> Plan:
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
         batch=random.choice((1, 1, 1, 3, 8, 20)) if devices < 60 else random.choice((1, 3)),
         big=random.choice((0.0, 0.0, 0.02, 0.2)),
-        settings=_settings(random),
+        settings=_settings(random) | _send_settings(sending),
         network=_network(random),
         beginnings={"prompt": 12.0} | _some(random, _BEGINNINGS, 0.5),
         deeds=_some(random, _DEEDS, 0.5),
@@ -131,6 +137,23 @@ def make_plan(seed: int) -> Plan:
         redis_delay=random.choice(((0.0, 0.0), (0.0, 0.002), (0.001, 0.05), (0.0, 0.5))),
         redis_loses_answers=random.choice((0.0, 0.0, 0.002, 0.02)),
         ttl=random.choice(((300.0, 3600.0), (20.0, 100.0), (5.0, 40.0))),
+        other_streams=sending.choice((0.0, 0.0, 0.3, 1.0)),
+        verify_seconds=sending.choice((0.0, 0.0, 0.3, 1.0)),
+        short_turns=sending.random() < 0.5,
+    )
+    return _with_slow_devices(plan, sending) if sending.random() < 0.2 and devices < 60 else plan
+
+
+def _with_slow_devices(plan: Plan, random: Random) -> Plan:
+    """A world in which much has to wait."""
+    return evolve(
+        plan,
+        pace=3.0,
+        batch=random.choice((3, 8, 20)),
+        big=random.choice((0.2, 0.6)),
+        network=evolve(plan.network, window=random.choice((1024, 8192, 65536))),
+        deeds={**plan.deeds, "stall": 30.0, "slow": 10.0},
+        look_every=0.25,
     )
 
 
@@ -144,9 +167,7 @@ def _settings(random: Random) -> dict[str, Any]:
     """Limits that are small enough to be reached, now and then."""
 
     def sometimes(share: float, **some: Any) -> dict[str, Any]:
-        return (
-            {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
-        )
+        return _sometimes(random, share, **some)
 
     return {
         **sometimes(0.4, outbox_events=(2, 5, 20)),
@@ -167,6 +188,18 @@ def _settings(random: Random) -> dict[str, Any]:
         **sometimes(0.3, redis_timeout=(1.0, 2.0), redis_retry=(0.5, 2.0)),
         **sometimes(0.2, renewal_window=(5.0, 20.0)),
     }
+
+
+def _send_settings(random: Random) -> dict[str, Any]:
+    return {
+        # With less than may be replayed to one device, some could never come back.
+        **_sometimes(random, 0.3, outbox_bytes=(80_000,), node_send_bytes=(80_000, 150_000)),
+        **_sometimes(random, 0.3, send_timeout=(0.5, 3.0)),
+    }
+
+
+def _sometimes(random: Random, share: float, **some: Any) -> dict[str, Any]:
+    return {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
 
 
 def _network(random: Random) -> NetworkPlan:

@@ -221,7 +221,7 @@ class Talk:
             self._complain(f"{content['vaults']} instead of {asked.vaults}")
         expected = None
         if asked.since is not None:
-            expected = resumes(device.world, self.node, device.user, asked.since, content["cursor"], written)
+            expected = resumes(self, asked, content["cursor"], written)
             if expected is not None and expected != resumed:
                 self._complain(f"resumed is {resumed} for {asked.since}, at {content['cursor']}")
         device.world.resumes[resumed] += 1
