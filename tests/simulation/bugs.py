@@ -244,7 +244,7 @@ def budget_kept() -> AbstractContextManager[Any]:
 
 def room_unnoticed() -> AbstractContextManager[Any]:
     """Nobody looks whether there is room again for what waits."""
-    return patch.object(parking, "_interest", lambda device: 1 if device.reading else 0)
+    return patch.object(Parking, "_interest", lambda self, device: 1 if self._is_read(device) else 0)
 
 
 def wakeup_lost() -> AbstractContextManager[Any]:
@@ -252,44 +252,50 @@ def wakeup_lost() -> AbstractContextManager[Any]:
 
     async def wait(self: Parking, device: Device) -> None:
         await device.verify()
+        self._verifying.remove(device)
 
     return patch.object(Parking, "_wait", wait)
 
 
 def verified_twice() -> AbstractContextManager[Any]:
-    """Whenever a device is pushed whose token is being verified, that begins anew."""
-    push_one = Parking._push_one
+    """It is forgotten for whom a task waits: who is pushed meanwhile gets another one."""
 
-    def again(self: Parking, device: Device, ready: int) -> None:
-        verifying = device.verifying
-        push_one(self, device, ready)
-        if verifying and device.verifying:
-            self._start_soon(self._wait, device)
+    @contextmanager
+    def forgetting() -> Iterator[None]:
+        init = Parking.__init__
 
-    return patch.object(Parking, "_push_one", again)
+        def forget(self: Parking, *args: Any) -> None:
+            init(self, *args)
+            self._verifying = _Nothing()
+
+        with patch.object(Parking, "__init__", forget):
+            yield
+
+    return forgetting()
+
+
+class _Nothing(set[Any]):
+    """Takes things, and has none."""
+
+    def add(self, thing: Any) -> None:
+        pass
+
+    def remove(self, thing: Any) -> None:
+        pass
 
 
 def readiness_inherited() -> AbstractContextManager[Any]:
     """What was ready of a closed socket is taken to be ready of the next one with its number."""
-    close, park = Parking.close, Parking.park
-    closed: set[tuple[Parking, int]] = set()
 
-    def closing(self: Parking, device: Device, *, at_once: bool) -> None:
-        if len(self):
-            closed.add((self, parking._socket(device).fileno()))
-        close(self, device, at_once=at_once)
+    async def push(self: Parking) -> None:
+        while True:
+            await self._poller.wait()
+            for fd, ready in self._poller.poll():
+                if fd in self._parked:
+                    self._push_one(self._parked[fd][0], ready)
+                await trio.lowlevel.checkpoint()
 
-    def parking_anew(self: Parking, device: Device) -> None:
-        park(self, device)
-        if (self, parking._socket(device).fileno()) in closed:
-            self._push_one(device, 1)
-
-    @contextmanager
-    def both() -> Iterator[None]:
-        with patch.object(Parking, "close", closing), patch.object(Parking, "park", parking_anew):
-            yield
-
-    return both()
+    return patch.object(Parking, "_push", push)
 
 
 def looked_at_still() -> AbstractContextManager[Any]:

@@ -206,8 +206,8 @@ class Checks:
     def event_written(self, talk: "Talk", written: float) -> None:
         """An event was sent to a session: it must not be revoked, nor have expired."""
         token = talk.token
-        if token is None or talk.slow:
-            return
+        if token is None or talk.slow or not self._world.good_network:
+            return  # it may have been decided long before
         self._see_revoked(talk, token, written, "was told an event")
         now = talk.node.unix(written)
         if now > token.expires_at + _ROUNDING and not talk.asked and not self._world.jumped_since(talk.began):
@@ -215,7 +215,7 @@ class Checks:
 
     def _see_revoked(self, talk: "Talk", token: Token, written: float, what: str) -> None:
         if not self._world.good_network:
-            return  # it may have been decided long before
+            return
         for revocation in self._revocations:
             if not revocation.names(token, -self._skew) or revocation.node is None:
                 continue

@@ -31,14 +31,16 @@ class Kernel:
     Args:
         complain: Called with what is wrong.
         random: Draws what is told of readiness, and in which order.
+        work: Called when the node begins to take what has come: it may take its time.
 
     Attributes:
         sockets: What is open.
         poller: The epoll.
     """
 
-    def __init__(self, complain: Callable[[str], None], random: Random) -> None:
+    def __init__(self, complain: Callable[[str], None], random: Random, work: Callable[[], None]) -> None:
         self.complain = complain
+        self.work = work
         self.sockets: dict[int, SimulatedSocket] = {}
         self.poller = SimulatedPoller(self, random)
         self._free: list[int] = []
@@ -91,6 +93,7 @@ class SimulatedSocket:
 
     def recv(self, size: int) -> bytes:
         self._check_open("read")
+        self._kernel.work()
         link = self._link
         if link.up.waiting:
             return link.give_to_node(size)

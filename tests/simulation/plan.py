@@ -65,6 +65,7 @@ class Plan:
         grid: What devices do they do at multiples of so many seconds; 0 for any moment.
         other_streams: How often a connection is no socket, and so can't be parked.
         verify_seconds: The most seconds that verifying a token takes.
+        work: The most seconds that a node is busy with what it reads from a socket at once.
         short_turns: Whether all others have their turn after each parked device.
         look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
@@ -94,6 +95,7 @@ class Plan:
     grid: float = 0.0
     other_streams: float = 0.0
     verify_seconds: float = 0.0
+    work: float = 0.0
     short_turns: bool = False
     look_every: float = 2.0
 
@@ -141,7 +143,31 @@ def make_plan(seed: int) -> Plan:
         verify_seconds=sending.choice((0.0, 0.0, 0.3, 1.0)),
         short_turns=sending.random() < 0.5,
     )
-    return _with_slow_devices(plan, sending) if sending.random() < 0.2 and devices < 60 else plan
+    if devices >= 60:
+        return plan
+    kind = sending.random()
+    if kind < 0.03:
+        return _busy(plan)
+    return _with_slow_devices(plan, sending) if kind < 0.2 else plan
+
+
+def _busy(plan: Plan) -> Plan:
+    """A world whose node has so much to do that what it was told of sockets is old when it comes to it."""
+    return evolve(
+        plan,
+        engine="memory",
+        nodes=1,
+        devices=25,
+        seconds=20.0,
+        settings={"ping_interval": 1.0, "ping_timeout": 0.5, "close_timeout": 0.5},
+        network=NetworkPlan(),
+        beginnings={"header": 3.0, "prompt": 1.0},
+        deeds={"ping": 60.0, "subscribe": 60.0, "renew": 20.0, "close": 10.0, "dark": 2.0, "half-close": 3.0},
+        blows={"reset-all": 3.0, "drain": 1.0},
+        other_streams=0.0,
+        work=1.0,
+        short_turns=True,
+    )
 
 
 def _with_slow_devices(plan: Plan, random: Random) -> Plan:

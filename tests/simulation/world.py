@@ -218,7 +218,12 @@ class World:
         if self.redis is not None:
             settings = evolve(settings, engine=f"redis://simulated/{index}")
         random = Random(f"{self.plan.seed} {name} {len(self.past)}")
-        kernel = Kernel(lambda complaint: self.complain(f"{name}: {complaint}"), random)
+
+        def work() -> None:
+            if self.plan.work and not self.calm and random.random() < 0.5:
+                self.jump(self.plan.work * random.random() ** 3)
+
+        kernel = Kernel(lambda complaint: self.complain(f"{name}: {complaint}"), random, work)
         node = SimulatedNode(name, settings, self.wall, self._memory_accepted, kernel, random, self.plan)
         self.nodes[index] = node
         self.past.append(node)
