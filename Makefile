@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
-.PHONY: help demo demo-terminal test lint types unit core slow package docs docs-serve all cover \
+.PHONY: help demo demo-terminal test lint types unit versions core slow package docs docs-serve all cover \
 	reference transcripts screenshots changelog-draft format faults simulate fuzz mutants autobahn bench clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test             ruff, mypy, the tests, and every branch of the core covered by its own"
 	@echo
 	@echo "make all              what CI runs: make test, and the next three"
+	@echo "make versions         the tests that \`make test\` runs, on Python $(VERSIONS), where they are found"
 	@echo "make slow             the tests that take long, in a browser, and those that kill, pause and cut off"
 	@echo "make package          build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make docs             build the documentation into site/; make docs-serve shows it while it is written"
@@ -67,6 +68,18 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest -n auto --dist loadfile
+
+# In environments of their own, .venv-3.13 and so on. Where pyenv holds the Pythons it has to be told which.
+VERSIONS ?= 3.12 3.13
+versions:
+	@for version in $(VERSIONS); do \
+		python="env PYENV_VERSION=$$version python$$version"; \
+		if $$python -c "" 2>/dev/null; then \
+			$(MAKE) unit VENV=.venv-$$version PYTHON="$$python" || exit; \
+		else \
+			echo "There is no python$$version here."; \
+		fi; \
+	done
 
 # The core by its own tests, every branch; tracing all the rest as well would double the time.
 core: $(READY)
@@ -137,4 +150,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks --readme
 
 clean:
-	rm -rf $(VENV) mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site
+	rm -rf $(VENV) .venv-* mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site

@@ -12,31 +12,62 @@ from typing import NoReturn
 import click
 import httpx
 
+from benchmarks import revisions
 from benchmarks.model import BenchmarkError
 from benchmarks.record import Record
 from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios.common import QUICK, Sizes
-from benchmarks.servers import ENGINE_SERVERS, ENGINES, SERVERS, Server
+from benchmarks.servers import ENGINE_SERVERS, ENGINES, REVISION, SERVERS, Server, server_named
+from benchmarks.setup import variable
+from benchmarks.sizes import QUICK, Sizes
 from benchmarks.tables import report
 from benchmarks.targets import judge
-
-RUN_SECONDS = 300
-"""One scenario against one server may not take longer."""
+from localful_ws.settings import OPTIONS
 
 
 def out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:
     """The alarm clock of a run."""
-    raise BenchmarkError(f"one run took more than {RUN_SECONDS} s")
+    raise BenchmarkError("one run took too long")
+
+
+def interrupted(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Somebody wants it to end: everything is stopped on the way out, and what was measured is written."""
+    raise KeyboardInterrupt
+
+
+def read_servers(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of servers: those of the table, and `localful@REV`."""
+    for name in given:
+        try:
+            server_named(name)
+        except KeyError:
+            raise click.BadParameter(
+                f"{name!r} is neither {REVISION}REV nor a server of the table."
+            ) from None
+    return given
+
+
+def read_setting(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Settings of the daemon, NAME=VALUE each, by environment variable."""
+    settings = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or name not in OPTIONS:
+            raise click.BadParameter(f"{each!r} is not NAME=VALUE with the name of a setting.")
+        settings[variable(name)] = value
+    return settings
 
 
 def choose_servers(names: tuple[str, ...], record: Record) -> list[Server]:
     """Those that are installed; for the others, a line that says how to install them."""
     chosen = []
-    for name in names or tuple(SERVERS):
-        line = SERVERS[name].missing()
+    for name in names:
+        server = server_named(name)
+        line = server.missing()
         if line is None:
-            chosen.append(SERVERS[name])
+            chosen.append(server)
         else:
             record.skipped[name] = line
             click.echo(f"{name}: skipped: {line}", err=True)
@@ -47,10 +78,11 @@ def measure(record: Record, scenario: str, server: Server, limit: int, alternati
     """One run; a failure is noted and the others go on."""
     series = record.add(scenario, server.name)
     started = time.monotonic()
-    signal.alarm(RUN_SECONDS)
+    what = SCENARIOS[scenario]
+    signal.alarm(round(what.seconds(record.sizes)))
     try:
-        with running(server) as process:
-            result = SCENARIOS[scenario](process, record.sizes, limit, alternation)
+        with running(server, what.setup.with_settings(record.settings)) as process:
+            result = what.run(process, record.sizes, limit, alternation)
     except (BenchmarkError, OSError, httpx.HTTPError) as error:
         series.failures.append(f"{type(error).__name__}: {error}" if not str(error) else str(error))
         click.echo(f"{scenario} {server.name}: FAILED: {error}", err=True)
@@ -60,6 +92,9 @@ def measure(record: Record, scenario: str, server: Server, limit: int, alternati
     finally:
         signal.alarm(0)
     series.runs.append(result)
+    series.failures += result.failures
+    for failure in result.failures:
+        click.echo(f"{scenario} {server.name}: FAILED: {failure}", err=True)
     seconds = time.monotonic() - started
     click.echo(
         f"{scenario} {server.name} #{alternation + 1}: {seconds:.1f} s, {result.checked} deliveries", err=True
@@ -92,10 +127,35 @@ def run_all(
 )
 @click.option("--engines", is_flag=True, help="Only the memory engine, Redis and workers beside each other.")
 @click.option(
-    "--server", "servers", multiple=True, type=click.Choice(list(SERVERS)), help="Only this; repeatable."
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="NAME",
+    callback=read_servers,
+    help=f"Only this; repeatable. One of {', '.join(SERVERS)}; or {REVISION}REV, the daemon as it was.",
 )
 @click.option(
-    "--alternations", type=click.IntRange(1, 20), help="Turns of each server.  [default: 3; quick: 1]"
+    "--beside",
+    is_flag=False,
+    flag_value=revisions.OLDER,
+    metavar="[REV]",
+    help=f"Also measure the daemon as it was at this revision.  [without REV: {revisions.OLDER}]",
+)
+@click.option(
+    "--size", "changes", multiple=True, metavar="NAME=VALUE", help="Change a size of the run; repeatable."
+)
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=read_setting,
+    help="A setting of the daemon, in all its releases; repeatable.",
+)
+@click.option(
+    "--alternations",
+    type=click.IntRange(1, 20),
+    help="Turns of each server.  [default: 3; quick, and where only soak is measured: 1]",
 )
 @click.option(
     "--max-connections", default=20_000, show_default=True, type=click.IntRange(100), help="Never more."
@@ -116,6 +176,9 @@ def main(
     scenarios: tuple[str, ...],
     engines: bool,
     servers: tuple[str, ...],
+    beside: str | None,
+    changes: tuple[str, ...],
+    settings: dict[str, str],
     alternations: int | None,
     max_connections: int,
     time_limit: int,
@@ -134,19 +197,29 @@ def main(
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         signal.signal(signal.SIGALRM, out_of_time)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, interrupted)
+        try:
+            sizes = (QUICK if quick else Sizes()).changed(changes)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--size") from None
         record = Record(
-            alternations=alternations or (1 if quick else 3),
+            alternations=alternations or (1 if quick or scenarios == ("soak",) else 3),
             quick=quick,
-            complete=not scenarios and not servers,
-            sizes=QUICK if quick else Sizes(),
+            complete=not (scenarios or servers or changes or settings),
+            sizes=sizes,
+            settings=settings,
         )
+        if not scenarios:
+            scenarios = tuple(name for name, each in SCENARIOS.items() if quick or not each.is_apart)
+        servers = servers or tuple(SERVERS)
+        if beside is not None:
+            servers += (f"{REVISION}{beside}",)
         try:
             chosen = choose_servers(servers, record)
-            run_all(
-                record, scenarios or tuple(SCENARIOS), chosen, max_connections, time.monotonic() + time_limit
-            )
-        except BenchmarkError as error:
-            click.echo(f"stopped: {error}", err=True)
+            run_all(record, scenarios, chosen, max_connections, time.monotonic() + time_limit)
+        except (BenchmarkError, KeyboardInterrupt) as error:
+            click.echo(f"stopped: {str(error) or 'interrupted'}", err=True)
             failed = True
             record.complete = False
         failed = failed or record.failed()

@@ -19,6 +19,7 @@ from benchmarks.model import DeviceSpec, devices_of
 from benchmarks.running import Running, running
 from benchmarks.scenarios.common import SOURCE, WINDOW, Crowds
 from benchmarks.servers import SERVERS, Server
+from benchmarks.setup import Setup
 
 CONNECT_SECONDS = 90.0
 CALM_SECONDS = 1.0
@@ -76,14 +77,7 @@ def connections(server: Server, devices: int) -> Costs:
 def pings(server: Server, devices: int) -> Costs:
     """A ping and its pong."""
 
-    def start(directory: object) -> tuple[list[str], dict[str, str]]:
-        command, environment = server.start(directory)  # type: ignore[arg-type]
-        return command, environment | {
-            "LOCALFUL_WS_PING_INTERVAL": str(PING_SECONDS),
-            "LOCALFUL_WS_PING_TIMEOUT": str(PING_SECONDS / 2),
-        }
-
-    with running(attrs.evolve(server, start=start)) as node:
+    with running(server, Setup(ping_interval=PING_SECONDS)) as node:
         crowds = Crowds(node)
         try:
             crowds.grow(devices, CONNECT_SECONDS)

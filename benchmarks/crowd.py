@@ -3,83 +3,28 @@
 The measuring client stays small and quick beside them, and each process keeps within its open-file limit.
 """
 
-import json
-import os
-import select
-import subprocess
-import sys
 import time
-from typing import Any, BinaryIO
+from typing import Any
 
-import attrs
-
-from benchmarks.client import Client, Device
-from benchmarks.model import ROOT, BenchmarkError, Routes, Speaks, Target, devices_of
+from benchmarks.client import Client
+from benchmarks.device import Device
+from benchmarks.helper import QUICK_ANSWER, Helper, HelperProcess, serve
+from benchmarks.model import Target, devices_of
 
 PREFIX = "idle"
 PER_PROCESS = 10_000
-QUICK_ANSWER = 30.0
 
 
-class Crowd:
+class Crowd(Helper):
     """The harness's handle on one such process.
 
     Args:
         target: The server.
-        index: Which crowd this is; it decides the source address and the users' names.
+        index: Which crowd this is; it decides the source addresses and the users' names.
     """
 
     def __init__(self, target: Target, index: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.crowd"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
-        self._buffer = b""
-        fields = {**attrs.asdict(target), "speaks": target.speaks.value, "routes": target.routes.value}
-        self.ask({"do": "hello", "target": fields, "index": index}, QUICK_ANSWER)
-
-    def send(self, command: dict[str, Any]) -> None:
-        """Give an order; `poll` tells when it's done."""
-        pipe = self.process.stdin
-        assert pipe is not None
-        try:
-            pipe.write(json.dumps(command).encode() + b"\n")
-            pipe.flush()
-        except BrokenPipeError:
-            raise BenchmarkError("a process of idle devices ended") from None
-
-    def poll(self, timeout: float) -> dict[str, Any] | None:
-        """The answer to the last order, if it comes within `timeout` seconds.
-
-        Raises:
-            BenchmarkError: The order failed, or the process ended.
-        """
-        pipe = self.process.stdout
-        assert pipe is not None
-        while b"\n" not in self._buffer:
-            ready, _write, _other = select.select([pipe], [], [], timeout)
-            if not ready:
-                return None
-            chunk = os.read(pipe.fileno(), 65536)
-            if not chunk:
-                raise BenchmarkError("a process of idle devices ended")
-            self._buffer += chunk
-        line, _newline, self._buffer = self._buffer.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            raise BenchmarkError(f"idle devices: {answer['failed']}")
-        return answer
-
-    def ask(self, command: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Give an order and wait until it's done."""
-        self.send(command)
-        answer = self.poll(timeout)
-        if answer is None:
-            raise BenchmarkError(f"idle devices did not answer within {timeout:g} s: {command['do']}")
-        return answer
+        super().__init__("benchmarks.crowd", target, index)
 
     def prepare(self, count: int) -> None:
         """Make `count` more devices, tokens included, without connecting them."""
@@ -102,59 +47,23 @@ class Crowd:
         count: int = self.ask({"do": "check"}, QUICK_ANSWER)["open"]
         return count
 
-    def close(self) -> None:
-        """All of them vanish."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def pings(self) -> int:
+        """How many pings they have answered so far."""
+        count: int = self.ask({"do": "pings"}, QUICK_ANSWER)["pings"]
+        return count
 
 
-class CrowdProcess:
+class CrowdProcess(HelperProcess):
     """What runs in the process."""
 
+    client: Client
+
     def __init__(self) -> None:
-        self.buffer = b""
-        self.pipe: BinaryIO = sys.stdin.buffer
+        super().__init__()
         self.prepared: list[Device] = []
         self.made = 0
-        first = self.next_command(None)
-        fields = first["target"]
-        target = Target(
-            **{**fields, "speaks": Speaks(fields["speaks"]), "routes": Routes(fields["routes"])},
-        )
-        self.index = first["index"]
-        self.client = Client(target, f"127.0.{1 + self.index // 200}.{10 + self.index % 200}")
-        self.say({"ready": True})
-
-    def say(self, answer: dict[str, Any]) -> None:
-        """Answer the harness."""
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-    def next_command(self, pump: Client | None) -> dict[str, Any]:
-        """Wait for an order; devices are served meanwhile."""
-        while b"\n" not in self.buffer:
-            if pump is not None:
-                pump.pump(0)
-            ready, _write, _other = select.select([self.pipe], [], [], None if pump is None else 0.2)
-            if ready:
-                chunk = os.read(self.pipe.fileno(), 65536)
-                if not chunk:
-                    return {"do": "end"}
-                self.buffer += chunk
-        line, _newline, self.buffer = self.buffer.partition(b"\n")
-        command: dict[str, Any] = json.loads(line)
-        return command
-
-    def run(self) -> None:
-        """Do what is asked until the pipe closes."""
-        while (command := self.next_command(self.client))["do"] != "end":
-            self.say(getattr(self, f"do_{command.pop('do')}")(**command))
+        host = f"{1 + self.index // 200}.{10 + self.index % 200}"
+        self.client = Client(self.target, f"127.0.{host}", f"127.1.{host}")
 
     def do_prepare(self, count: int) -> dict[str, Any]:
         specs = devices_of(f"{PREFIX}{self.index}", self.made, count)
@@ -167,12 +76,12 @@ class CrowdProcess:
         seconds = self.client.connect(devices, window=window, timeout=timeout)
         return {"seconds": seconds}
 
-    def do_storm(self, timeout: float) -> dict[str, Any]:
+    def do_storm(self, timeout: float, window: int = 1_000_000) -> dict[str, Any]:
         started = time.monotonic()
         devices = self.client.drop()
         dropped = time.monotonic() - started
         self.client.retries = 0
-        self.client.connect(devices, window=len(devices), timeout=timeout, retry=True)
+        self.client.connect(devices, window=window, timeout=timeout, retry=True)
         seconds = time.monotonic() - started
         return {"seconds": seconds, "drop_seconds": dropped, "retries": self.client.retries}
 
@@ -186,14 +95,9 @@ class CrowdProcess:
         self.client.ledger.verify()
         return {"open": len(self.client.devices)}
 
-
-def main() -> None:
-    """Hold devices until the pipe closes."""
-    try:
-        CrowdProcess().run()
-    except BenchmarkError as error:
-        sys.stdout.write(json.dumps({"failed": str(error)}) + "\n")
+    def do_pings(self) -> dict[str, Any]:
+        return {"pings": self.client.pings}
 
 
 if __name__ == "__main__":
-    main()
+    serve(CrowdProcess)

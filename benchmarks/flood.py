@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
-from benchmarks.model import PUBLISHER_KEY, ROOT, BenchmarkError, EventSource, to_json, vaults_of
-from benchmarks.processes import stop
+from benchmarks.model import PUBLISHER_KEY, BenchmarkError, EventSource, to_json, vaults_of
+from benchmarks.processes import spawn, stop
 
 USERS = 1000
 HEADERS = {"Authorization": f"Bearer {PUBLISHER_KEY}", "Content-Type": "application/json"}
@@ -49,7 +49,7 @@ class Flood:
 def flooding(port: int, rate: int, batch: int) -> Iterator[Flood]:
     """Publish `rate` events a second in batches at the node with this internal port until the end."""
     command = [sys.executable, "-m", "benchmarks.flood", str(port), str(rate), str(batch)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield Flood(process)
     finally:

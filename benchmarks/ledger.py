@@ -1,6 +1,7 @@
 """Who must have got what: every event exactly once, in order, at the right devices and at no other."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeGuard
 
@@ -51,15 +52,40 @@ class Ledger:
         self._by_user.setdefault(recipient.spec.user, []).append(recipient)
         self._everybody.append(recipient)
 
+    def remove(self, recipient: Recipient) -> None:
+        """This device is gone: what it still had to get it need not get.
+
+        Raises:
+            BenchmarkError: It got what it had not to get.
+        """
+        if Counter(recipient.received) - Counter(recipient.expected):
+            raise BenchmarkError(describe(recipient))
+        self.outstanding -= len(recipient.expected) - len(recipient.received)
+        devices = self._by_user[recipient.spec.user]
+        devices.remove(recipient)
+        if not devices:
+            del self._by_user[recipient.spec.user]
+        self._everybody.remove(recipient)
+
     def clear(self) -> None:
         """No device is connected."""
+        self._forget_events()
         self._by_user.clear()
         self._everybody.clear()
+        self.outstanding = 0
+
+    def forget(self) -> None:
+        """All that was published is verified, and need not be kept: a run may last for hours."""
+        self._forget_events()
+        for recipient in self._everybody:
+            recipient.expected.clear()
+            recipient.received.clear()
+
+    def _forget_events(self) -> None:
         self._events.clear()
         self._cursors.clear()
         self._places.clear()
         self.chunks.clear()
-        self.outstanding = 0
 
     def publish(self, events: Iterable[Event]) -> int:
         """These are about to be published.

@@ -1,7 +1,7 @@
 """The words the harness is written in: where a server listens, what a device is, what an event is."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 JWT_SECRET = "a-benchmark-secret-of-more-than-32-bytes"
 PUBLISHER_KEY = "a-benchmark-publisher-key"
-TOKEN_SECONDS = 3600
+TOKEN_SECONDS = 24 * 3600
+"""Longer than any run."""
 CONTENT = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ" * 2
 """What stands for encrypted content: with it, an event on the wire is about 300 bytes."""
 
@@ -98,10 +99,15 @@ class Event:
 
 
 class EventSource:
-    """Makes events that can be told apart."""
+    """Makes events that can be told apart.
 
-    def __init__(self) -> None:
+    Args:
+        contents: Makes the content of each event.
+    """
+
+    def __init__(self, contents: Callable[[], str] = lambda: CONTENT) -> None:
         self._number = 0
+        self._contents = contents
 
     def make(self, user: str, vault: str, group: str | None = None) -> Event:
         """The next event."""
@@ -111,7 +117,7 @@ class EventSource:
             "id": f"5f0c6f0e-2d63-4a43-9d0f-{number:012d}",
             "number": number,
             "createdAt": "2025-01-01T00:00:00.000Z",
-            "content": CONTENT,
+            "content": self._contents(),
         }
         return Event(number=number, event="item-create", user=user, vault=vault, group=group, data=data)
 

@@ -10,7 +10,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.servers import SERVERS
+from benchmarks.servers import server_named
 from benchmarks.tables import levels_of
 
 COLOURS = {
@@ -26,6 +26,7 @@ COLOURS = {
     "floor-trio": "#a8a29e",
     "floor-sends": "#a8a29e",
 }
+OLDER_RELEASE = "#0e7490"
 STYLE: Any = {
     "svg.hashsalt": "localful",
     "svg.fonttype": "none",
@@ -41,6 +42,11 @@ STYLE: Any = {
 }
 LEAST = 1000
 """Fewer connections than that are lost in the noise of a whole process."""
+
+
+def colour_of(server: str) -> str:
+    """The same in all pictures."""
+    return COLOURS.get(server, OLDER_RELEASE)
 
 
 def draw(record: dict[str, Any], directory: Path) -> list[Path]:
@@ -81,9 +87,9 @@ def draw_connections(servers: dict[str, Any]) -> Any:
             points = [(level, figures["median"].get(f"{metric}@{level}")) for level in at]
             known = [(level, value) for level, value in points if value is not None]
             if known:
-                label = SERVERS[name].label
+                label = server_named(name).label
                 axis.plot(
-                    *zip(*known, strict=True), marker="o", markersize=4, label=label, color=COLOURS[name]
+                    *zip(*known, strict=True), marker="o", markersize=4, label=label, color=colour_of(name)
                 )
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel("connections")
@@ -105,7 +111,12 @@ def draw_latency(servers: dict[str, Any]) -> Any:
             slower = [max(100 - percent, 0.02) for percent, _value in curve]
             milliseconds = [value for _percent, value in curve]
             axis.plot(
-                milliseconds, slower, marker="o", markersize=3, label=SERVERS[name].label, color=COLOURS[name]
+                milliseconds,
+                slower,
+                marker="o",
+                markersize=3,
+                label=server_named(name).label,
+                color=colour_of(name),
             )
             mark_pauses(axis, name, figures["median"])
     axis.set_xscale("log")
@@ -125,5 +136,7 @@ def mark_pauses(axis: Axes, name: str, figures: dict[str, float]) -> None:
     """Where the longest of the collector's pauses lies on the same scale."""
     if figures.get("gc_pauses"):
         longest = figures["gc_longest_ms"]
-        label = f"{SERVERS[name].label}: {figures['gc_pauses']:.0f} collector pauses, up to {longest:g} ms"
-        axis.axvline(longest, color=COLOURS[name], linestyle=":", linewidth=1.2, label=label)
+        label = (
+            f"{server_named(name).label}: {figures['gc_pauses']:.0f} collector pauses, up to {longest:g} ms"
+        )
+        axis.axvline(longest, color=colour_of(name), linestyle=":", linewidth=1.2, label=label)

@@ -1,10 +1,42 @@
-"""What all processes of a run have in common: how their end and their words are had, and a port for them."""
+"""What all processes of a run have in common: how they start and end, what they said, and a port for them."""
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.model import ROOT
 
 STOP_SECONDS = 5.0
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, **pipes: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a process that ends with the harness, however that ends. A Ctrl-C reaches the harness alone.
+
+    Args:
+        command: The program and its arguments.
+        environment: What is added to the harness's own.
+        pipes: `stdin`, `stdout` and `stderr`, as `subprocess.Popen` takes them.
+    """
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | dict(environment or {}),
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - the harness has no threads
+        **pipes,
+    )
+
+
+def _end_with_parent() -> None:
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop(process: "subprocess.Popen[bytes]", seconds: float = STOP_SECONDS) -> None:

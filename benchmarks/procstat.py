@@ -1,7 +1,10 @@
-"""CPU time and resident memory of a process and its children, as the kernel counts them."""
+"""CPU time and memory of a process and its children, and of the whole machine, as the kernel counts them."""
 
 import os
+import re
 from pathlib import Path
+
+import attrs
 
 NANOSECONDS = 1_000_000_000
 TICK = NANOSECONDS // os.sysconf("SC_CLK_TCK")
@@ -48,3 +51,30 @@ def rss_bytes(pids: list[int]) -> int:
             if line.startswith("Rss:"):
                 total += int(line.split()[1]) * 1024
     return total
+
+
+@attrs.frozen
+class MachineMemory:
+    """What the whole machine has in use, in bytes; all processes have a part in it.
+
+    Attributes:
+        available: What could still be had (`MemAvailable`).
+        slab: What the kernel's own objects take: sockets, files, descriptors that are waited for (`Slab`).
+        tcp: What is set aside for bytes that TCP sockets hold (`mem` in `/proc/net/sockstat`).
+    """
+
+    available: int
+    slab: int
+    tcp: int
+
+    @classmethod
+    def now(cls) -> "MachineMemory":
+        """As it is."""
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kib = {name: int(rest.split()[0]) for name, _colon, rest in (line.partition(":") for line in lines)}
+        pages = re.search(r"^TCP: .* mem (\d+)$", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+        return cls(
+            available=kib["MemAvailable"] * 1024,
+            slab=kib["Slab"] * 1024,
+            tcp=int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0,
+        )

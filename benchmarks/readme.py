@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from benchmarks.servers import ENGINE_SERVERS
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import ENGINE_SERVERS, REVISION
 from benchmarks.tables import scenario_tables, setting_line, target_table
 
 BESIDE_PEERS = frozenset({"users", "latency"})
@@ -19,17 +20,24 @@ def update(record: dict[str, Any]) -> None:
     """Write the tables between the README's markers and draw the plots."""
     text = README.read_text()
     sections = {name: scenario_tables(record, name) for name in record["scenarios"]}
-    peers = set().union(*record["scenarios"].values()) - set(ENGINE_SERVERS)
+    # What is measured apart has its setting with it, and leaves that of the others alone.
+    apart = {
+        name: f"{setting_line(record)}\n\n{sections.pop(name)}"
+        for name in [*sections]
+        if SCENARIOS[name].is_apart
+    }
+    measured = set().union(*(record["scenarios"][name] for name in sections))
+    peers = {name for name in measured if name not in ENGINE_SERVERS and not name.startswith(REVISION)}
     if peers:
         sections["setting"] = setting_line(record)
         sections["targets"] = target_table(record)
-    else:
+    elif sections:
         # Of engines and workers only: what stands beside other servers stays.
         sections = {
             f"{name}-engines" if name in BESIDE_PEERS else name: told for name, told in sections.items()
         }
         sections["setting-engines"] = setting_line(record)
-    for name, section in sections.items():
+    for name, section in (sections | apart).items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         text = pattern.sub(lambda _match, new=f"{begin}\n{section}\n{end}": new, text)  # type: ignore[misc]

@@ -15,7 +15,11 @@ from typing import Any
 
 import attrs
 
-from benchmarks.scenarios.common import Result, Sizes
+from benchmarks import revisions
+from benchmarks.model import ROOT
+from benchmarks.scenarios.common import Result
+from benchmarks.servers import REVISION
+from benchmarks.sizes import Sizes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
@@ -29,6 +33,10 @@ COMMANDS = (
     ("node", "--version"),
     ("nginx", "-v"),
 )
+
+ELEMENT = r'(?:-?\d[\d.e+-]*|null|"[\w .-]*")'
+FLAT_LIST = re.compile(rf"\[\s+{ELEMENT}(?:,\s+{ELEMENT})*\s+\]")
+"""A list of simple things as JSON; of some there are thousands, which belong on a line each."""
 
 
 @attrs.define
@@ -56,6 +64,8 @@ class Record:
     complete: bool
     """Whether all scenarios and all servers were asked for."""
     sizes: Sizes
+    settings: dict[str, str] = attrs.field(factory=dict)
+    """Of the daemon, by environment variable, where they were changed for this run."""
     skipped: dict[str, str] = attrs.field(factory=dict)
     series: dict[str, dict[str, Series]] = attrs.field(factory=dict)
     """By scenario, then by server."""
@@ -76,8 +86,9 @@ class Record:
             "alternations": self.alternations,
             "quick": self.quick,
             "machine": machine(),
-            "versions": versions(),
+            "versions": versions() | self.revisions(),
             "sizes": attrs.asdict(self.sizes),
+            "settings": self.settings,
             "skipped": self.skipped,
             "scenarios": {
                 scenario: {
@@ -87,6 +98,7 @@ class Record:
                         "deliveries_checked": sum(run.checked for run in series.runs),
                         "publish_requests": sum(run.posts for run in series.runs),
                         "runs": [rounded(run.metrics) for run in series.runs],
+                        "details": [run.details for run in series.runs if run.details],
                         "failures": series.failures,
                     }
                     for server, series in servers.items()
@@ -95,12 +107,18 @@ class Record:
             },
         }
 
+    def revisions(self) -> dict[str, str]:
+        """Which commit an older release is, by the server's name."""
+        names = {name for servers in self.series.values() for name in servers if name.startswith(REVISION)}
+        return {name: revisions.commit(name.removeprefix(REVISION))[:12] for name in sorted(names)}
+
     def save(self) -> Path:
         """Write the file of this run, and `latest.json` if it was whole, of full size, and nothing failed."""
         RESULTS.mkdir(exist_ok=True)
         kind = "-quick" if self.quick else ""
         path = RESULTS / f"{self.started:%Y%m%dT%H%M%SZ}{kind}.json"
-        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        text = json.dumps(self.to_dict(), indent=1)
+        path.write_text(FLAT_LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n")
         if self.complete and not self.quick and not self.failed():
             shutil.copyfile(path, LATEST)
         return path
@@ -138,7 +156,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What was measured."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version()} | checkout()
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -151,6 +169,16 @@ def versions() -> dict[str, str]:
         if manifest.exists():
             found[f"npm:{package}"] = json.loads(manifest.read_text())["version"]
     return found
+
+
+def checkout() -> dict[str, str]:
+    """Which commit this is, with a mark if something is not committed."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return {}
+    return {"commit": done.stdout.strip()} if done.returncode == 0 else {}
 
 
 def command_version(command: str, option: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.model import BenchmarkError
-from benchmarks.processes import free_port, stop, tail
+from benchmarks.processes import free_port, spawn, stop, tail
 from benchmarks.procstat import cpu_nanoseconds
 
 IN_MEMORY = ("--save", "", "--appendonly", "no")
@@ -69,7 +69,7 @@ def start(options: Sequence[str], directory: str, log: Path) -> tuple["subproces
     for _attempt in range(ATTEMPTS):
         port = free_port()
         with log.open("wb") as out:
-            process = subprocess.Popen(
+            process = spawn(
                 [find_redis() or "redis-server", *address(port, directory), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=out,

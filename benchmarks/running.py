@@ -1,7 +1,6 @@
 """A server while it runs: started, looked at from outside, stopped."""
 
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -13,11 +12,12 @@ import attrs
 import httpx
 
 from benchmarks.client import Client
-from benchmarks.model import ROOT, BenchmarkError, Target
-from benchmarks.processes import accepts, stop, tail
+from benchmarks.model import BenchmarkError, Target
+from benchmarks.processes import accepts, spawn, stop, tail
 from benchmarks.procstat import cpu_nanoseconds, family, rss_bytes
 from benchmarks.redis_server import RedisServer, running_redis
 from benchmarks.servers import Server
+from benchmarks.setup import Setup
 
 START_SECONDS = 20.0
 CALM_SECONDS = 15.0
@@ -32,6 +32,7 @@ class Running:
     server: Server
     target: Target
     pids: list[int]
+    setup: Setup
     redis: RedisServer | None = None
 
     def cpu(self) -> int:
@@ -66,11 +67,14 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, beside: Running | None = None) -> Iterator[Running]:
+def running(
+    server: Server, setup: Setup | None = None, *, beside: Running | None = None
+) -> Iterator[Running]:
     """Start a server, and a Redis for it if it wants one; wait until it listens, stop it at the end.
 
     Args:
         server: Which.
+        setup: What it is told, if not the usual.
         beside: One that runs already, whose Redis it shares.
 
     Raises:
@@ -82,17 +86,11 @@ def running(server: Server, beside: Running | None = None) -> Iterator[Running]:
             redis = stack.enter_context(running_redis(server.redis))
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="localful-bench-"))
         log = stack.enter_context(tempfile.TemporaryFile())
-        command, environment = server.start(Path(directory))
+        setup = setup or Setup()
+        command, environment = server.start(Path(directory), setup)
         if redis is not None:
             environment = environment | {"LOCALFUL_WS_ENGINE": redis.url}
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        process = spawn(command, environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             ports = wait_for_ports(process, log.fileno(), environment)
             time.sleep(0.2)  # nginx listens before its worker works
@@ -104,7 +102,7 @@ def running(server: Server, beside: Running | None = None) -> Iterator[Running]:
                 path=server.path,
                 publish_path=server.publish_path,
             )
-            yield Running(server=server, target=target, pids=family(process.pid), redis=redis)
+            yield Running(server=server, target=target, pids=family(process.pid), setup=setup, redis=redis)
             if process.poll() is not None:
                 raise BenchmarkError(
                     f"{server.name} ended with status {process.returncode}: {tail(log.fileno())}"

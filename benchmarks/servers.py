@@ -11,16 +11,18 @@ from resource import RLIMIT_NOFILE, getrlimit
 
 import attrs
 
-from benchmarks.model import JWT_SECRET, PUBLISHER_KEY, ROOT, Routes, Speaks
+from benchmarks import revisions
+from benchmarks.model import ROOT, Routes, Speaks
 from benchmarks.processes import free_port
 from benchmarks.redis_server import APPEND_ONLY, IN_MEMORY, find_redis
+from benchmarks.setup import Setup
 
 PEERS = Path(__file__).resolve().parent / "peers"
-PING_INTERVAL = 600
-"""Longer than any run: keepalive is on everywhere, and no ping falls into a measured window."""
+REVISION = "localful@"
+"""What the name of an older release begins with; the revision follows."""
 
 Check = Callable[[], str | None]
-Start = Callable[[Path], "tuple[list[str], dict[str, str]]"]
+Start = Callable[[Path, Setup], "tuple[list[str], dict[str, str]]"]
 
 
 @attrs.frozen
@@ -46,18 +48,6 @@ class Server:
 def open_files() -> int:
     """How many files a process may open."""
     return getrlimit(RLIMIT_NOFILE)[1]
-
-
-def settings() -> dict[str, str]:
-    """What every server that keeps the contract is told."""
-    return {
-        "LOCALFUL_WS_JWT_SECRET": JWT_SECRET,
-        "LOCALFUL_WS_PUBLISHER_KEY": PUBLISHER_KEY,
-        "LOCALFUL_WS_MAX_CONNECTIONS_PER_USER": "100000",
-        "LOCALFUL_WS_PING_INTERVAL": str(PING_INTERVAL),
-        "LOCALFUL_WS_LOG_FORMAT": "json",
-        "LOCALFUL_WS_DRAIN_SECONDS": "1",
-    }
 
 
 def python_has(*modules: str) -> Check:
@@ -103,7 +93,7 @@ def nchan_missing() -> str | None:
     return None
 
 
-def start_nchan(directory: Path) -> tuple[list[str], dict[str, str]]:
+def start_nchan(directory: Path, setup: Setup) -> tuple[list[str], dict[str, str]]:
     """Write a configuration and start nginx with it."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or "nginx"
     port, internal_port = free_port(), free_port()
@@ -116,7 +106,7 @@ def start_nchan(directory: Path) -> tuple[list[str], dict[str, str]]:
             directory=directory,
             port=port,
             internal_port=internal_port,
-            ping_interval=PING_INTERVAL,
+            ping_interval=f"{setup.ping_interval:g}",
         )
     )
     directory.chmod(0o755)
@@ -126,12 +116,12 @@ def start_nchan(directory: Path) -> tuple[list[str], dict[str, str]]:
 
 def start_python(module: str, **changes: str) -> Start:
     """Start a peer written in Python."""
-    return lambda _directory: ([sys.executable, "-m", module], settings() | changes)
+    return lambda _directory, setup: ([sys.executable, "-m", module], setup.environment() | changes)
 
 
-def start_node(_directory: Path) -> tuple[list[str], dict[str, str]]:
+def start_node(_directory: Path, setup: Setup) -> tuple[list[str], dict[str, str]]:
     """Start the peer written for Node."""
-    return ["node", str(PEERS / "node" / "server.js")], settings()
+    return ["node", str(PEERS / "node" / "server.js")], setup.environment()
 
 
 def daemon_missing() -> str | None:
@@ -150,16 +140,26 @@ def redis_missing() -> str | None:
     return daemon_missing() or python_has("coredis")()
 
 
-def start_daemon(transport: str, workers: int = 1) -> Start:
-    """Start what all this is about."""
-    command = [sys.executable, "-m", "localful_ws", "serve", "--port", "0", "--internal-port", "0"]
+def start_daemon(transport: str, workers: int = 1, revision: str | None = None) -> Start:
+    """Start what all this is about, as it is here or as it was at a revision."""
     changes = {"LOCALFUL_WS_TRANSPORT": transport, "LOCALFUL_WS_WORKERS": str(workers)}
-    return lambda _directory: (command, settings() | changes)
+
+    def start(_directory: Path, setup: Setup) -> tuple[list[str], dict[str, str]]:
+        # Isolated, or the checkout that this runs in would be imported instead of the revision.
+        python = [sys.executable] if revision is None else [str(revisions.interpreter(revision)), "-I"]
+        program = ["-m", "localful_ws"] if setup.collector else ["-c", WITHOUT_COLLECTOR]
+        command = [*python, *program, "serve", "--port", "0", "--internal-port", "0"]
+        return command, setup.environment() | changes
+
+    return start
 
 
-EVERYTHING = frozenset({"connections", "fanout", "users", "latency", "storm"})
+WITHOUT_COLLECTOR = "import gc; gc.disable(); from localful_ws.cli import main; main()"
+EVERYTHING = frozenset({"connections", "fanout", "users", "latency", "storm", "ping"})
 ENGINES = frozenset({"users", "latency", "load", "others", "resume"})
 """The scenarios in which engines and workers are compared."""
+OURS = EVERYTHING | {"load", "resume", "abuse", "soak", "leak", "crowd"}
+"""The scenarios of one process of the daemon with the memory engine."""
 ENGINE_SERVERS = ("localful-lean", "localful-redis", "localful-redis-file", "localful-redis-workers")
 
 SERVERS: dict[str, Server] = {
@@ -168,14 +168,14 @@ SERVERS: dict[str, Server] = {
         Server(
             name="localful-lean",
             label="localful_ws, lean",
-            scenarios=EVERYTHING | {"load", "resume"},
+            scenarios=OURS,
             missing=daemon_missing,
             start=start_daemon("lean"),
         ),
         Server(
             name="localful-trio-websocket",
             label="localful_ws, trio-websocket",
-            scenarios=EVERYTHING,
+            scenarios=EVERYTHING | {"abuse"},
             missing=daemon_missing,
             start=start_daemon("trio-websocket"),
         ),
@@ -230,7 +230,7 @@ SERVERS: dict[str, Server] = {
         Server(
             name="nchan",
             label="nginx + nchan",
-            scenarios=frozenset({"connections", "fanout"}),
+            scenarios=frozenset({"connections", "fanout", "ping"}),
             missing=nchan_missing,
             start=start_nchan,
             speaks=Speaks.OPEN_WEBSOCKET,
@@ -261,3 +261,21 @@ SERVERS: dict[str, Server] = {
         ),
     )
 }
+
+
+def server_named(name: str) -> Server:
+    """One of `SERVERS`, or `localful@REV`: the daemon as it was at a revision of this repository.
+
+    Raises:
+        KeyError: There is no such server. Whether there is such a revision is not looked at.
+    """
+    revision = name.removeprefix(REVISION)
+    if revision in ("", name):
+        return SERVERS[name]
+    return Server(
+        name=name,
+        label=f"localful_ws, lean, at {revision}",
+        scenarios=OURS,
+        missing=lambda: revisions.missing(revision),
+        start=start_daemon("lean", revision=revision),
+    )

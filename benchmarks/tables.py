@@ -2,136 +2,14 @@
 
 from typing import Any
 
-import attrs
-
-from benchmarks.servers import SERVERS
+from benchmarks.columns import FAMILIES, PHASED, TABLES, Column, Phased
+from benchmarks.servers import server_named
 from benchmarks.targets import judge
 
 OURS = ("localful-lean", "localful-trio-websocket", "localful-redis")
 """Whose ratios are shown: the first that was measured."""
 OURS_IN = {"load": ("localful-redis",)}
 """The same, where it is another."""
-
-
-@attrs.frozen
-class Column:
-    """A figure of a scenario."""
-
-    metric: str
-    header: str
-    compared: bool = True
-
-
-TABLES: dict[str, tuple[tuple[str, tuple[Column, ...]], ...]] = {
-    "fanout": (
-        (
-            "CPU of the server per delivered event, one user with {fanout_devices} devices",
-            (
-                Column("single_us", "one at a time, µs"),
-                Column("burst_us", "bursts, µs"),
-                Column("burst_per_second", "delivered/s in bursts", compared=False),
-            ),
-        ),
-    ),
-    "users": (
-        (
-            "CPU of the server per delivered event, {users} users with two devices, batches of {batch}",
-            (
-                Column("event_us", "per delivered event, µs"),
-                Column("event_redis_us", "Redis beside it, µs", compared=False),
-                Column("events_per_second", "events/s", compared=False),
-            ),
-        ),
-    ),
-    "latency": (
-        (
-            "Publish to delivery, {latency_rate} events a second beside {latency_idle} idle devices",
-            (
-                Column("p50_ms", "p50, ms"),
-                Column("p99_ms", "p99, ms"),
-                Column("p99.9_ms", "p99.9, ms"),
-                Column("worst_ms", "worst, ms"),
-                Column("event_us", "CPU per event, µs", compared=False),
-                Column("event_redis_us", "Redis beside it, µs", compared=False),
-                Column("gc_pauses", "collector pauses", compared=False),
-                Column("gc_longest_ms", "longest up to, ms", compared=False),
-            ),
-        ),
-    ),
-    "storm": (
-        (
-            "{storm_devices} devices dropped and reconnecting at once",
-            (
-                Column("all_back_s", "all back, s"),
-                Column("cpu_s", "CPU, s"),
-                Column("retries", "retries", compared=False),
-                Column("calm_p99_ms", "p99 before, ms", compared=False),
-                Column("storm_p50_ms", "p50 meanwhile, ms"),
-                Column("storm_p99_ms", "p99 meanwhile, ms"),
-                Column("storm_worst_ms", "worst, ms", compared=False),
-            ),
-        ),
-    ),
-    "load": (
-        (
-            "What gets through, as fast as it goes, and latency at {load_rate} single events a second",
-            (
-                Column("connects_per_second", "connects/s"),
-                Column("single_per_second", "single events/s"),
-                Column("batch_per_second", "events/s in batches of {load_batch}"),
-                Column("paced_p50_ms", "p50 at the rate, ms"),
-                Column("paced_p99_ms", "p99 at the rate, ms"),
-            ),
-        ),
-        (
-            "CPU of the server, all its processes together, and of Redis, µs",
-            (
-                Column("connect_us", "per connect"),
-                Column("connect_redis_us", "Redis", compared=False),
-                Column("single_us", "per single event"),
-                Column("single_redis_us", "Redis", compared=False),
-                Column("batch_us", "per event in batches"),
-                Column("batch_redis_us", "Redis", compared=False),
-            ),
-        ),
-        (
-            "Cores that were busy meanwhile, of {cores}: the server's, Redis', the client's",
-            tuple(
-                Column(f"{phase}_{whose}cores", f"{title}: {label}", compared=False)
-                for phase, title in (("connect", "connects"), ("single", "single"), ("batch", "batches"))
-                for whose, label in (("", "server"), ("redis_", "Redis"), ("client_", "client"))
-            ),
-        ),
-    ),
-    "resume": (
-        (
-            "CPU per device that reconnects, of {resume_devices}; µs",
-            (
-                Column("plain_us", "without resuming"),
-                Column("plain_redis_us", "Redis", compared=False),
-                Column("resume_us", "with {resume_missed} missed events"),
-                Column("resume_redis_us", "Redis", compared=False),
-                Column("missed_us", "difference per missed event"),
-                Column("resume_s", "all up to date, s", compared=False),
-            ),
-        ),
-    ),
-}
-OTHERS = {
-    "rate": "really published/s",
-    "node_ms": "CPU of the node, ms/s",
-    "own_us": "per own event, µs",
-    "p99_ms": "p99 of own events, ms",
-    "redis_ms": "CPU of its Redis, ms/s",
-    "other_ms": "CPU of the other node, ms/s",
-}
-NAMED_PHASES = {"idle": "0, and none of its own", "elsewhere": "as many, into another Redis"}
-FAMILIES = (
-    ("connect_us", "CPU per connect and authenticate, µs, from a fresh start"),
-    ("further_us", "CPU per further connect and authenticate, µs, since the level below"),
-    ("rss_kib", "RSS per connection, KiB"),
-    ("event_us", "CPU per event published to one user with ten devices, µs"),
-)
 
 
 def levels_of(servers: dict[str, Any]) -> list[int]:
@@ -142,16 +20,18 @@ def levels_of(servers: dict[str, Any]) -> list[int]:
 
 def columns_of(scenario: str, servers: dict[str, Any]) -> list[tuple[str, tuple[Column, ...]]]:
     """The tables of a scenario: caption and columns."""
+    families: list[tuple[str, tuple[Column, ...]]] = []
     if scenario == "connections":
-        return [
+        families = [
             (caption, tuple(Column(f"{metric}@{level}", f"{level:,}") for level in levels_of(servers)))
             for metric, caption in FAMILIES
         ]
     present = {name for figures in servers.values() for name in figures["median"]}
-    return [
+    tables = [
         (caption, tuple(column for column in columns if column.metric in present))
-        for caption, columns in TABLES[scenario]
+        for caption, columns in TABLES.get(scenario, ())
     ]
+    return families + [(caption, columns) for caption, columns in tables if columns]
 
 
 def number(value: float | None) -> str:
@@ -179,25 +59,44 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def scenario_tables(record: dict[str, Any], scenario: str) -> str:
-    """All of a scenario: figures, and the ratios of the daemon to each of the others."""
+    """All of a scenario: figures, ratios of the daemon to each of the others, and what was not measured."""
     servers = record["scenarios"][scenario]
-    if scenario == "others":
-        return others_tables(record, servers)
+    parts = plain_tables(record, scenario, servers)
+    if scenario in PHASED:
+        parts = phase_tables(record, PHASED[scenario], servers) + parts
+    notes = [
+        f"- {server_named(name).label}: {note}." for name in servers if (note := server_named(name).note)
+    ]
+    settings = ", ".join(f"{name}={value}" for name, value in record.get("settings", {}).items())
+    lines = [*notes, *([f"- Settings: {settings}."] if settings else []), *skipped_in(record, scenario)]
+    return "\n\n".join([*parts, "\n".join([*lines, *failures_of(servers)])]).strip()
+
+
+def plain_tables(record: dict[str, Any], scenario: str, servers: dict[str, Any]) -> list[str]:
+    """Tables with a row for each server."""
     ours = next((name for name in OURS_IN.get(scenario, OURS) if servers.get(name, {}).get("median")), None)
     sizes = record["sizes"] | {"cores": record["machine"]["cores"]}
-    brackets = f"; in brackets, {SERVERS[ours].label} ÷ it" if ours else ""
+    brackets = f"; in brackets, {server_named(ours).label} ÷ it" if ours else ""
     parts = []
     for caption, columns in columns_of(scenario, servers):
         rows = [["server", *(column.header.format(**sizes) for column in columns)]]
         for name, figures in servers.items():
             if any(column.metric in figures["median"] for column in columns):
-                label = SERVERS[name].label + (" (FAILED)" if figures["failures"] else "")
+                label = server_named(name).label + (" (FAILED)" if figures["failures"] else "")
                 rows.append([label, *(cell(servers, ours, name, column) for column in columns)])
         shown = brackets if any(column.compared for column in columns) else ""
         title = f"{caption.format(**sizes)} (median of {record['alternations']}{shown}):"
         parts.append(f"{title}\n\n{aligned(rows)}")
-    notes = [f"- {SERVERS[name].label}: {SERVERS[name].note}." for name in servers if SERVERS[name].note]
-    return "\n\n".join([*parts, "\n".join([*notes, *failures_of(servers)])]).strip()
+    return parts
+
+
+def skipped_in(record: dict[str, Any], scenario: str) -> list[str]:
+    """A line for each server that would have been measured, had it been installed."""
+    return [
+        f"- {server_named(name).label}: not measured: {line}."
+        for name, line in record["skipped"].items()
+        if scenario in server_named(name).scenarios
+    ]
 
 
 def failures_of(servers: dict[str, Any]) -> list[str]:
@@ -205,31 +104,37 @@ def failures_of(servers: dict[str, Any]) -> list[str]:
     return [f"- FAILED: {name}: {line}" for name, figures in servers.items() for line in figures["failures"]]
 
 
-def phase_order(label: str) -> tuple[int, int]:
-    """From nothing at all to the highest rate; then the control."""
-    if label.isdecimal():
-        return 1, int(label)
-    return (0, 0) if label == "idle" else (2, 0)
-
-
-def others_tables(record: dict[str, Any], servers: dict[str, Any]) -> str:
+def phase_tables(record: dict[str, Any], phased: Phased, servers: dict[str, Any]) -> list[str]:
     """For each server a table with a row for each phase."""
-    caption = (
-        "A node with {others_devices} devices and {others_rate} events a second for its own users, while "
-        "another node publishes for other users"
-    ).format(**record["sizes"])
+    caption = phased.caption.format(**record["sizes"])
     parts = []
     for name, figures in servers.items():
-        labels = [key.partition("@")[2] for key in figures["median"] if key.startswith("node_ms@")]
-        labels.sort(key=phase_order)
-        rows = [["events a second for others", *OTHERS.values()]]
+        median = figures["median"]
+        labels = [key.partition("@")[2] for key in median if key.startswith(f"{phased.metric}@")]
+        labels.sort(key=phased.order)
+        rows = [[phased.phase, *phased.columns.values()]]
         for label in labels:
-            where = NAMED_PHASES.get(label) or f"{int(label):,}"
-            rows.append([where, *(number(figures["median"].get(f"{metric}@{label}")) for metric in OTHERS)])
+            where = phased.names.get(label) or (f"{int(label):,}" if label.isdecimal() else label)
+            rows.append([where, *(number(median.get(f"{metric}@{label}")) for metric in phased.columns)])
+        if phased.tally:
+            tallies = [tally(median, phased.tally, label) for label in labels]
+            rows = [[*row, cell] for row, cell in zip(rows, [phased.tally, *tallies], strict=True)]
         if labels:
-            title = f"{caption} ({SERVERS[name].label}; median of {record['alternations']}):"
+            title = f"{caption} ({server_named(name).label}; median of {record['alternations']}):"
             parts.append(f"{title}\n\n{aligned(rows)}")
-    return "\n\n".join([*parts, "\n".join(failures_of(servers))]).strip()
+    return parts
+
+
+def tally(figures: dict[str, float], what: str, label: str) -> str:
+    """How many of what there were in a phase, the most frequent first."""
+    prefix, suffix = f"{what}: ", f"@{label}"
+    counts = {
+        key.removeprefix(prefix).removesuffix(suffix): count
+        for key, count in figures.items()
+        if key.startswith(prefix) and key.endswith(suffix)
+    }
+    frequent = sorted(counts, key=lambda how: -counts[how])
+    return ", ".join(f"{how} ({counts[how]:,.0f})" for how in frequent) or "-"
 
 
 def cell(servers: dict[str, Any], ours: str | None, name: str, column: Column) -> str:
@@ -279,5 +184,4 @@ def report(record: dict[str, Any]) -> str:
     for scenario in record["scenarios"]:
         parts += [f"### {scenario}", scenario_tables(record, scenario)]
     parts += ["### What it must show", target_table(record)]
-    parts += [f"Skipped: {name}: {line}" for name, line in record["skipped"].items()]
     return "\n\n".join(parts) + "\n"

@@ -4,38 +4,40 @@ msgspec reads a body once, straight into attrs classes, and leaves ``data`` as t
 nothing. Every failure leaves as `PublishError`. Pure: no I/O, no clock.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from attrs import evolve, field, frozen
 from msgspec import UNSET, UnsetType
 
-from localful_ws.protocol import MAX_ID, Event, EventName
+from localful_ws.protocol import MAX_DEPTH, MAX_ID, MESSAGE_DEPTH, Event, EventName, is_too_deep
+from localful_ws.publishing_errors import (
+    JsonObject,
+    PublishError,
+    event_too_big,
+    explain,
+    fault_in_body,
+    fault_in_data,
+    fault_in_disconnect,
+    fault_in_event,
+    invalid,
+    not_json,
+    too_deep,
+)
+
+__all__ = [
+    "Disconnect",
+    "PublishError",
+    "PublishLimits",
+    "body_too_big",
+    "decode_disconnect_body",
+    "decode_intake_entry",
+    "decode_publish_body",
+]
 
 T = TypeVar("T")
-
-
-class PublishError(Exception):
-    """A body that can't be accepted, as the publisher is told of it.
-
-    Attributes:
-        status: The HTTP status: 400, 413 or 422.
-        identifier: One word for programs.
-        message: A sentence for the publisher's developer.
-        context: Where it is: ``key``, and in a batch the ``index`` of the event.
-    """
-
-    def __init__(
-        self, status: int, identifier: str, message: str, context: Mapping[str, int | str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status: Final = status
-        self.identifier: Final = identifier
-        self.message: Final = message
-        self.context: Final = context or {}
 
 
 @frozen
@@ -90,16 +92,11 @@ class _PublishedEvent:
 
 
 @frozen
-class _PublishBody:
-    """A batch, or one event: one class for both, so that the body need be read once only."""
+class _Batch:
+    """A batch; without ``events`` it is one event, and read as such."""
 
     events: list[_PublishedEvent] | UnsetType = UNSET
-    event: str | UnsetType = UNSET
-    user: _Id | UnsetType = UNSET
-    vault: _Id | UnsetType = UNSET
-    group: _Id | UnsetType = UNSET
-    data: msgspec.Raw = _ABSENT
-    id: _Id | UnsetType = UNSET
+    event: msgspec.Raw = _ABSENT
 
 
 @frozen
@@ -109,30 +106,19 @@ class _DisconnectBody:
     until: float | UnsetType = UNSET
 
 
-_publish_decoder: Final = msgspec.json.Decoder(_PublishBody)
+_batch_decoder: Final = msgspec.json.Decoder(_Batch)
+_event_decoder: Final = msgspec.json.Decoder(_PublishedEvent)
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 _disconnect_decoder: Final = msgspec.json.Decoder(_DisconnectBody)
+_BATCH_DEPTH: Final = MESSAGE_DEPTH + 2  # the batch, its list, and an event
 _EVENT_NAMES: Final = {name.value: name for name in EventName}
-_AN_ID: Final = f"must be a string of 1 to {MAX_ID} characters"
-_REQUIREMENTS: Final = {
-    "events": "must be a list of events",
-    "event": "must be the name of an event",
-    "user": _AN_ID,
-    "vault": _AN_ID,
-    "group": _AN_ID,
-    "id": _AN_ID,
-    "until": "must be a moment in Unix seconds",
-}
-# How msgspec ends a message about a value it can't accept, and how it begins one about a key that is missing.
-_PLACE: Final = re.compile(r" - at `\$(?:\.events\[(?P<index>\d+)\])?(?:\.(?P<key>\w+))?`$")
-_MISSING: Final = re.compile(r"missing required field `(?P<key>\w+)`")
 
 
 def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
     """Read the body of a publish: one event, or ``{"events": [...]}``.
 
     A batch is all or nothing; one of no events is accepted and comes to nothing. Unknown extra keys are
-    ignored. What comes out does not keep ``body`` alive.
+    ignored, and beside ``events`` all but ``event``. What comes out does not keep ``body`` alive.
 
     Args:
         body: The whole body.
@@ -143,7 +129,7 @@ def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
 
     Raises:
         PublishError: 400 if the body is not JSON in UTF-8; 413 if it, or the data of one event, is too big;
-            422 if it is no event or batch, or holds an event that can't be.
+            422 if it is no event or batch, is nested too deeply, or holds an event that can't be.
     """
     return _decode_publish_body(body, limits)[0]
 
@@ -167,7 +153,7 @@ def decode_intake_entry(fields: Mapping[bytes, bytes], entry: str, limits: Publi
         with_id = fields if b"id" in fields else {**fields, b"id": f"intake:{entry}".encode()}
         return [_accept(_of_fields(with_id), None, limits)]
     if b"event" in fields:
-        raise _invalid("Send either a body or the fields of an event, not both.", None, "body")
+        raise invalid("Send either a body or the fields of an event, not both.", None, "body")
     events, is_batch = _decode_publish_body(body, limits)
     return [
         event if event.id is not None else evolve(event, id=f"intake:{entry}" + f":{index}" * is_batch)
@@ -187,11 +173,12 @@ def decode_disconnect_body(body: bytes, now: float, seconds: float) -> Disconnec
         PublishError: 400 if the body is not JSON in UTF-8; 422 if it names neither or both, or ``until`` is
             not in the future.
     """
-    wanted = _decode(_disconnect_decoder, body)
+    _check_body(body, MESSAGE_DEPTH)
+    wanted = _decode(_disconnect_decoder, body, fault_in_disconnect)
     if (wanted.user is UNSET) == (wanted.group is UNSET):
-        raise _invalid("Name either the user or the group to disconnect.", None, None)
+        raise invalid("Name either the user or the group to disconnect.")
     if wanted.until is not UNSET and wanted.until <= now:
-        raise _invalid("until must be in the future, in Unix seconds.", None, "until")
+        raise invalid("until must be in the future, in Unix seconds.", None, "until")
     return Disconnect(
         None if wanted.user is UNSET else wanted.user,
         None if wanted.group is UNSET else wanted.group,
@@ -211,41 +198,47 @@ def _decode_publish_body(body: bytes, limits: PublishLimits) -> tuple[list[Event
     """Read the body of a publish; also says whether it was a batch."""
     if len(body) > limits.max_body_bytes:
         raise body_too_big(limits)
-    published = _decode(_publish_decoder, body)
-    if published.events is UNSET:
-        return [_accept(_single(published), None, limits)], False
-    if published.event is not UNSET:
-        raise _invalid("Send either event or events, not both.", None, "events")
-    if len(published.events) > limits.max_events:
-        raise _invalid(
-            f"A batch has at most {limits.max_events} events; this one has {len(published.events)}.",
+    _check_body(body, _BATCH_DEPTH)
+    batch = _decode(_batch_decoder, body, fault_in_body)
+    if batch.events is UNSET:
+        _check_body(body, MESSAGE_DEPTH)
+        return [_accept(_decode(_event_decoder, body, fault_in_body), None, limits)], False
+    if batch.event:
+        raise invalid("Send either event or events, not both.", None, "events")
+    if len(batch.events) > limits.max_events:
+        raise invalid(
+            f"A batch has at most {limits.max_events} events; this one has {len(batch.events)}.",
             None,
             "events",
         )
-    return [_accept(event, index, limits) for index, event in enumerate(published.events)], True
+    return [_accept(event, index, limits) for index, event in enumerate(batch.events)], True
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Read JSON in UTF-8, and describe what is wrong with it in our own words."""
+def _check_body(body: bytes, depth: int) -> None:
+    """Refuse what no parser is to be given."""
     if not body:
-        raise PublishError(400, "not-json", "The body is empty; send a JSON object.")
-    return _decode_json(decoder, body, "The body", None)
+        raise not_json("The body is empty; send a JSON object.")
+    if is_too_deep(body, depth):
+        raise too_deep(body, depth)
 
 
-def _decode_json(decoder: msgspec.json.Decoder[T], text: bytes, what: str, key: str | None) -> T:
+def _decode(
+    decoder: msgspec.json.Decoder[T],
+    text: bytes,
+    find_fault: Callable[[object], PublishError | None],
+    what: str = "The body",
+    key: str | None = None,
+) -> T:
+    """Read JSON in UTF-8, and describe what is wrong with it in our own words."""
     try:
         if not text.isascii():
             # msgspec does not look into strings that it skips or passes on as they are.
             text.decode()
         return decoder.decode(text)
     except UnicodeDecodeError as error:
-        raise _not_json(f"{what} is not UTF-8: byte {error.start} is wrong.", key) from None
-    except msgspec.ValidationError as error:
-        raise _invalid_value(str(error)) from None
-    except msgspec.DecodeError as error:
-        raise _not_json(f"{what} is not JSON: {error}.", key) from None
-    except RecursionError:
-        raise _invalid(f"{what} is nested too deeply.", None, key) from None
+        raise not_json(f"{what} is not UTF-8: byte {error.start} is wrong.", key) from None
+    except msgspec.DecodeError:
+        raise explain(text, what, key, find_fault) from None
 
 
 def _of_fields(fields: Mapping[bytes, bytes]) -> _PublishedEvent:
@@ -257,46 +250,31 @@ def _of_fields(fields: Mapping[bytes, bytes]) -> _PublishedEvent:
             try:
                 texts[key] = value.decode()
             except UnicodeDecodeError as error:
-                raise _not_json(f"{key} is not UTF-8: byte {error.start} is wrong.", key) from None
-    try:
-        published = msgspec.convert(texts, _PublishedEvent)
-    except msgspec.ValidationError as error:
-        raise _invalid_value(str(error)) from None
-    data = fields.get(b"data")
+                raise not_json(f"{key} is not UTF-8: byte {error.start} is wrong.", key) from None
+    fault = fault_in_event(JsonObject(texts.items()))
+    if fault is not None:
+        raise fault
+    data = fields.get(b"data", b"null")
+    if is_too_deep(data, MAX_DEPTH):
+        raise invalid(f"data is nested more than {MAX_DEPTH} deep.", None, "data")
     return _PublishedEvent(
-        published.event,
-        published.user,
-        published.vault,
-        published.group,
-        _ABSENT if data is None else _decode_json(_raw_decoder, data, "data", "data"),
-        published.id,
-    )
-
-
-def _single(published: _PublishBody) -> _PublishedEvent:
-    """Take a body without ``events`` for an event, which must have what an event in a batch must have."""
-    if published.event is UNSET:
-        raise _invalid("event is missing; send one event, or a list of them as events.", None, "event")
-    if published.user is UNSET:
-        raise _invalid("user is missing.", None, "user")
-    return _PublishedEvent(
-        published.event, published.user, published.vault, published.group, published.data, published.id
+        texts["event"],
+        texts["user"],
+        texts.get("vault", UNSET),
+        texts.get("group", UNSET),
+        _decode(_raw_decoder, data, fault_in_data, "data", "data"),
+        texts.get("id", UNSET),
     )
 
 
 def _accept(published: _PublishedEvent, index: int | None, limits: PublishLimits) -> Event:
     name = _EVENT_NAMES.get(published.event)
     if name is None:
-        raise _invalid(_unknown_event(published.event), index, "event")
+        raise invalid(_unknown_event(published.event), index, "event")
     data = published.data
     size = len(data)
     if size > limits.max_event_bytes:
-        raise PublishError(
-            413,
-            "event-too-big",
-            f"{_where(index)}data has {size} bytes of JSON, and may have {limits.max_event_bytes}.",
-            _context(index, "data"),
-        )
+        raise event_too_big(size, limits.max_event_bytes, index)
     vault, group = published.vault, published.group
     try:
         return Event(
@@ -309,7 +287,7 @@ def _accept(published: _PublishedEvent, index: int | None, limits: PublishLimits
             None if published.id is UNSET else published.id,
         )
     except ValueError as error:
-        raise _invalid(str(error), index, "vault") from None
+        raise invalid(str(error), index, "vault") from None
 
 
 def _unknown_event(name: str) -> str:
@@ -318,32 +296,3 @@ def _unknown_event(name: str) -> str:
     if near:
         return f"There is no such event; did you mean {near[0]}?"
     return f"There is no such event; there are {', '.join(_EVENT_NAMES)}."
-
-
-def _invalid_value(complaint: str) -> PublishError:
-    """Turn msgspec's message about a value into ours."""
-    place = _PLACE.search(complaint)
-    missing = _MISSING.search(complaint)
-    index = int(place["index"]) if place and place["index"] else None
-    if missing:
-        return _invalid(f"{missing['key']} is missing.", index, missing["key"])
-    key = place["key"] if place else None
-    if key in _REQUIREMENTS:
-        return _invalid(f"{key} {_REQUIREMENTS[key]}.", index, key)
-    return _invalid(f"{'The body' if index is None else 'It'} must be a JSON object.", index, None)
-
-
-def _not_json(message: str, key: str | None) -> PublishError:
-    return PublishError(400, "not-json", message, _context(None, key))
-
-
-def _invalid(message: str, index: int | None, key: str | None) -> PublishError:
-    return PublishError(422, "invalid-body", f"{_where(index)}{message}", _context(index, key))
-
-
-def _where(index: int | None) -> str:
-    return "" if index is None else f"events[{index}]: "
-
-
-def _context(index: int | None, key: str | None) -> dict[str, Any]:
-    return {name: value for name, value in (("index", index), ("key", key)) if value is not None}

@@ -33,10 +33,17 @@ def redis_prefix() -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
-@pytest.fixture(params=WORLDS)
-def transport(request: pytest.FixtureRequest) -> str:
-    """Each of the transports in turn, and then the engine in Redis."""
-    kind: str = request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Play a test with a `kind` once for each of those that its mark names."""
+    mark = metafunc.definition.get_closest_marker("kinds")
+    if mark is not None and "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", mark.args, indirect=True)
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> str:
+    """What a test's node is made of, out of `WORLDS`: those of its mark in turn, the first without a mark."""
+    kind: str = getattr(request, "param", WORLDS[0])
     if kind == REDIS:
         use_redis(request.getfixturevalue("redis_server").url)
     return kind

@@ -80,19 +80,19 @@ class ServerFrame:
 
 def parse_frames(data: bytes) -> tuple[list[ServerFrame], bytes]:
     """Cut what a server sent into frames, which must be unmasked and final; and what is left over."""
-    frames = []
-    while len(data) >= 2:
-        assert data[0] & 0xF0 == 0x80, f"{data[0]:#x} does not begin a frame of ours"
-        size, start = data[1], 2
+    frames, at = [], 0
+    while len(data) >= at + 2:
+        assert data[at] & 0xF0 == 0x80, f"{data[at]:#x} does not begin a frame of ours"
+        size, start = data[at + 1], at + 2
         if size in (126, 127):
             start += 2 if size == 126 else 8
-            size = int.from_bytes(data[2:start])
+            size = int.from_bytes(data[at + 2 : start])
         assert size < 1 << 32
         if len(data) < start + size:
             break
-        frames.append(ServerFrame(data[0] & 0xF, data[start : start + size]))
-        data = data[start + size :]
-    return frames, data
+        frames.append(ServerFrame(data[at] & 0xF, data[start : start + size]))
+        at = start + size
+    return frames, data[at:]
 
 
 @define(eq=False)

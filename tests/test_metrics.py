@@ -28,12 +28,15 @@ def test_names_help_and_types() -> None:
     ours = {name for name in families if name.startswith("localful_ws_")}
     assert {name.removeprefix("localful_ws_"): families[name].type for name in ours} == {
         "connections": "gauge",
+        "half_open": "gauge",
+        "send_bytes": "gauge",
         "users": "gauge",
         "outbox_peak_events": "gauge",
         "outbox_peak_bytes": "gauge",
         "engine_up": "gauge",
         "draining": "gauge",
         "connections_opened": "counter",
+        "half_opens_dropped": "counter",
         "handshakes_refused": "counter",
         "authentications": "counter",
         "authentication_failures": "counter",

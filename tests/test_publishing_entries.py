@@ -37,6 +37,11 @@ def test_an_entry_with_the_fields_of_an_event() -> None:
     ]
 
 
+def test_data_of_the_greatest_depth() -> None:
+    data = b"[" * 100 + b"]" * 100
+    assert decode_entry(ENTRY | {b"data": data})[0].data == data
+
+
 def test_an_entry_with_a_body() -> None:
     def ids(content: object) -> list[str | None]:
         events = decode_entry({b"body": json.dumps(content).encode(), b"later": b"", b"user": b""})
@@ -70,15 +75,18 @@ def test_an_entry_with_a_body() -> None:
         ),
         (ENTRY | {b"event": b"user-update"}, 422, "vault", "user-update is a user event and names no vault."),
         (ENTRY | {b"user": b"ada\xff"}, 400, "user", "user is not UTF-8: byte 3 is wrong."),
-        (ENTRY | {b"data": b""}, 400, "data", "data is not JSON: Input data was truncated."),
-        (ENTRY | {b"data": b"i1"}, 400, "data", "data is not JSON: JSON is malformed"),
-        (ENTRY | {b"data": b'1,"user":"u2"'}, 400, "data", "data is not JSON: JSON is malformed"),
+        (ENTRY | {b"data": b""}, 400, "data", "data is not JSON: "),
+        (ENTRY | {b"data": b"i1"}, 400, "data", "data is not JSON: "),
+        (ENTRY | {b"data": b'1,"user":"u2"'}, 400, "data", "data is not JSON: "),
         (ENTRY | {b"data": b'"\xff"'}, 400, "data", "data is not UTF-8: byte 1 is wrong."),
-        (ENTRY | {b"data": b"[" * 5000}, 422, "data", "data is nested too deeply."),
+        (ENTRY | {b"data": b"[" * 101 + b"]" * 101}, 422, "data", "data is nested more than 100 deep."),
+        (ENTRY | {b"data": b'{"a":' * 5000}, 422, "data", "data is nested more than 100 deep."),
+        (ENTRY | {b"data": b'"\\ud83c"'}, 422, "data", "data has half a surrogate pair in it"),
+        ({b"body": b'{"events":[{"data":' + b"[" * 5000}, 422, "data", "events[0]: data is nested more"),
         (ENTRY | {b"data": b'"xxxxxxxxx"'}, 413, "data", "data has 11 bytes of JSON, and may have 10."),
         (ENTRY | {b"body": b"{}"}, 422, "body", "Send either a body or the fields of an event, not both."),
         ({b"body": b""}, 400, None, "The body is empty; send a JSON object."),
-        ({b"body": b"item-create"}, 400, None, "The body is not JSON: JSON is malformed"),
+        ({b"body": b"item-create"}, 400, None, "The body is not JSON: "),
         ({b"body": b'{"events": [1]}'}, 422, None, "events[0]: It must be a JSON object."),
         ({b"body": b'{"events": [{}, {}, {}]}'}, 422, "event", "events[0]: event is missing."),
         (

@@ -14,9 +14,9 @@ from localful_ws.protocol import (
     CloseCode,
     EventKind,
     EventName,
+    HandshakeError,
     HandshakeRules,
     Rate,
-    Refuse,
     judge_handshake,
     state_diagram,
 )
@@ -106,8 +106,9 @@ def test_refused_handshakes_are_in_the_table(
     target: str, headers: tuple[tuple[bytes, bytes], ...], subprotocols: tuple[str, ...]
 ) -> None:
     rules = HandshakeRules(allowed_origins=frozenset({"https://app.example"}))
-    refusal = judge_handshake(rules, target, headers, subprotocols)
-    assert isinstance(refusal, Refuse)
+    with pytest.raises(HandshakeError) as caught:
+        judge_handshake(rules, target, headers, subprotocols)
+    refusal = caught.value
     described = [(status, word) for status, word, _ in table(PROTOCOL, "Refused handshakes")]
     assert (str(refusal.status), f"`{refusal.identifier}`") in described
 

@@ -15,11 +15,12 @@ from structlog.testing import capture_logs
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Engine, Entry
+from localful_ws.engine import Engine, Entry, entry_of
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, decode_publish_body
 from localful_ws.server.node import Node
+from localful_ws.server.parking import Poller
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
@@ -31,10 +32,13 @@ PUBLISHER_KEY = "the-key-of-the-publisher"
 STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
 
-TRANSPORTS = ["lean", "trio-websocket"]
-REDIS = "lean on redis"
-WORLDS = [*TRANSPORTS, REDIS]
+LEAN, TRIO_WEBSOCKET, REDIS = "lean", "trio-websocket", "lean on redis"
+WORLDS = [LEAN, TRIO_WEBSOCKET, REDIS]
 """What a node may be made of: a transport, and an engine where it is not the one in memory."""
+TRANSPORTS = [LEAN, TRIO_WEBSOCKET]
+"""For what concerns the handshake, frames, sending and closing: each transport."""
+ENGINES = [LEAN, REDIS]
+"""For what concerns streams, and what all nodes are told: each engine."""
 
 _redis_url: list[str] = []
 _WITHOUT_CURSOR = {"subscribed", "reauthenticate", "error"}
@@ -224,7 +228,7 @@ class World:
 
     def entries(self, events: Sequence[dict[str, Any]]) -> list[Entry]:
         """Events as an engine hands them over."""
-        return [Entry(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
+        return [entry_of(event, f"c.{number}") for number, event in enumerate(self.decode_events(events))]
 
     async def publish(self, *events: dict[str, Any]) -> int:
         """Publish as the internal port does, and let everything that follows happen."""
@@ -265,10 +269,11 @@ def library_warnings(log: list[MutableMapping[str, Any]]) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_world(
-    kind: str = "lean",
+    kind: str = LEAN,
     *,
     verifier: TokenVerifier | None = None,
     make_engine: Callable[[Settings, Clock], Engine] = MemoryEngine,
+    poller: Poller | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run a node for the length of the block.
@@ -277,6 +282,7 @@ async def open_world(
         kind: One of `WORLDS`: its transport and engine.
         verifier: In place of the one that the settings describe.
         make_engine: Makes the engine, unless it is the one in Redis.
+        poller: In place of the system's epoll.
         changes: Settings.
     """
     transport, _, engine_name = kind.partition(" on ")
@@ -292,7 +298,7 @@ async def open_world(
     engine: Engine
     engine = RedisWorldEngine(settings, clock) if engine_name else make_engine(settings, clock)
     verifier = verifier or build_verifier(settings, clock.now)
-    node = Node(settings, clock, verifier, engine)
+    node = Node(settings, clock, verifier, engine, poller)
     with capture_logs() as log, library_warnings(log):
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)

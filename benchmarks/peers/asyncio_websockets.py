@@ -113,6 +113,8 @@ def keeps_up(connection: ServerConnection) -> bool:
 class Peer:
     """All connections, by user, and the two listeners' handlers."""
 
+    auth_timeout: float | None = AUTH_TIMEOUT
+
     def __init__(self, secret: str, publisher_key: str) -> None:
         self.secret = secret.encode()
         self.authorization = f"Bearer {publisher_key}".encode()
@@ -145,7 +147,7 @@ class Peer:
 
     async def admit(self, connection: ServerConnection) -> Device:
         """Wait for the first message; what it took is let go of when this returns."""
-        async with asyncio.timeout(AUTH_TIMEOUT):
+        async with asyncio.timeout(self.auth_timeout):
             first = await connection.recv()
         message = read_object(first)
         if message.get("event") != "authenticate":

@@ -13,12 +13,14 @@ EVERY = 7
 
 
 class FaultyPeer(Peer):
-    """Delivers every seventh event wrongly, in the way that BENCH_FAULT says."""
+    """Does wrong at every seventh event, or with each connection, in the way that BENCH_FAULT says."""
 
     def __init__(self, secret: str, publisher_key: str) -> None:
         super().__init__(secret, publisher_key)
         self.fault = getattr(self, os.environ["BENCH_FAULT"].replace("-", "_"))
         self.seen = 0
+        if self.fault == self.keep:
+            self.auth_timeout = None
 
     def tell_devices(self, event: dict[str, Any], cursor: str) -> None:
         """Right six times, and then not."""
@@ -109,6 +111,16 @@ class FaultyPeer(Peer):
     def same_cursor(self, event: dict[str, Any], _cursor: str) -> None:
         """It has the place of the event before it."""
         super().tell_devices(event, f"{self.epoch}.{self.position - 1}")
+
+    def close(self, event: dict[str, Any], cursor: str) -> None:
+        """A device is closed once it has been told."""
+        super().tell_devices(event, cursor)
+        for device in self.told(event)[:1]:
+            self.close_soon(device, 1011, "internal-error")
+
+    def keep(self, event: dict[str, Any], cursor: str) -> None:
+        """Whoever does not authenticate may stay."""
+        super().tell_devices(event, cursor)
 
 
 if __name__ == "__main__":

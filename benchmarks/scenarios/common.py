@@ -1,9 +1,10 @@
-"""What scenarios share: sizes, results, and the ways to publish."""
+"""What scenarios share: results, the devices and the ways to publish."""
 
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 
@@ -12,90 +13,11 @@ from benchmarks.crowd import PER_PROCESS, Crowd
 from benchmarks.model import BenchmarkError, DeviceSpec, Event, EventSource
 from benchmarks.publisher import Publisher
 from benchmarks.running import Running
-from benchmarks.servers import open_files
 
 SOURCE = "127.0.0.9"
 WINDOW = 64
 """How many devices connect at the same time, except in a storm."""
-RESERVED_FILES = 300
-"""Open files that a server needs besides its connections; the daemon keeps 256 of them."""
 QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 100)
-
-
-@attrs.frozen
-class Sizes:
-    """How large a run is."""
-
-    levels: tuple[int, ...] = (100, 1000, 5000, 10_000, 20_000)
-    """Connections; cut to what the open-file limit allows."""
-    level_events: int = 1000
-    settle_seconds: float = 2.0
-    fanout_devices: int = 2000
-    fanout_single: int = 150
-    fanout_bursts: int = 15
-    burst: int = 20
-    users: int = 4000
-    user_batches: int = 100
-    batch: int = 250
-    latency_idle: int = 5000
-    latency_rate: int = 200
-    latency_seconds: float = 25.0
-    storm_devices: int = 5000
-    storm_rate: int = 200
-    storm_calm_seconds: float = 3.0
-    load_users: int = 1000
-    load_single: int = 4000
-    load_batches: int = 300
-    load_batch: int = 50
-    load_rate: int = 1500
-    """Events a second, one request each: more than one process takes through Redis."""
-    load_seconds: float = 5.0
-    others_devices: int = 1000
-    others_rate: int = 50
-    others_rates: tuple[int, ...] = (0, 200, 2000)
-    """Events a second that another node publishes for users that the measured one doesn't have."""
-    others_batch: int = 20
-    others_seconds: float = 8.0
-    resume_devices: int = 1000
-    resume_missed: int = 20
-    connect_timeout: float = 90.0
-    """Bounds every wait for connections."""
-    delivery_timeout: float = 30.0
-    """Bounds every wait for what was published to be delivered."""
-
-    def reachable_levels(self, limit: int) -> tuple[int, ...]:
-        """The levels that fit, the last one cut to what the open-file limit and `limit` allow."""
-        most = min(open_files() - RESERVED_FILES, limit)
-        return tuple(sorted({min(level, most) for level in self.levels}))
-
-
-QUICK = Sizes(
-    levels=(50, 200, 400),
-    level_events=40,
-    settle_seconds=0.3,
-    fanout_devices=100,
-    fanout_single=20,
-    fanout_bursts=4,
-    users=100,
-    user_batches=4,
-    batch=50,
-    latency_idle=200,
-    latency_seconds=2.0,
-    storm_devices=200,
-    storm_calm_seconds=1.0,
-    load_users=100,
-    load_single=100,
-    load_batches=10,
-    load_batch=20,
-    load_rate=200,
-    load_seconds=1.0,
-    others_devices=50,
-    others_rates=(0, 40, 200),
-    others_seconds=1.0,
-    resume_devices=50,
-    resume_missed=5,
-    connect_timeout=20.0,
-)
 
 
 @attrs.frozen
@@ -107,16 +29,16 @@ class Result:
         curve: Quantiles of latency in milliseconds, where latency is measured.
         checked: Deliveries that were verified.
         posts: HTTP requests to publish, all phases together.
+        details: What has no median: series over time, and one by one what many of a kind did.
+        failures: What must not be, though all could be measured.
     """
 
     metrics: dict[str, float]
     curve: dict[str, float] = attrs.field(factory=dict)
     checked: int = 0
     posts: int = 0
-
-
-Scenario = Callable[[Running, Sizes, int, int], Result]
-"""Arguments: the server, the sizes, the most connections, and which alternation this is."""
+    details: dict[str, Any] = attrs.field(factory=dict)
+    failures: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -193,9 +115,9 @@ class Crowds:
             raise BenchmarkError("idle devices were lost")
 
     @property
-    def first(self) -> Crowd:
-        """The first process."""
-        return self._crowds[0]
+    def all(self) -> Sequence[Crowd]:
+        """The processes."""
+        return self._crowds
 
     def close(self) -> None:
         """All vanish."""
@@ -214,7 +136,13 @@ def crowds_of(server: Running) -> Iterator[Crowds]:
 
 
 def quantiles(latencies: Sequence[float]) -> dict[str, float]:
-    """The quantiles of `QUANTILES`, nearest rank, by their names."""
+    """The quantiles of `QUANTILES`, nearest rank, by their names.
+
+    Raises:
+        BenchmarkError: There are no latencies.
+    """
+    if not latencies:
+        raise BenchmarkError("nothing was delivered")
     ordered = sorted(latencies)
     last = len(ordered) - 1
     return {f"{percent:g}": ordered[round(percent / 100 * last)] for percent in QUANTILES}

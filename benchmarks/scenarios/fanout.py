@@ -6,7 +6,8 @@ import attrs
 
 from benchmarks.model import DeviceSpec, Event, EventSource, Routes, devices_of, vaults_of
 from benchmarks.running import Running
-from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, publisher_of
+from benchmarks.scenarios.common import WINDOW, Result, client_of, publisher_of
+from benchmarks.sizes import Sizes
 
 USER = "fan-000000"
 ORIGIN = "group-of-the-writer"

@@ -6,7 +6,6 @@ from benchmarks.scenarios.common import (
     WINDOW,
     Paced,
     Result,
-    Sizes,
     client_of,
     crowds_of,
     publisher_of,
@@ -14,6 +13,7 @@ from benchmarks.scenarios.common import (
 )
 from benchmarks.scenarios.meter import Meter
 from benchmarks.scenarios.pauses import collector_pauses
+from benchmarks.sizes import Sizes
 
 USERS = 20
 PUBLISHERS = 8

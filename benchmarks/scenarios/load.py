@@ -4,8 +4,9 @@ import random
 
 from benchmarks.model import Event, EventSource, devices_of
 from benchmarks.running import Running
-from benchmarks.scenarios.common import Paced, Result, Sizes, client_of, publisher_of, quantiles
+from benchmarks.scenarios.common import Paced, Result, client_of, publisher_of, quantiles
 from benchmarks.scenarios.meter import Meter
+from benchmarks.sizes import Sizes
 
 WINDOW = 256
 """How many devices connect at the same time."""

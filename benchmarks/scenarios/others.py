@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from benchmarks.flood import flooding
 from benchmarks.model import devices_of
 from benchmarks.running import Running, running
-from benchmarks.scenarios.common import WINDOW, Paced, Result, Sizes, client_of, publisher_of, quantiles
+from benchmarks.scenarios.common import WINDOW, Paced, Result, client_of, publisher_of, quantiles
 from benchmarks.scenarios.meter import Meter
+from benchmarks.sizes import Sizes
 
 PUBLISHERS = 8
 ELSEWHERE = "elsewhere"

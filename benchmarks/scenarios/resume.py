@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from benchmarks.client import Client, Device
+from benchmarks.client import Client
+from benchmarks.device import Device
 from benchmarks.model import EventSource, devices_of
 from benchmarks.publisher import Publisher
 from benchmarks.running import Running
-from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, publisher_of
+from benchmarks.scenarios.common import WINDOW, Result, client_of, publisher_of
 from benchmarks.scenarios.meter import Meter
+from benchmarks.sizes import Sizes
 
 BATCH = 250
 PAUSE = 0.5

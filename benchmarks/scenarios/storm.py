@@ -6,12 +6,12 @@ from benchmarks.scenarios.common import (
     WINDOW,
     Paced,
     Result,
-    Sizes,
     client_of,
     crowds_of,
     publisher_of,
     quantiles,
 )
+from benchmarks.sizes import Sizes
 
 USERS = 20
 PUBLISHERS = 8
@@ -33,11 +33,11 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
             calm = quantiles(paced.run(lambda seconds: seconds >= sizes.storm_calm_seconds))
             server.calm_down(client, sizes.settle_seconds)
             before = server.cpu()
-            crowds.first.send({"do": "storm", "timeout": sizes.connect_timeout})
+            crowds.all[0].send({"do": "storm", "timeout": sizes.connect_timeout})
             told: list[dict[str, float]] = []
 
             def over(_seconds: float) -> bool:
-                answer = crowds.first.poll(0)
+                answer = crowds.all[0].poll(0)
                 if answer is not None:
                     told.append(answer)
                 return bool(told)

@@ -4,8 +4,9 @@ import random
 
 from benchmarks.model import Event, EventSource, devices_of
 from benchmarks.running import Running
-from benchmarks.scenarios.common import WINDOW, Result, Sizes, client_of, publisher_of
+from benchmarks.scenarios.common import WINDOW, Result, client_of, publisher_of
 from benchmarks.scenarios.meter import Meter
+from benchmarks.sizes import Sizes
 
 WARM_UP = 5
 

@@ -1,32 +1,16 @@
 """Lines of JSON from standard input, gathered into the bodies of publishes."""
 
-import json
 from collections.abc import Iterator
 from io import BufferedIOBase
-from typing import Any
 
 from attrs import frozen
+
+from localful_ws.protocol import DepthError, decode_json
 
 _CHUNK = 1024 * 1024
 _LONGEST_LINE = 32 * 1024 * 1024
 # A body of this size is large enough to be worth its request, and well below what a server takes.
 _BODY_BYTES = 1024 * 1024
-
-
-def parse_json(text: bytes) -> Any:
-    """Parse JSON, without the NaN and Infinity that Python lets through.
-
-    Raises:
-        ValueError: If it isn't JSON in UTF-8, or is nested too deeply.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 class LineError(Exception):
@@ -101,6 +85,8 @@ def _batch(numbers: list[int], events: list[bytes]) -> Batch:
 def _complaint(line: bytes) -> str | None:
     """Look for what would spoil a whole batch; whether it is an event is for the server to say."""
     try:
-        return None if isinstance(parse_json(line), dict) else "is not a JSON object"
+        return None if isinstance(decode_json(line.decode()), dict) else "is not a JSON object"
+    except DepthError as error:
+        return str(error)
     except ValueError:
         return "is not JSON"

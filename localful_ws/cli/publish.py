@@ -12,8 +12,9 @@ import httpx
 from attrs import frozen
 
 from localful_ws.cli.addresses import INTERNAL, internal_url
-from localful_ws.cli.ndjson import LineError, parse_json, read_batches
+from localful_ws.cli.ndjson import LineError, read_batches
 from localful_ws.cli.options import find_settings, setting_options
+from localful_ws.protocol import MAX_DEPTH, DepthError, decode_json
 from localful_ws.settings import SettingsError
 
 _SETTINGS = ("publisher-key", "publisher-key-file", "max-batch")
@@ -117,7 +118,9 @@ def _single(head: dict[str, str | None], data: str | None) -> bytes:
         return body
     text = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
     try:
-        parse_json(text)
+        decode_json(text.decode(), MAX_DEPTH)
+    except DepthError as error:
+        raise click.UsageError(f"DATA {error}.") from None
     except ValueError:
         raise click.UsageError("DATA is not JSON; a text needs its quotes: '\"text\"'.") from None
     # As it was written: to parse it and write it again would change numbers.
@@ -169,7 +172,7 @@ def _post(client: httpx.Client, body: bytes) -> _Answer:
 
 def _parse_object(content: bytes) -> dict[str, Any]:
     try:
-        parsed = parse_json(content)
+        parsed = decode_json(content.decode())
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}

@@ -11,10 +11,12 @@ from localful_ws.protocol import (
     MAX_ID,
     Authenticate,
     Authenticated,
+    DepthError,
     Error,
     Reauthenticate,
     Subscribe,
     Subscribed,
+    decode_json,
 )
 
 
@@ -26,7 +28,8 @@ class ReceivedEvent:
         event: What happened: one of the eleven names (`localful_ws.protocol.EventName`), or one that this
             version of the client does not know.
         vault: The vault it happened in, where it has one.
-        data: What the publisher gave, as parsed JSON.
+        data: What the publisher gave, as parsed JSON. A number that no float can hold, or of more than 640
+            digits, is infinite.
         cursor: Its position in the user's stream, where the server keeps history. Opaque.
     """
 
@@ -49,8 +52,10 @@ def decode_server_message(text: str) -> ReceivedMessage | None:
         ServerMessageError: If it is no message of this protocol.
     """
     try:
-        raw = _decode_json(text)
-    except (ValueError, RecursionError):
+        raw = decode_json(text)
+    except DepthError as error:
+        raise ServerMessageError(f"The server sent a message that {error}.") from None
+    except ValueError:
         raise ServerMessageError("The server sent what is not JSON.") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
         raise ServerMessageError("The server sent a message without an event.")
@@ -110,23 +115,6 @@ def encode_authenticate(
 def encode_subscribe(vaults: Sequence[str], message_id: str) -> str:
     """Write a ``subscribe``."""
     return json.dumps({"event": Subscribe.event, "vaults": list(vaults), "id": message_id})
-
-
-def _whole_number(digits: str) -> float:
-    # Python reads no int of thousands of digits. The event must not fail for that, or it would each time that
-    # it is told; the number becomes infinite, as in JavaScript.
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
-
-
-def _refuse_constant(name: str) -> None:
-    """NaN and Infinity, which Python would take, are not JSON."""
-    raise ValueError(name)
-
-
-_decode_json = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse_constant).decode
 
 
 def is_cursor(value: object) -> bool:

@@ -5,7 +5,6 @@ be handed over with `Conversation.take_arrivals`; what a connection's end means 
 `GiveUp`. Nothing here waits, reads a clock or draws lots.
 """
 
-import json
 from collections.abc import Iterable
 from enum import Enum
 
@@ -35,6 +34,7 @@ from localful_ws.protocol import (
     Reconnect,
     Session,
     Subscribed,
+    decode_json,
 )
 
 
@@ -381,8 +381,8 @@ class Conversation:
 
 def _sentence(body: bytes) -> str | None:
     try:
-        parsed = json.loads(body.decode())
-    except (ValueError, RecursionError):
+        parsed = decode_json(body.decode())
+    except ValueError:
         return None
     message = parsed.get("message") if isinstance(parsed, dict) else None
     return message if isinstance(message, str) else None

@@ -1,6 +1,5 @@
 """A device that does what a scene says, right or wrong, and notes what it sees."""
 
-import json
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from localful_ws.conform.matching import Seen
-from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
+from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL, decode_json
 
 _CHUNK: Final = 65536
 _MOST_BODY: Final = 65536
@@ -231,7 +230,7 @@ class LiveDevice:
 
     def _see_message(self, text: str) -> None:
         try:
-            message = json.loads(text)
+            message = decode_json(text)
         except ValueError:
             self._see("gets-rubbish", "a message that is not JSON")
         else:
@@ -280,7 +279,7 @@ def parse_body(body: bytes) -> Any:
     """A body as JSON, or as text if it is none."""
     text = body.decode(errors="replace")
     try:
-        return json.loads(text)
+        return decode_json(text)
     except ValueError:
         return text
 

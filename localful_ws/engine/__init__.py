@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from localful_ws.metrics import Figure
-from localful_ws.protocol import Event
+from localful_ws.protocol import Event, data_in, encode_event, text_frame
 from localful_ws.publishing import Disconnect
 
 
@@ -27,21 +27,33 @@ class EngineUnavailableError(Exception):
 
 @frozen
 class Entry:
-    """An event at its place in its user's stream.
+    """An event at its place in its user's stream; see `entry_of`.
 
     Attributes:
-        event: The event.
+        event: What decides who gets it. If it was kept, its ``id`` may be None and its ``data`` empty; the
+            data is in the frame.
         cursor: Its position: opaque, 1 to 128 characters out of ``A-Z a-z 0-9 . _ -``.
+        frame: What every device gets: a whole WebSocket text frame. A memoryview is a slice of what an engine
+            keeps, and keeps all of that in memory.
     """
 
     event: Event
     cursor: str
+    frame: bytes | memoryview = field(repr=False)
 
     @property
-    def frame(self) -> bytes:
-        from localful_ws.protocol import encode_event, text_frame
+    def data(self) -> bytes:
+        """The event's data, out of the frame."""
+        return data_in(bytes(self.frame), self.cursor)
 
-        return text_frame(encode_event(self.event, self.cursor))
+
+def entry_of(event: Event, cursor: str) -> Entry:
+    """Give an event its place: it is encoded and framed here, once for all devices.
+
+    Raises:
+        UnicodeEncodeError: If the vault's id has half a surrogate pair.
+    """
+    return Entry(event, cursor, text_frame(encode_event(event, cursor)))
 
 
 @frozen
@@ -77,7 +89,7 @@ class ReplayLimits:
 
     Attributes:
         max_events: Events.
-        max_bytes: Their data, in bytes.
+        max_bytes: Their frames, in bytes.
     """
 
     max_events: int = 1024

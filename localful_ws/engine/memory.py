@@ -148,7 +148,14 @@ class MemoryEngine:
             if event.name is EventName.USER_DELETE:
                 self._refuse_deleted(event.user, now, subscriber)
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
-        entries = [self._history.append(event, now) for event in batch.events]
+        entries = []
+        for event in batch.events:
+            try:
+                entries.append(self._history.append(event, now))
+            except Exception:
+                # A fault in one event is its user's only. Those of the devices that come back can't resume.
+                _log.exception("an event was lost, and the devices of its user are closed")
+                subscriber.lose(event.user)
         self._routing = True
         await subscriber.route(entries, batch.accepted_at)
         self._routing = False

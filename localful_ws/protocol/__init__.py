@@ -4,7 +4,7 @@ It imports the standard library, attrs and cattrs, and nothing that waits, liste
 """
 
 from localful_ws.protocol.close_codes import CloseCode, Reconnect
-from localful_ws.protocol.codec import MAX_ID, decode_device_message, encode_server_message
+from localful_ws.protocol.codec import decode_device_message, encode_server_message
 from localful_ws.protocol.connection import (
     Action,
     Close,
@@ -16,7 +16,7 @@ from localful_ws.protocol.connection import (
     VerifyToken,
 )
 from localful_ws.protocol.errors import LocalProtocolError, MessageError
-from localful_ws.protocol.events import Event, EventKind, EventName, encode_event
+from localful_ws.protocol.events import Event, EventKind, EventName, data_in, encode_event
 from localful_ws.protocol.frame_reader import (
     BinaryReceived,
     CloseReceived,
@@ -37,6 +37,17 @@ from localful_ws.protocol.handshake import (
     HandshakeRules,
     judge_handshake,
 )
+from localful_ws.protocol.json_text import (
+    MAX_DEPTH,
+    MAX_ID,
+    MESSAGE_DEPTH,
+    DepthError,
+    decode_json,
+    find_too_deep,
+    is_text,
+    is_too_deep,
+    refuse_constant,
+)
 from localful_ws.protocol.messages import (
     Authenticate,
     Authenticated,
@@ -53,7 +64,9 @@ from localful_ws.protocol.state import TRANSITIONS, Happening, State, next_state
 
 __all__ = [
     "BEARER_SUBPROTOCOL",
+    "MAX_DEPTH",
     "MAX_ID",
+    "MESSAGE_DEPTH",
     "SUBPROTOCOL",
     "TRANSITIONS",
     "Accept",
@@ -65,6 +78,7 @@ __all__ = [
     "CloseCode",
     "CloseReceived",
     "Connection",
+    "DepthError",
     "DeviceMessage",
     "Error",
     "Event",
@@ -96,13 +110,19 @@ __all__ = [
     "Verdict",
     "VerifyToken",
     "close_frame",
+    "data_in",
     "decode_device_message",
+    "decode_json",
     "encode_event",
     "encode_server_message",
+    "find_too_deep",
+    "is_text",
+    "is_too_deep",
     "judge_handshake",
     "next_state",
     "ping_frame",
     "pong_frame",
+    "refuse_constant",
     "state_diagram",
     "text_frame",
 ]

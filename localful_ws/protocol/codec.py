@@ -1,17 +1,17 @@
 """Text to device messages and server messages to text (spec/protocol.md, "Messages").
 
-The standard library parses the JSON and one cattrs converter structures it. cattrs alone would coerce (5 to
-"5"), so each key has a hook that looks at the type first. Every failure leaves as `MessageError`.
+`decode_json` parses and one cattrs converter structures. cattrs alone would coerce (5 to "5"), so each key
+has a hook that looks at the type first. Every failure leaves as `MessageError`.
 """
 
 import json
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from localful_ws.protocol.errors import MessageError
+from localful_ws.protocol.json_text import MAX_ID, DepthError, decode_json, is_text
 from localful_ws.protocol.messages import (
     Authenticate,
     Authenticated,
@@ -22,9 +22,6 @@ from localful_ws.protocol.messages import (
     Subscribe,
     Subscribed,
 )
-
-MAX_ID = 128
-"""The longest id, in characters: of a user, a token group, a vault or a message."""
 
 
 def decode_device_message(text: str) -> DeviceMessage:
@@ -38,17 +35,15 @@ def decode_device_message(text: str) -> DeviceMessage:
         The message. Duplicate vaults have collapsed; the order is the device's.
 
     Raises:
-        MessageError: If it is not JSON, not an object, an unknown event, or a key is missing or of a wrong
-            type.
+        MessageError: If it is not JSON, nested too deeply, not an object, an unknown event, or a key is
+            missing or of a wrong type.
     """
     try:
-        raw = _decode_json(text)
-    except RecursionError:
-        raise MessageError("The message is nested too deeply.") from None
-    except json.JSONDecodeError as error:
+        raw = decode_json(text)
+    except DepthError as error:
+        raise MessageError(f"The message {error}.") from None
+    except ValueError as error:
         raise MessageError(f"The message is not JSON: {error}.") from None
-    except ValueError:  # from int(), for a number of thousands of digits
-        raise MessageError("The message has a number that can't be read.") from None
     if not isinstance(raw, dict):
         raise MessageError("The message must be a JSON object with an event key.")
     event = raw.get("event")
@@ -72,36 +67,25 @@ def encode_server_message(message: ServerMessage) -> str:
     return _encode_json({"event": message.event, **_converter.unstructure(message)})
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise MessageError(f"The message is not JSON: {name} is not a JSON number.")
-
-
-def _is_text(value: object, *, at_least: int, at_most: int | None) -> bool:
-    if not isinstance(value, str) or len(value) < at_least or (at_most is not None and len(value) > at_most):
-        return False
-    # JSON can spell half a surrogate pair, which is no character and can't be sent on as UTF-8.
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-
-
 def _usable_id(raw: dict[str, Any]) -> str | None:
     value = raw.get("id")
-    return value if _is_text(value, at_least=0, at_most=MAX_ID) else None
+    return value if is_text(value, at_least=0) else None
 
 
 def _structure_token(value: object, _: object) -> str:
-    if not _is_text(value, at_least=0, at_most=None):
+    if not is_text(value, at_least=0, at_most=None):
         raise MessageError("token must be a string.")
     return str(value)
 
 
 def _structure_since(value: object, _: object) -> str:
-    if not _is_text(value, at_least=1, at_most=MAX_ID):
+    if not is_text(value):
         raise MessageError(f"since must be a cursor, a string of 1 to {MAX_ID} characters.")
     return str(value)
 
 
 def _structure_id(value: object, _: object) -> str:
-    if not _is_text(value, at_least=0, at_most=MAX_ID):
+    if not is_text(value, at_least=0):
         raise MessageError(f"id must be a string of at most {MAX_ID} characters.")
     return str(value)
 
@@ -109,10 +93,9 @@ def _structure_id(value: object, _: object) -> str:
 def _structure_vaults(value: object, _: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise MessageError("vaults must be a list of vault ids.")
-    if not all(_is_text(vault, at_least=1, at_most=MAX_ID) for vault in value):
+    if not all(is_text(vault) for vault in value):
         raise MessageError(f"every vault id in vaults must be a string of 1 to {MAX_ID} characters.")
-    # Interned, the devices of a user share one copy, and a subscription is searched by identity.
-    return tuple(dict.fromkeys(map(sys.intern, value)))
+    return tuple(dict.fromkeys(value))
 
 
 def _make_converter() -> Converter:
@@ -152,6 +135,5 @@ _DEVICE_MESSAGES: dict[str, type[DeviceMessage]] = {
     message_type.event: message_type for message_type in (Authenticate, Subscribe)
 }
 _converter = _make_converter()
-# Made once: the functions of the json module make a new one whenever they are asked for anything special.
-_decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+# Made once: json.dumps makes a new one whenever it is asked for anything special.
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -7,6 +7,8 @@ from typing import Self
 from attrs import field, frozen
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
+_BEFORE_DATA = b',"data":'
+_AFTER_DATA = b',"cursor":""}'
 
 
 class EventKind(Enum):
@@ -109,3 +111,15 @@ def encode_event(event: Event, cursor: str) -> bytes:
         event.data,
         cursor.encode(),
     )
+
+
+def data_in(text: bytes, cursor: str) -> bytes:
+    """The ``data`` in what `encode_event` wrote, with or without a frame around it.
+
+    Args:
+        text: What it wrote.
+        cursor: The cursor that it was given.
+    """
+    # Within a string there is no quote without a backslash before it: the first of these is the key.
+    begin = text.index(_BEFORE_DATA) + len(_BEFORE_DATA)
+    return text[begin : len(text) - len(_AFTER_DATA) - len(cursor)]

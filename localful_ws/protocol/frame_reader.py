@@ -139,10 +139,10 @@ class FrameReader:
         self._data = b""
         self._at = 0
         self._expects = _BETWEEN_MESSAGES
-        # The frame of a message whose payload is coming, how much of it is still to come, and its mask.
+        # The frame of a message whose payload is coming; with it how much is still to come, and its mask.
         self._frame: _Frame | None = None
-        self._left = 0
-        self._mask = b""
+        self._left: int
+        self._mask: bytes
         # The message under way: its size, including all of the frame that is coming; if it is text, what has
         # come of it, in UTF-8, and how much of that was found to be UTF-8.
         self._size = 0
@@ -164,7 +164,7 @@ class FrameReader:
         return len(self._data) - self._at
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that have come, best when `next` has found that it needs more."""
+        """Take bytes that have come. All are kept until `next` comes to them: give more when it has none."""
         if self._expects is not _AT_THE_END:
             self._data = self._data[self._at :] + data
             self._at = 0
@@ -225,7 +225,7 @@ class FrameReader:
         self._at += len(payload)
         self._left -= len(payload)
         if frame is _Frame.LAST_TEXT or frame is _Frame.TEXT_PART:
-            self._take_text(payload, final=frame is _Frame.LAST_TEXT and not self._left)
+            self._take_text(payload)
         if self._left:
             return None
         self._frame = None
@@ -240,14 +240,17 @@ class FrameReader:
         self._size = self._checked = 0
         return _BINARY if text is None else TextReceived(text.decode())
 
-    def _take_text(self, payload: bytes, *, final: bool) -> None:
-        """Keep what has come of a text; raises UnicodeDecodeError at the first byte that can't be UTF-8's."""
+    def _take_text(self, payload: bytes) -> None:
+        """Keep what has come of a text; raises UnicodeDecodeError at the first byte that can't be UTF-8's.
+
+        Half a character may be at its end. Whether it stays one is known when the message ends.
+        """
         if self._text is None:
             self._text = bytearray()
         self._text += _unmask(payload, self._mask)
         turn = len(payload) % 4
         self._mask = self._mask[turn:] + self._mask[:turn]
-        self._checked += utf_8_decode(self._text[self._checked :], "strict", final)[1]
+        self._checked += utf_8_decode(self._text[self._checked :])[1]
 
     def _read_control(self, frame: _Frame, payload: bytes) -> Received:
         """Read a control frame, which may stand within a message (section 5.4) and leaves that alone."""

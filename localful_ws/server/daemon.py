@@ -17,6 +17,7 @@ from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.survey.questions import Survey
 from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.tcp import TcpStream, accept_connections
+from localful_ws.server.tls import TlsStream
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 
@@ -138,4 +139,4 @@ class Daemon:
 
 
 async def _serve_tls(node: Node, context: ssl.SSLContext, stream: TcpStream) -> None:
-    await node.serve_stream(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
+    await node.serve_stream(TlsStream(stream, context))

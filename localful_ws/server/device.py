@@ -2,10 +2,10 @@
 
 It does not wait for anything and has no task. Who pushes is somebody else: `localful_ws.server.parking` for
 sockets, a pump in a task (`localful_ws.server.pump`) for other streams. When it has to wait itself, because a
-token is to be verified, its ``verifying`` says so; then whoever pushes awaits `Device.verify` and reads no more
-before.
+token is to be verified, its ``verifying`` says so, and `Device.verify` is to be awaited before more is read.
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _PING = ping_frame()
+# Pings are due at multiples of this, in seconds: those of many devices go out together, and their answers
+# come together, which costs a fraction of waking up for each.
+_PING_TOGETHER = 1 / 32
 # A device that sends this much although it was told to go is not waited for.
 _MOST_AFTER_CLOSE = 1024 * 1024
 
@@ -160,7 +163,7 @@ class Device:
         self.heard = False
         # How many bytes came since our close frame.
         self._after_close = 0
-        self._ping_due = now + node.ping_interval
+        self._ping_due = _together(now + node.ping_interval)
         self._pong_due: float | None = None
 
     @property
@@ -194,13 +197,17 @@ class Device:
 
     # --- pushed ---
 
-    def received(self, data: bytes) -> None:
-        """Take bytes that came from the device."""
+    def arrived(self, size: int) -> None:
+        """Take note that so many bytes came from the device, which somebody else reads."""
         self.heard = True
         if self.phase is not _OPEN:
-            self._after_close += len(data)
+            self._after_close += size
             if self._after_close > _MOST_AFTER_CLOSE:
                 self.abort()
+
+    def received(self, data: bytes) -> None:
+        """Take bytes that came from the device."""
+        self.arrived(len(data))
         if self.phase is _OPEN or self.phase is _CLOSING:
             if self._reader is None:
                 self._reader = FrameReader(self._node.max_message_bytes)
@@ -231,7 +238,7 @@ class Device:
 
     def time_passed(self, now: float) -> float | None:
         """Do what is due at ``now``: renewal, expiry, ping, pong, the end of a close. See `Timers`."""
-        if self._is_closed():
+        if self.phase is not _OPEN:
             self.abort()
             return None
         try:
@@ -239,17 +246,15 @@ class Device:
             self._keep_alive(now)
         except Exception:
             self.fail()
-        return None if self._is_closed() else self._next_due()
+        return self._next_due() if self.phase is _OPEN else None
 
     def lost(self) -> None:
         """Take note that nothing more comes, or can be sent."""
-        self._note_end("connection-lost")
-        self._leave(at_once=False)
+        self._leave("connection-lost", at_once=False)
 
     def abort(self) -> None:
         """Drop the connection at once. If the device stalled, what the kernel has for it goes too."""
-        self._note_end("connection-lost")
-        self._leave(at_once=self.buffer is not None)
+        self._leave("connection-lost", at_once=self.buffer is not None)
 
     # --- sent ---
 
@@ -269,7 +274,7 @@ class Device:
 
     def send_batch(self, pieces: Sequence[Piece]) -> None:
         """Send several pieces. They wait together however many they are: a batch closes nobody who reads."""
-        if self.buffer is not None and self._node.budget.is_over(self.buffer):
+        if self.phase is _OPEN and self.buffer is not None and self._node.budget.is_over(self.buffer):
             self.close_slow_consumer()
         for piece in pieces:
             if self.phase is _OPEN:
@@ -280,25 +285,41 @@ class Device:
         self._act(self.core.event_passed(event))
 
     def close(self, code: CloseCode) -> None:
-        """Close the connection from the server's side; one that is closed stays so."""
-        self._act(self.core.close(code))
+        """Close the connection from the server's side; one that is closed stays so.
+
+        Nothing is raised here: whoever closes it may be closing others as well.
+        """
+        try:
+            self._act(self.core.close(code))
+        except Exception:
+            self.fail()
 
     def close_slow_consumer(self) -> None:
-        """Close because more would have to wait than may, or for too long. What waits is dropped."""
+        """Close because more would have to wait than may, or for too long. What waits is forgotten.
+
+        Of one that is about to close that is the close frame as well, so it is dropped.
+        """
+        if self.phase is not _OPEN:
+            self.abort()
+            return
         if self.buffer is not None:
             self._node.budget.give_up(self, self.buffer)
-        if not self._is_closed():
-            self._node.metrics.slow_consumers += 1
-            self.close(CloseCode.SLOW_CONSUMER)
+        self._node.metrics.slow_consumers += 1
+        self.close(CloseCode.SLOW_CONSUMER)
 
     def fail(self) -> None:
-        """Close, and log the exception being handled: this connection's own, which harms no other."""
+        """Close, and log the exception being handled: this connection's own, which harms no other.
+
+        If it was about to close, it is dropped.
+        """
         _log.exception("a connection failed")
-        try:
-            self.close(CloseCode.INTERNAL_ERROR)
-        except Exception:
-            _log.exception("a connection failed")
+        if self.phase is not _OPEN:
             self.abort()
+            return
+        try:
+            self._end(_CLOSING, CloseCode.INTERNAL_ERROR, CloseCode.INTERNAL_ERROR.reason)
+        except Exception:
+            self.fail()
 
     # --- what it waits for ---
 
@@ -320,7 +341,6 @@ class Device:
             await self._conclude(session)
         except Exception:
             self.fail()
-        self._read()
 
     async def _conclude(self, outcome: Session | Rejection, since: str | None = None) -> None:
         """Tell the protocol object what became of a token."""
@@ -408,6 +428,14 @@ class Device:
         except Exception:
             self.fail()
 
+    def take(self, frame: Received) -> None:
+        """Take a frame, from a pump that reads frames itself."""
+        if self.phase is _OPEN or self.phase is _CLOSING:
+            try:
+                self._take(frame, self._node.clock.now())
+            except Exception:
+                self.fail()
+
     def _take(self, frame: Received, now: float) -> None:
         actions = self.core.receive_frame(now)
         if actions:
@@ -419,36 +447,10 @@ class Device:
         elif isinstance(frame, BinaryReceived):
             self._act(self.core.receive_binary())
         elif isinstance(frame, CloseReceived):
-            self.close_received()
+            self._end(Phase.FINISHING, CloseCode.NORMAL, "device-closed")
         elif isinstance(frame, Malformed):
-            self.malformed(frame.code)
-
-    def message(self, message: str | bytes) -> None:
-        """Take a whole message, from a pump that reads frames itself."""
-        now = self._node.clock.now()
-        try:
-            if isinstance(message, str):
-                self._act(self.core.receive_text(message, now))
-            else:
-                self._act(self.core.receive_binary())
-        except Exception:
-            self.fail()
-
-    def close_received(self) -> None:
-        """Take note of the device's close frame, and answer it."""
-        self._note_end("device-closed")
-        if self.phase is _OPEN:
-            self._write(piece_of(close_frame(CloseCode.NORMAL, CloseCode.NORMAL.reason)))
-        if self.phase is not _GONE:
-            self._go_on_to(Phase.FINISHING)
-
-    def malformed(self, code: CloseCode) -> None:
-        """Close because of a frame that can't be. What follows it can't be read."""
-        self._note_end(code.reason)
-        if self.phase is _OPEN:
-            self._write(piece_of(close_frame(code, code.reason)))
-        if self.phase is not _GONE:
-            self._go_on_to(Phase.DISCARDING)
+            # What follows it can't be read.
+            self._end(Phase.DISCARDING, frame.code, frame.code.reason)
 
     # --- its end ---
 
@@ -458,46 +460,44 @@ class Device:
                 frame = text_frame(encode_server_message(action.message).encode())
                 self.send(piece_of(frame))
             elif isinstance(action, Close):
-                self._end(action.code.reason)
-                if self.phase is _OPEN:
-                    self._write(piece_of(close_frame(action.code, action.code.reason)))
-                if self.phase is _OPEN:
-                    self.phase = _CLOSING
-                    self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
+                self._end(_CLOSING, action.code, action.code.reason)
 
-    def _is_closed(self) -> bool:
-        return self.core.state is State.CLOSED
-
-    def _note_end(self, reason: str) -> None:
-        """Take note that the connection ended, if it had not."""
-        if not self._is_closed():
-            self.core.connection_lost()
-            self._end(reason)
-
-    def _end(self, reason: str) -> None:
-        self._node.metrics.closed(reason)
-        self._node.leave(self)
-
-    def _go_on_to(self, phase: Phase) -> None:
+    def _end(self, phase: Phase, code: CloseCode, reason: str) -> None:
+        """Go on to a phase of the end. At its beginning our close frame is sent, the last of all frames."""
+        begins = self.phase is _OPEN
         self.phase = phase
-        self._reader = None
         self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
+        if begins:
+            self._note_end(reason)
+            self._write(piece_of(close_frame(code, code.reason)))
+        if phase is _CLOSING:
+            # A token that is being verified is not waited for any more.
+            self.pump.interest_changed(self)
+            return
+        self._reader = None
         if self.buffer is None:
             self._all_sent()
         if self.phase is phase:
             self.pump.interest_changed(self)
 
+    def _note_end(self, reason: str) -> None:
+        self.core.connection_lost()
+        self._node.metrics.closed(reason)
+        self._node.leave(self)
+
     def _all_sent(self) -> None:
         if self.phase is Phase.FINISHING:
-            self._leave(at_once=False)
+            self._leave("device-closed", at_once=False)
         elif self.phase is Phase.DISCARDING:
             # Were the socket closed with bytes unread, the kernel would reset the connection, and the device
             # might never see the close frame.
             self.pump.stop_sending(self)
 
-    def _leave(self, *, at_once: bool) -> None:
+    def _leave(self, reason: str, *, at_once: bool) -> None:
         if self.phase is _GONE:
             return
+        if self.phase is _OPEN:
+            self._note_end(reason)
         self.phase = _GONE
         self.due = None
         self._reader = None
@@ -529,24 +529,28 @@ class Device:
     # --- the time ---
 
     def _keep_alive(self, now: float) -> None:
-        if self._is_closed():
+        if self.phase is not _OPEN:
             return
         if self._pong_due is not None:
             if now < self._pong_due:
                 return
             if not self.heard:
-                self._note_end("ping-timeout")
-                self.abort()
+                self._leave("ping-timeout", at_once=self.buffer is not None)
                 return
             self._pong_due = None
         if now >= self._ping_due:
             self.heard = False
             self.send(piece_of(_PING))
             self._pong_due = now + self._node.ping_timeout
-            self._ping_due = now + self._node.ping_interval
+            self._ping_due = _together(now + self._node.ping_interval)
 
     def _next_due(self) -> float:
         """When to be called next, while the connection is not closed."""
         due = self.core.next_deadline()
         ping = self._ping_due if self._pong_due is None else self._pong_due
         return ping if due is None else min(due, ping)
+
+
+def _together(moment: float) -> float:
+    # Less a rounding error of the clock's.
+    return math.ceil(moment / _PING_TOGETHER - 1e-3) * _PING_TOGETHER

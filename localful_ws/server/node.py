@@ -76,7 +76,7 @@ class Node:
         self.timers = Timers(clock)
         self.budget = SendBudget(
             SendLimits(
-                settings.outbox_events, settings.outbox_bytes, settings.node_send_bytes, settings.send_timeout
+                settings.outbox_events, settings.outbox_bytes, settings.send_budget, settings.send_timeout
             ),
             self.timers,
         )
@@ -103,14 +103,13 @@ class Node:
         self.parking = None if poller is None else Parking(poller, self.start_soon)
         # In the order in which they came, which is the order in which they are drained.
         self._devices: dict[Device, None] = {}
-        # Those that are being let in, the oldest first, and what ends each of them.
-        self._half_open: dict[Opening, trio.CancelScope] = {}
-        # How many of them have no device as yet.
-        self._unadmitted = 0
+        # Those that are being let in, the oldest first.
+        self._half_open: dict[Opening, None] = {}
+        # Those of them whose device is not there yet.
+        self._strangers: set[Opening] = set()
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
-        self._scope = trio.CancelScope()
         self._drained = trio.Event()
         self._all_gone = trio.Event()
         self._routed_all = trio.Event()
@@ -118,21 +117,20 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the time, verify and route until cancelled.
 
-        Starts with the nursery in which connections are to be served. When that has ended, all have.
+        Starts with the nursery in which connections are to be served.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._verifier.run)
             nursery.start_soon(self.timers.run)
             await nursery.start(self._run_engine)
-            async with trio.open_nursery() as parked:
-                self._scope = parked.cancel_scope
+            async with trio.open_nursery() as connections:
+                self._connections = connections
                 if self.parking is not None:
-                    parked.start_soon(self.parking.run)
-                async with trio.open_nursery() as connections:
-                    self._connections = connections
-                    connections.start_soon(self._drained.wait)
-                    task_status.started(connections)
-                # Nobody can come to be parked any more.
+                    connections.start_soon(self.parking.run)
+                async with trio.open_nursery() as openings:
+                    openings.start_soon(self._drained.wait)
+                    task_status.started(openings)
+                # Only now nobody can be parked any more.
                 if self.parking is not None:
                     self.parking.finish()
             self._all_gone.set()
@@ -179,25 +177,28 @@ class Node:
             raise RuntimeError("Node.run must be running before a stream is served.")
         self._connections.start_soon(run_bounded, task, args)
 
-    @contextmanager
-    def half_open(self, opening: Opening) -> Iterator[trio.CancelScope]:
+    def begin_opening(self, opening: Opening) -> None:
         """Count a connection that is being let in. If there are too many, the oldest of them gives way."""
-        with trio.CancelScope() as scope:
-            self._half_open[opening] = scope
-            self._unadmitted += 1
-            over = len(self._devices) + self._unadmitted - self._settings.max_connections
-            if len(self._half_open) > self._settings.max_half_open or over > _REFUSALS_AT_ONCE:
-                self._give_way()
-            try:
-                yield scope
-            finally:
-                self._half_open.pop(opening, None)
-                self._unadmitted -= opening.device is None
+        if self.draining:
+            opening.hurry(trio.current_time() + _LAST_HANDSHAKES)
+        self._half_open[opening] = None
+        self._strangers.add(opening)
+        connections = len(self._devices) + len(self._strangers)
+        if (
+            len(self._half_open) > self._settings.max_half_open
+            or connections > self._settings.max_connections + _REFUSALS_AT_ONCE
+        ):
+            self._give_way()
+
+    def end_opening(self, opening: Opening) -> None:
+        """Count it no more: it is in, or over."""
+        self._half_open.pop(opening, None)
+        self._strangers.discard(opening)
 
     def _give_way(self) -> None:
-        oldest, scope = next(iter(self._half_open.items()))
-        del self._half_open[oldest]
-        scope.cancel()
+        oldest = next(iter(self._half_open))
+        self.end_opening(oldest)
+        oldest.give_way()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
             self._told_half_open = trio.current_time()
@@ -215,10 +216,10 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, device: Device) -> None:
-        """Count a device whose handshake was accepted."""
+    def admit(self, opening: Opening, device: Device) -> None:
+        """Count the device of a connection whose handshake was accepted."""
+        self._strangers.discard(opening)
         self._devices[device] = None
-        self._unadmitted -= 1
         self.metrics.connections_opened += 1
 
     def forget(self, device: Device) -> None:
@@ -264,6 +265,8 @@ class Node:
     async def verify(self, token: str) -> Session | Rejection:
         """Verify an access token, no longer than ``auth-timeout``."""
         try:
+            if not self._verifier.waits:
+                return await self._verifier.verify(token)
             with trio.move_on_after(self.limits.auth_timeout):
                 return await self._verifier.verify(token)
         except TokenRejectedError as error:
@@ -412,10 +415,9 @@ class Node:
         self.draining = True
         self.watching.end()
         now = trio.current_time()
-        self._scope.deadline = now + seconds
-        for opening, scope in self._half_open.items():
-            if opening.device is None:
-                scope.deadline = min(scope.deadline, now + _LAST_HANDSHAKES)
+        self._connections.cancel_scope.deadline = now + seconds
+        for opening in self._strangers:
+            opening.hurry(now + _LAST_HANDSHAKES)
         await self._close_spread(tuple(self._devices), seconds / 2)
         self._drained.set()
         await self._all_gone.wait()

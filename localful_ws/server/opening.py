@@ -4,6 +4,7 @@ All of it is one task in the nursery of the connections. Then the device is park
 it can't be parked, the task goes on as its pump.
 """
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from localful_ws.server.device import Device
 from localful_ws.server.pump import BROKEN, RECEIVE_BYTES, StreamPump, receive
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.server.tls import TlsStream
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
 from localful_ws.server.upgrade import (
     UpgradeRequest,
@@ -44,30 +46,56 @@ class Opening:
         device: The device, from the moment at which the handshake is accepted.
     """
 
-    __slots__ = ("_node", "_pump", "_stream", "device")
+    __slots__ = ("_given_way", "_node", "_pump", "_scope", "_stream", "device")
 
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
         self.device: Device | None = None
         self._node = node
         self._stream = stream
+        # Bounds each thing that is waited for in its turn: one scope, since scopes are dear.
+        self._scope = trio.CancelScope()
+        self._given_way = False
         # Who pushes the device; None if it is to be parked.
         self._pump: StreamPump | None = None
 
+    def give_way(self) -> None:
+        """End this connection, so that another one can be let in."""
+        self._given_way = True
+        self._scope.cancel()
+
+    def hurry(self, deadline: float) -> None:
+        """Wait no longer for the request than until ``deadline``, on Trio's clock."""
+        self._scope.deadline = min(self._scope.deadline, deadline)
+
     async def run(self) -> None:
         """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
-        handed_on = False
+        node, handed_on = self._node, False
+        self._scope.deadline = trio.current_time() + node.handshake_timeout
+        node.begin_opening(self)
         try:
-            with self._node.half_open(self) as gives_way:
+            with self._scope:
                 await self._open_and_authenticate()
-            if self.device is not None and not gives_way.cancelled_caught:
+            node.end_opening(self)
+            device = self.device
+            if device is not None and not self._given_way:
+                deadline = device.core.next_deadline()
+                if device.state is State.AWAITING_AUTH and deadline is not None:
+                    device.time_passed(max(deadline, node.clock.now()))
                 if self._pump is not None:
                     await self._pump.run()
-                elif self._node.parking is not None:
-                    self._node.parking.park(self.device)
+                elif node.parking is not None:
+                    # Where all is being cancelled there is no parking any more.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    node.parking.park(device)
                 handed_on = True
         except Exception:
-            _log.exception("a connection failed")
+            if self.device is None:
+                _log.exception("a connection failed")
+            else:
+                self.device.fail()
+                handed_on = True  # to the time that a close has
         finally:
+            node.end_opening(self)
             if self.device is None:
                 await trio.aclose_forcefully(self._stream)
             elif not handed_on:
@@ -75,35 +103,41 @@ class Opening:
 
     async def _open_and_authenticate(self) -> None:
         session: Session | None = None
-        with trio.move_on_after(self._node.handshake_timeout):
-            if isinstance(self._stream, trio.SSLStream):
-                try:
-                    await self._stream.do_handshake()
-                except trio.BrokenResourceError:
-                    return
-            if self._node.transport == "trio-websocket":
-                session = await self._open_with_library()
-            else:
-                session = await self._open()
+        received = b""
+        if isinstance(self._stream, TlsStream):
+            try:
+                await self._stream.do_handshake()
+            except trio.BrokenResourceError:
+                return
+        if self._node.transport == "trio-websocket":
+            session = await self._open_with_library()
+        else:
+            session, received = await self._open()
         if self.device is not None:
-            await self._authenticate(self.device, session)
+            await self._authenticate(self.device, session, received)
 
-    async def _open(self) -> Session | None:
-        """Read the request, judge it, open or refuse."""
+    async def _open(self) -> tuple[Session | None, bytes]:
+        """Read the request, judge it, open or refuse.
+
+        Returns:
+            The session of a token that came with the request, and what came after the request already.
+        """
         received = bytearray()
+        if isinstance(self._stream, TcpStream):
+            received += self._stream.receive_now()
         try:
             while (length := head_length(received)) is None:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
                 if not data:
-                    return None
+                    return None, b""
                 received += data
             request = parse_upgrade(bytes(received[:length]))
             accepted, session = await self._node.judge(request)
         except HandshakeError as error:
             await self._refuse(error)
-            return None
+            return None, b""
         except BROKEN:
-            return None
+            return None, b""
         # Without a checkpoint since the verdict: nobody took the place meanwhile.
         parking = self._node.parking
         if isinstance(self._stream, TcpStream) and parking is not None:
@@ -111,11 +145,9 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self.device)
+        self._node.admit(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
-        if len(received) > length and session is None:
-            self.device.received(bytes(received[length:]))
-        return session
+        return session, bytes(received[length:])
 
     async def _refuse(self, error: HandshakeError) -> None:
         self._node.metrics.handshake_refused(error.status)
@@ -149,24 +181,36 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self.device)
+                self._node.admit(self, self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session
         return None
 
-    async def _authenticate(self, device: Device, session: Session | None) -> None:
+    async def _authenticate(self, device: Device, session: Session | None, received: bytes) -> None:
         """Wait for the first message, no longer than the protocol allows, and have its token verified."""
-        if session is not None:
-            await device.begin(session)
-        await device.verify()
         deadline = device.core.next_deadline()
-        while device.state is State.AWAITING_AUTH and deadline is not None:
-            # Only what waits for the device is inside: the answer to a message in time must not be cut off.
-            with trio.move_on_at(self._node.clock.deadline(deadline)) as window:
-                await self._receive(device)
-            if window.cancelled_caught:
-                device.time_passed(max(deadline, self._node.clock.now()))
+        if session is not None:
+            self._scope.deadline = math.inf
+            await device.begin(session)
+        elif deadline is not None:
+            self._scope.deadline = self._node.clock.deadline(deadline)
+        if received:
+            device.received(received)
+        while True:
+            if device.verifying:
+                await self._verify(device)
+            if device.state is not State.AWAITING_AUTH:
+                return
+            await self._receive(device)
+
+    async def _verify(self, device: Device) -> None:
+        # The message came in time, be it in the last moment. Its answer must not be cut off.
+        self._scope.deadline = math.inf
+        if self._scope.cancel_called and not self._given_way:
+            with trio.CancelScope(shield=True):
+                await device.verify()
+        else:
             await device.verify()
 
     async def _receive(self, device: Device) -> None:

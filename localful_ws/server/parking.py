@@ -8,14 +8,11 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-import structlog
 import trio
 
 from localful_ws.server.device import Device
 from localful_ws.server.tcp import close_socket, shut_down_sending
 from localful_ws.wakeup import Signal
-
-_log = structlog.get_logger(__name__)
 
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
 _BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
@@ -102,7 +99,7 @@ class Parking:
         """Push a device from now on, unless it is gone.
 
         Raises:
-            OSError: If the system can't look at one more.
+            OSError: If the system has no room for it.
         """
         fd = _socket(device).fileno()
         if fd == -1:
@@ -167,17 +164,16 @@ class Parking:
                 await self._poller.wait()
                 left = [(fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll()]
                 left.reverse()
-            began = trio.current_time()
+            until = trio.current_time() + _TURN_SECONDS
             while left:
-                fd, ready, device = left.pop()
-                parked = self._parked.get(fd)
-                # Meanwhile it may have left, and the number be another's.
-                if parked is not None and parked[0] is device:
-                    self._push_one(device, ready)
-                if trio.current_time() - began > _TURN_SECONDS:
+                self._push_one(*left.pop())
+                if trio.current_time() > until:
                     break
 
-    def _push_one(self, device: Device, ready: int) -> None:
+    def _push_one(self, fd: int, ready: int, device: Device) -> None:
+        parked = self._parked.get(fd)
+        if parked is None or parked[0] is not device:
+            return  # meanwhile it has left; the number may be another's
         try:
             if ready & _WRITABLE and device.buffer is not None:
                 device.writable()

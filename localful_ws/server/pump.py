@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from localful_ws.server.device import Device, Line
-from localful_ws.server.tcp import TcpStream, close_socket, shut_down_sending
+from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.server.tls import TlsStream
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream raises that is at its end."""
@@ -13,7 +14,8 @@ BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 RECEIVE_BYTES = 4096
 """How much is received at once."""
 
-_CHUNK = 65536
+# What a stream is given at once: a TLS record. It is copied, and counted nowhere.
+_CHUNK = 16384
 
 StartSoon = Callable[[Callable[[], Awaitable[object]]], object]
 """Starts a task among the connections; if it raises that is logged and harms nobody else."""
@@ -34,8 +36,8 @@ async def receive(stream: trio.abc.Stream, device: Device) -> None:
 class StreamPump:
     """Pushes one device from a stream, and sends for it.
 
-    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes and no
-    more until those are sent, as a kernel does.
+    Only sockets can be sent to without waiting. For another stream this is the line: it takes some bytes, and
+    no more until those are sent, as a kernel does.
 
     Args:
         stream: The stream; the pump owns it from now on.
@@ -72,7 +74,7 @@ class StreamPump:
     async def run(self) -> None:
         """Push the device until it reads no more."""
         device = self.device
-        while device is not None and (device.reading or device.verifying):
+        while device is not None and device.reading:
             await self.receive(device)
             await device.verify()
 
@@ -82,7 +84,7 @@ class StreamPump:
 
     # --- in place of a socket ---
 
-    def send(self, data: bytes | memoryview, /) -> int:
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
         """See `localful_ws.server.device.Line`."""
         if self._broken or self.device is None:
             raise OSError("The stream is closed.")
@@ -94,7 +96,12 @@ class StreamPump:
 
     def sendmsg(self, buffers: Sequence[bytes | memoryview], /) -> int:
         """See `localful_ws.server.device.Line`."""
-        return self.send(b"".join(buffers)) if buffers else 0
+        data = bytearray()
+        for buffer in buffers:
+            data += buffer[: _CHUNK - len(data)]
+            if len(data) == _CHUNK:
+                break
+        return self.send(data) if data else 0
 
     # --- a pump ---
 
@@ -111,15 +118,11 @@ class StreamPump:
     def close(self, _: Device, *, at_once: bool) -> None:
         """See `localful_ws.server.device.Pump`."""
         self.device = None
-        stream = (
-            self._stream.transport_stream
-            if at_once and isinstance(self._stream, trio.SSLStream)
-            else self._stream
-        )
-        if isinstance(stream, TcpStream):
-            close_socket(stream.socket, at_once=at_once)
-        elif self._flushing is not None and not at_once:
+        if self._flushing is not None and not at_once and not isinstance(self._stream, TcpStream):
+            # What it has taken may still leave.
             self._flushing.deadline = trio.current_time() + self._close_timeout
+        elif isinstance(self._stream, TcpStream | TlsStream):
+            self._stream.close(at_once=at_once)
         else:
             self._start_soon(self._close)
 
@@ -143,6 +146,11 @@ class StreamPump:
             self._taken = b""
             if self.device is not None:
                 self.device.writable()
+        except trio.Cancelled:
+            # The node ends. Of a device that reads no more nobody else takes note.
+            if self.device is not None:
+                self.device.abort()
+            raise
         finally:
             self._flushing = None
             if self.device is None:

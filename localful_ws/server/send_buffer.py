@@ -1,9 +1,10 @@
 """What waits to be sent: the frames of one device, and the bounds for it and for the whole node.
 
-A device that takes everything at once has no send buffer. Frames travel in pieces: bytes that go to the kernel as
-they are, and are the same for every device that gets them.
+A device that takes everything at once has no send buffer. Frames travel in pieces: bytes that go to the
+kernel as they are, and are the same for every device that gets them.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -74,6 +75,10 @@ class Slow(Protocol):
         """Close, and have what waits forgotten: `SendBudget.give_up` or `SendBudget.close`."""
         ...
 
+    def abort(self) -> None:
+        """Be gone: `SendBudget.close`."""
+        ...
+
 
 @frozen
 class SendLimits:
@@ -139,8 +144,11 @@ class SendBudget:
         self.due: float | None = None
         self._limits = limits
         self._timers = timers
-        # Whose first piece has been first for longest comes first. Not those that are given up.
+        # Whose first piece has been first for longest comes first.
         self._waiting: dict[Slow, SendBuffer] = {}
+        # Those that are given up, as long as something waits for them.
+        self._leaving: dict[Slow, None] = {}
+        self._making_room = False
 
     @property
     def is_short(self) -> bool:
@@ -170,8 +178,7 @@ class SendBudget:
         if not piece.holders:
             self.bytes += piece.cost
         piece.holders += 1
-        while self.bytes > self._limits.node_bytes and self._waiting:
-            next(iter(self._waiting)).close_slow_consumer()
+        self._make_room()
 
     def sent(self, owner: Slow, buffer: SendBuffer, size: int, now: float) -> None:
         """Take note that so many bytes of what waits for a device are sent."""
@@ -187,20 +194,28 @@ class SendBudget:
             self._waiting[owner] = self._waiting.pop(owner)
 
     def give_up(self, owner: Slow, buffer: SendBuffer) -> None:
-        """Forget what waits for a device, but for the rest of a frame whose beginning is sent."""
+        """Forget what waits for a device, but for the frame whose beginning is sent.
+
+        It is closed then. If the memory is short it gives way before all others.
+        """
         self._waiting.pop(owner, None)
-        torn = None
+        self._leaving[owner] = None
+        torn, sent = None, 0
         if buffer.offset:
             first = buffer.pieces[0]
-            end = next(end for end in first.ends if end >= buffer.offset)
-            torn = bytes(first.data[buffer.offset : end])
+            frame = bisect_right(first.ends, buffer.offset)
+            start = first.ends[frame - 1] if frame else 0
+            sent = buffer.offset - start
+            if sent:
+                torn = piece_of(bytes(first.data[start : first.ends[frame]]))
         self._empty(buffer)
-        if torn:
-            self.add(buffer, piece_of(torn))
+        if torn is not None:
+            self.add(buffer, torn, sent)
 
     def close(self, owner: Slow, buffer: SendBuffer) -> None:
         """Give a device's send buffer back, with what waits in it."""
         self._waiting.pop(owner, None)
+        self._leaving.pop(owner, None)
         self._empty(buffer)
 
     def time_passed(self, now: float) -> float | None:
@@ -212,6 +227,24 @@ class SendBudget:
                 return due
             slowest.close_slow_consumer()
         return None
+
+    def _make_room(self) -> None:
+        # Whoever has to go is told so, which takes some room: for that nobody is called from in here.
+        if self._making_room:
+            return
+        self._making_room = True
+        try:
+            while self.bytes > self._limits.node_bytes:
+                # Who has been told and doesn't read that either goes first, or the rest of what such devices
+                # wait for could be all there is room for.
+                if self._leaving:
+                    next(iter(self._leaving)).abort()
+                elif self._waiting:
+                    next(iter(self._waiting)).close_slow_consumer()
+                else:
+                    return
+        finally:
+            self._making_room = False
 
     def _empty(self, buffer: SendBuffer) -> None:
         while buffer.pieces:

@@ -76,6 +76,13 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise self._gone() from error
 
+    def receive_now(self) -> bytes:
+        """What has come already; nothing if that is nothing, or if there will be no more."""
+        try:
+            return self.socket.recv(_RECEIVE_BYTES)
+        except OSError:
+            return b""
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`. Waits first: there is seldom something to be had at once."""
         while True:
@@ -89,8 +96,12 @@ class TcpStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close the socket; whoever waits for it gets `trio.ClosedResourceError`."""
-        close_socket(self.socket)
+        self.close()
         await trio.lowlevel.checkpoint()
+
+    def close(self, *, at_once: bool = False) -> None:
+        """The same; see `close_socket`."""
+        close_socket(self.socket, at_once=at_once)
 
     def _fileno(self) -> int:
         number = self.socket.fileno()

@@ -70,9 +70,9 @@ class Timers:
             await self._call_all_due(self._clock.now() + _ROUNDING)
 
     def _sweep(self) -> None:
-        # A device leaves its entry behind, and one that renews its token an entry each time. Most are due
-        # soon, but not with a long ping-interval.
-        self._heap[:] = [entry for entry in self._heap if entry[2].due == entry[0]]
+        # A device leaves its entry behind, and one that renews its token an entry each time, perhaps for the
+        # same moment. Most are due soon, but not with a long ping-interval.
+        self._heap[:] = {id(entry[2]): entry for entry in self._heap if entry[2].due == entry[0]}.values()
         heapq.heapify(self._heap)
         self._sweep_at = max(_FEW, 2 * len(self._heap))
 

@@ -1,7 +1,7 @@
 """Devices whose frames trio-websocket reads, through its public API only: the transport beside our own.
 
-The library reads in a task of its own, answers pings, and says what is malformed. Our frames are built once for
-all devices and go out beside its own, frame by frame. It is the device that closes, as everywhere.
+The library reads in a task of its own, answers pings, and says what is malformed. Our frames are built once
+for all devices and go out beside its own, frame by frame. It is the device that closes, as everywhere.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,16 +11,22 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
-from localful_ws.protocol import CloseCode
-from localful_ws.server.device import Device, Phase
+from localful_ws.protocol import (
+    BinaryReceived,
+    CloseCode,
+    CloseReceived,
+    Malformed,
+    PingReceived,
+    TextReceived,
+)
+from localful_ws.server.device import Device
 from localful_ws.server.pump import RECEIVE_BYTES, StartSoon, StreamPump
-from localful_ws.server.send_buffer import piece_of
 
 _log = structlog.get_logger(__name__)
 _MALFORMED = {
     code.value: code for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.MESSAGE_TOO_BIG)
 }
-_CLOSE = 0x88  # how a close frame begins; the device writes its own
+_PONG = 0x8A  # how a pong begins; it has at most 125 bytes, and no mask
 _ABNORMAL_CLOSURE = 1006  # RFC 6455, section 7.4.1: never sent
 
 
@@ -32,17 +38,28 @@ class TrioWebSocketPump(StreamPump):
         start_soon: As for `StreamPump`.
         close_timeout: As for `StreamPump`.
         max_message_bytes: The longest message a device may send.
+
+    Attributes:
+        answered: Whether the handshake is over, so that only the device sends.
     """
 
-    __slots__ = ("_connection", "_library", "_max_message_bytes", "_reader_ended", "_start_reader")
+    __slots__ = (
+        "_connection",
+        "_max_message_bytes",
+        "_reader_ended",
+        "_reading",
+        "_start_reader",
+        "answered",
+    )
 
     def __init__(
         self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
     ) -> None:
         super().__init__(stream, start_soon, close_timeout)
+        self.answered = False
         self._start_reader = start_soon
         self._max_message_bytes = max_message_bytes
-        self._library = _LibraryStream(self, stream)
+        self._reading = trio.CancelScope()
         self._reader_ended = trio.Event()
         self._connection: WebSocketConnection | None = None
 
@@ -54,9 +71,10 @@ class TrioWebSocketPump(StreamPump):
         """
         # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
         with trio.CancelScope() as waiting:
+            reader = _Reader(self._start_reader, self._reading, self._reader_ended, waiting)
             return await wrap_server_stream(
-                cast("trio.Nursery", _Reader(self._start_reader, self._reader_ended, waiting)),
-                self._library,
+                cast("trio.Nursery", reader),
+                _LibraryStream(self, self._stream),
                 max_message_size=self._max_message_bytes,
                 receive_buffer_size=RECEIVE_BYTES,
             )
@@ -65,37 +83,47 @@ class TrioWebSocketPump(StreamPump):
     async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
         """Answer the handshake, so that there can be a device."""
         self._connection = await request.accept(subprotocol=subprotocol)
+        self.answered = True
+
+    def close(self, device: Device, *, at_once: bool) -> None:
+        """See `localful_ws.server.device.Pump`."""
+        super().close(device, at_once=at_once)
+        self.stop_reading()
+
+    def stop_reading(self) -> None:
+        """Have the library read no more, wherever it waits: messages that nobody takes would hold it up."""
+        self._connection = None
+        self._reading.cancel()
 
     async def receive(self, device: Device) -> None:
         """Wait for the next message, and push it into the device."""
         if self._connection is None:
+            # The library reads no more, but for once.
+            await self._reader_ended.wait()
             await super().receive(device)
             return
         try:
             message = await self._connection.get_message()
         except ConnectionClosed as closed:
             self._connection = None
-            await self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
+            self._end(device, _ABNORMAL_CLOSURE if closed.reason is None else closed.reason.code)
             return
-        # The library counts characters.
-        if isinstance(message, str) and len(message.encode()) > self._max_message_bytes:
-            device.malformed(CloseCode.MESSAGE_TOO_BIG)
-        elif device.phase is Phase.OPEN:
-            device.message(message)
+        if isinstance(message, bytes):
+            device.take(BinaryReceived())
+        elif len(message.encode()) > self._max_message_bytes:  # the library counts characters
+            device.take(Malformed(CloseCode.MESSAGE_TOO_BIG))
+        else:
+            device.take(TextReceived(message))
 
-    async def _end(self, device: Device, code: int) -> None:
+    def _end(self, device: Device, code: int) -> None:
         if code == _ABNORMAL_CLOSURE:
             device.lost()
-        elif code in _MALFORMED:
-            # The library reads no more, but for once.
-            device.malformed(_MALFORMED[code])
-            await self._reader_ended.wait()
         else:
-            device.close_received()
+            device.take(Malformed(_MALFORMED[code]) if code in _MALFORMED else CloseReceived(code, ""))
 
 
 class _LibraryStream(trio.abc.Stream):
-    """The stream as trio-websocket sees it: what it sends goes out between our frames."""
+    """The stream as trio-websocket sees it: after the handshake it only seems to send."""
 
     __slots__ = ("_pump", "_stream")
 
@@ -106,16 +134,17 @@ class _LibraryStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
         if self._pump.device is not None:
-            self._pump.device.heard = True
+            self._pump.device.arrived(len(data))
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._pump.device is None:
+        if not self._pump.answered:
             await self._stream.send_all(data)
-        else:
-            await trio.lowlevel.checkpoint()
-            if data[0] != _CLOSE:
-                self._pump.device.send(piece_of(bytes(data)))
+            return
+        await trio.lowlevel.checkpoint()
+        # It sends pongs, and close frames; the device writes both itself.
+        if data[0] == _PONG and self._pump.device is not None:
+            self._pump.device.take(PingReceived(bytes(data[2:])))
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -131,17 +160,25 @@ class _Reader:
     The reader raises on some malformed handshakes. That ends this connection and nothing else.
     """
 
-    __slots__ = ("_ended", "_start_soon", "_waiting")
+    __slots__ = ("_ended", "_reading", "_start_soon", "_waiting")
 
-    def __init__(self, start_soon: StartSoon, ended: trio.Event, waiting: trio.CancelScope) -> None:
+    def __init__(
+        self,
+        start_soon: StartSoon,
+        reading: trio.CancelScope,
+        ended: trio.Event,
+        waiting: trio.CancelScope,
+    ) -> None:
         self._start_soon = start_soon
+        self._reading = reading
         self._ended = ended
         self._waiting = waiting
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             try:
-                await reader()
+                with self._reading:
+                    await reader()
             except Exception as error:
                 _log.debug("a connection's reader failed", error=type(error).__name__)
             finally:

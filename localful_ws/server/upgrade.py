@@ -80,11 +80,23 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
         raise HandshakeError(405, "method-not-allowed", "A WebSocket handshake is a GET of HTTP/1.1.")
     fields: dict[bytes, bytes] = {}
     for name, value in collector.headers:
-        if name in _ONCE and name in fields:
-            raise HandshakeError(
-                400, "bad-request", f"The header {name.decode().title()} may stand there only once."
-            )
-        fields[name] = fields[name] + b"," + value if name in fields else value
+        if name not in fields:
+            fields[name] = value
+        elif name in _ONCE:
+            raise _bad(f"The header {name.decode().title()} may stand there only once.")
+        else:
+            fields[name] += b"," + value
+    _check(fields)
+    return UpgradeRequest(
+        collector.target.decode("latin-1"),
+        tuple(collector.headers),
+        _subprotocols(fields.get(b"sec-websocket-protocol", b"")),
+        fields[b"sec-websocket-key"],
+    )
+
+
+def _check(fields: dict[bytes, bytes]) -> None:
+    """Check the headers of a request (RFC 6455, section 4.2.1)."""
     if b"websocket" not in _tokens(fields.get(b"upgrade", b"")) or b"upgrade" not in _tokens(
         fields.get(b"connection", b"")
     ):
@@ -96,18 +108,11 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
     if fields.get(b"sec-websocket-version") != b"13":
         raise HandshakeError(426, "upgrade-required", "Sec-WebSocket-Version must be 13.")
     if b"host" not in fields:
-        raise HandshakeError(400, "bad-request", "The Host header is missing.")
+        raise _bad("The Host header is missing.")
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
-        raise HandshakeError(400, "bad-request", "A WebSocket handshake has no body.")
-    key = fields.get(b"sec-websocket-key", b"")
-    if not _is_key(key):
-        raise HandshakeError(400, "bad-request", "Sec-WebSocket-Key must be 16 bytes in base64.")
-    return UpgradeRequest(
-        collector.target.decode("latin-1"),
-        tuple(collector.headers),
-        _subprotocols(fields.get(b"sec-websocket-protocol", b"")),
-        key,
-    )
+        raise _bad("A WebSocket handshake has no body.")
+    if not _is_key(fields.get(b"sec-websocket-key", b"")):
+        raise _bad("Sec-WebSocket-Key must be 16 bytes in base64.")
 
 
 def accept_response(request: UpgradeRequest, subprotocol: str | None) -> bytes:
@@ -165,11 +170,15 @@ class _Collector:
 
 
 def _not_http() -> HandshakeError:
-    return HandshakeError(400, "bad-request", "This is not an HTTP request.")
+    return _bad("This is not an HTTP request.")
+
+
+def _bad(message: str) -> HandshakeError:
+    return HandshakeError(400, "bad-request", message)
 
 
 def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip().lower() for token in value.split(b",")]
+    return [token.strip() for token in value.lower().split(b",")]
 
 
 def _subprotocols(value: bytes) -> tuple[str, ...]:

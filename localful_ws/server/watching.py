@@ -62,18 +62,18 @@ class Watcher:
         if len(self._lines) >= MOST_LINES:
             self._missed += 1
             return
-        event = entry.event
+        event, data = entry.event, entry.data
         # Its id is left out: an engine need not keep it.
         optional = {"vault": event.vault, "group": event.group}
         shown: dict[str, object] = {
             "event": event.name.value,
             **{key: value for key, value in optional.items() if value is not None},
             "cursor": entry.cursor,
-            "bytes": len(event.data),
+            "bytes": len(data),
         }
-        if len(event.data) <= MOST_DATA_BYTES:
+        if len(data) <= MOST_DATA_BYTES:
             # Untouched but for line breaks, which in JSON stand only between tokens.
-            shown["data"] = msgspec.Raw(event.data.translate(_BREAKS_TO_SPACES))
+            shown["data"] = msgspec.Raw(data.translate(_BREAKS_TO_SPACES))
         self._put(self._line("event", **shown))
 
     def lose(self) -> None:

@@ -13,12 +13,10 @@ from localful_ws.engine import ReplayLimits
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import kinds
-from localful_ws.settings.errors import SettingsError
 from localful_ws.settings.setting import Spelling, setting
+from localful_ws.settings.together import ENVELOPE, check_together
 
 _KIB = 1024
-# What goes around the data of an event: its name, vault and frame; in a publish its user and group as well.
-_ENVELOPE = 4 * _KIB
 _MOST_BYTES = 1024**3
 _MOST_THINGS = 1_000_000_000
 
@@ -150,7 +148,11 @@ class Settings:
         50, kinds.WHOLE, "connections of one user; over it 4429", at_least=1
     )
     max_message_bytes: int = setting(
-        64 * _KIB, kinds.SIZE, "size of a device's message", at_least=_KIB, at_most=_MOST_BYTES
+        160 * _KIB,
+        kinds.SIZE,
+        "size of a device's message, enough for a token and `max-vaults` ids",
+        at_least=_KIB,
+        at_most=_MOST_BYTES,
     )
     message_rate: Rate = setting(
         Rate(30, 10.0), kinds.RATE, "messages a device may send at once / seconds they take to grow back"
@@ -161,7 +163,7 @@ class Settings:
         "WebSocket frames a device may send at once, of whatever kind / seconds they take to grow back",
     )
     max_half_open: int = setting(
-        4096,
+        2048,
         kinds.WHOLE,
         "connections that have yet to authenticate; over it the oldest of them are dropped",
         at_least=1,
@@ -181,7 +183,7 @@ class Settings:
         at_least=_KIB,
         at_most=_MOST_BYTES,
     )
-    node_send_bytes: int = setting(
+    send_budget: int = setting(
         64 * _KIB * _KIB,
         kinds.SIZE,
         "memory for what waits for all devices; over it those that have not read for longest are closed",
@@ -302,24 +304,7 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         """Check what concerns more than one setting."""
-        self._check_keys()
-        self._check_listeners()
-        room = self.max_event_bytes + _ENVELOPE
-        for name, size in (
-            ("outbox-bytes", self.outbox_bytes),
-            ("max-publish-bytes", self.max_publish_bytes),
-        ):
-            if size < room:
-                raise SettingsError(
-                    f"{name} is {size} and must be at least {room}, 4KiB more than max-event-bytes, "
-                    "or the largest event would not fit."
-                )
-        if self.workers > 1 and self.engine == "memory":
-            raise SettingsError(
-                f"workers is {self.workers} and engine is memory, which is one process's own: its "
-                "events would not reach the devices of the others. Set engine to the URL of Redis, or "
-                "workers to 1."
-            )
+        check_together(self)
 
     def limits(self) -> Limits:
         """What a device's connection may do, for the protocol."""
@@ -349,27 +334,5 @@ class Settings:
         # Something must be left for the answer that goes before it, which names the subscription.
         return ReplayLimits(
             max_events=self.outbox_events - 1,
-            max_bytes=max(0, self.outbox_bytes - self.max_message_bytes - _ENVELOPE),
+            max_bytes=max(0, self.outbox_bytes - self.max_message_bytes - ENVELOPE),
         )
-
-    def _check_keys(self) -> None:
-        if sum(key is not None for key in (self.jwt_secret, self.jwt_public_key, self.jwks_url)) != 1:
-            raise SettingsError(
-                "Say how access tokens are checked, with one of "
-                "jwt-secret, jwt-secret-file, jwt-public-key-file and jwks-url."
-            )
-        if self.jwt_algorithm is not None and (self.jwt_algorithm == "HS256") != (
-            self.jwt_secret is not None
-        ):
-            raise SettingsError(
-                f"jwt-algorithm {self.jwt_algorithm} does not go with the key: HS256 goes with jwt-secret, "
-                "RS256, ES256 and EdDSA with jwt-public-key-file or jwks-url."
-            )
-
-    def _check_listeners(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            missing, given = ("tls-cert", "tls-key") if self.tls_cert is None else ("tls-key", "tls-cert")
-            raise SettingsError(f"{given} is set and {missing} is not; set both for TLS, or neither.")
-        same_place = (self.host, self.port) == (self.internal_host, self.internal_port)
-        if same_place and self.port != 0:
-            raise SettingsError(f"port and internal-port are both {self.port}; each listener needs its own.")

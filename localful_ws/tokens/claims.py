@@ -1,12 +1,10 @@
 """What a token's claims must say (spec/protocol.md, "Access token"; RFC 7519, section 4.1)."""
 
-import json
-import sys
 from typing import Any
 
 from attrs import frozen
 
-from localful_ws.protocol import MAX_ID, Session
+from localful_ws.protocol import MAX_ID, Session, decode_json, is_text
 from localful_ws.tokens.errors import TokenRejectedError
 
 TOKEN_TYPE = "accessToken"
@@ -82,25 +80,17 @@ def session_from_claims(payload: bytes, rules: TokenRules, now: float) -> Sessio
     if rules.audience is not None and not _names_audience(claims.get("aud"), rules.audience):
         raise TokenRejectedError("The token's aud claim does not name this server.")
     return Session(
-        user=sys.intern(_id(claims, "sub")),  # one copy for all devices of a user
+        user=_id(claims, "sub"),
         group=_id(claims, rules.group_claim),
         expires_at=expires_at,
         issued_at=issued_at,
     )
 
 
-def is_id(value: object) -> bool:
-    """Whether a value can be a user or a token group: a string of 1 to 128 characters."""
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
-        return False
-    # JSON can spell half a surrogate pair, which is no character and can't be sent on as UTF-8.
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-
-
 def _decode(payload: bytes) -> dict[str, Any]:
     try:
-        claims = json.loads(payload.decode())
-    except (ValueError, RecursionError):
+        claims = decode_json(payload.decode())
+    except ValueError:
         claims = None
     if not isinstance(claims, dict):
         raise TokenRejectedError("The token's payload is not a JSON object.")
@@ -135,6 +125,6 @@ def _names_audience(claim: object, audience: str) -> bool:
 
 def _id(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
-    if not is_id(value):
+    if not is_text(value):
         raise TokenRejectedError(f"The token's {name} claim must be a string of 1 to {MAX_ID} characters.")
     return str(value)

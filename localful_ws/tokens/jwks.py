@@ -127,6 +127,11 @@ class JwksVerifier:
         """See `TokenVerifier`: once a key set has been fetched, and from then on."""
         return self._keys is not None
 
+    @property
+    def waits(self) -> bool:
+        """See `TokenVerifier`: for the keys."""
+        return True
+
     async def verify(self, token: str) -> Session:
         """See `TokenVerifier`; it waits up to ``patience`` where a fetch may bring the token's key."""
         check_length(token, self._rules)

@@ -1,12 +1,12 @@
 """A JSON Web Key Set, read (RFC 7517, section 5)."""
 
-import json
 from typing import Any, Final
 
 import jwt
 from attrs import frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from localful_ws.protocol import decode_json
 from localful_ws.tokens.keys import check_public_key
 from localful_ws.tokens.signatures import VerificationKey
 
@@ -78,8 +78,8 @@ def parse_key_set(document: bytes, algorithm: str | None) -> KeySet:
 
 def _members(document: bytes) -> list[Any] | None:
     try:
-        parsed = json.loads(document.decode())
-    except (ValueError, RecursionError):
+        parsed = decode_json(document.decode())
+    except ValueError:
         return None
     members = parsed.get("keys") if isinstance(parsed, dict) else None
     return members if isinstance(members, list) else None

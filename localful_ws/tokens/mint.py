@@ -2,8 +2,8 @@
 
 import json
 
-from localful_ws.protocol import MAX_ID
-from localful_ws.tokens.claims import TOKEN_TYPE, is_id
+from localful_ws.protocol import MAX_ID, is_text
+from localful_ws.tokens.claims import TOKEN_TYPE
 from localful_ws.tokens.keys import check_secret
 from localful_ws.tokens.signatures import sign
 
@@ -40,7 +40,7 @@ def mint_token(
     """
     check_secret(secret)
     for name, value in (("user", user), ("group", group)):
-        if not is_id(value):
+        if not is_text(value):
             raise ValueError(f"The {name} must be a string of 1 to {MAX_ID} characters.")
     claims: dict[str, object] = {
         "sub": user,

@@ -5,7 +5,9 @@ from typing import Any
 import jwt
 from attrs import field, frozen
 from jwt.algorithms import HMACAlgorithm
+from jwt.utils import base64url_decode
 
+from localful_ws.protocol import MESSAGE_DEPTH, is_too_deep
 from localful_ws.tokens.errors import TokenRejectedError
 from localful_ws.tokens.keys import ALGORITHMS, SECRET_ALGORITHM, PublicKey
 
@@ -36,6 +38,7 @@ def verified_payload(token: str, key: VerificationKey) -> bytes:
             extension of the format (``crit``); this server knows none.
     """
     try:
+        _check_depth(token)
         decoded = _jws.decode_complete(token, key.key, [key.algorithm])
     except jwt.InvalidAlgorithmError:
         raise TokenRejectedError(f"The token must be signed with {key.algorithm}.") from None
@@ -56,10 +59,17 @@ def unverified_header(token: str) -> TokenHeader:
         TokenRejectedError: If it is no JWT.
     """
     try:
+        _check_depth(token)
         header = _jws.get_unverified_header(token)
     except _FAILURES:
         raise TokenRejectedError(_NO_JWT) from None
     return TokenHeader(algorithm=header.get("alg"), key_id=header.get("kid"))
+
+
+def _check_depth(token: str) -> None:
+    # PyJWT parses the header, before it looks at the signature, as deep as the interpreter goes.
+    if is_too_deep(base64url_decode(token.partition(".")[0]), MESSAGE_DEPTH):
+        raise jwt.DecodeError
 
 
 def sign(payload: bytes, secret: bytes) -> str:
@@ -87,5 +97,5 @@ def _make_jws() -> jwt.PyJWS:
 
 # What PyJWT, json and base64 raise over text that is no token: lone surrogates are a UnicodeEncodeError and
 # numbers of thousands of digits a ValueError.
-_FAILURES = (jwt.PyJWTError, ValueError, RecursionError)
+_FAILURES = (jwt.PyJWTError, ValueError)
 _jws = _make_jws()

@@ -36,6 +36,11 @@ class StaticKeyVerifier:
         """See `TokenVerifier`: always."""
         return True
 
+    @property
+    def waits(self) -> bool:
+        """See `TokenVerifier`: never."""
+        return False
+
     async def verify(self, token: str) -> Session:
         """See `TokenVerifier`; it never raises `VerifierUnavailableError`."""
         check_length(token, self._rules)

@@ -15,6 +15,11 @@ class TokenVerifier(Protocol):
         """Whether tokens can be judged: there is a key to check them with."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether `verify` may have to wait for something."""
+        ...
+
     async def verify(self, token: str) -> Session:
         """Check a token and say who it is for.
 

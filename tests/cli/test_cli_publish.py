@@ -119,6 +119,7 @@ def test_the_daemon_is_looked_for_where_it_was_told_to_listen(
         (["--user", "ada", "user-update", "{"], {}, "DATA is not JSON"),
         (["--user", "ada", "user-update", "hello"], {}, "a text needs its quotes"),
         (["--user", "ada", "user-update", "NaN"], {}, "DATA is not JSON"),
+        (["--user", "ada", "user-update", "[" * 101 + "]" * 101], {}, "DATA is nested more than 100 deep."),
         (["--user", "ada", "user-update", "-"], {}, "DATA is not JSON"),
         (["--user", "ada", "-"], {}, "With - each line is a whole event; leave out everything else."),
         (["-", "{}"], {}, "With - each line is a whole event; leave out everything else."),

@@ -128,3 +128,12 @@ def test_a_number_of_thousands_of_digits_is_infinite() -> None:
     event = Event(EventName.USER_UPDATE, "ada", data=b"[-" + b"9" * 5000 + b",7]")
     received = decode_server_message(encode_event(event, "c").decode())
     assert received == ReceivedEvent("user-update", None, [-math.inf, 7], "c")
+
+
+def test_what_the_server_passes_on_is_not_too_deep() -> None:
+    deepest = "[" * 100 + "]" * 100
+    event = Event(EventName.ITEM_CREATE, "ada", "v", data=deepest.encode())
+    received = decode_server_message(encode_event(event, "c").decode())
+    assert received == ReceivedEvent("item-create", "v", json.loads(deepest), "c")
+    with pytest.raises(ServerMessageError, match=r"^The server sent a message that is nested more than 100 "):
+        decode_server_message(f'{{"event":"item-create","vault":"v","data":[{deepest}]}}')

@@ -1,5 +1,6 @@
 """The operations of the operator's console, for spec/openapi.json."""
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -104,7 +105,13 @@ SCHEMAS: Json = {
         user=_AN_ID, time=_NUMBER, total=_COUNT, devices=_array({"$ref": "#/components/schemas/DeviceView"})
     ),
     "consoleLine": _LINE,
-    **msgspec.json.schema_components([DeviceView, UserCount], ref_template="#/components/schemas/{name}")[1],
+    # From Python 3.13 on the compiler takes the indentation out of docstrings.
+    **{
+        name: {**schema, "description": cleandoc(schema["description"])}
+        for name, schema in msgspec.json.schema_components(
+            [DeviceView, UserCount], ref_template="#/components/schemas/{name}"
+        )[1].items()
+    },
 }
 """Components; those of a user and of a device are the code's own."""
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import trio
 from attrs import Factory, define
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Receipt
+from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
@@ -28,6 +29,7 @@ class FakeNode:
     seconds: float = 0.0
     full: bool = False
     handed: list[object] = Factory(list)
+    lost: list[str] = Factory(list)
     accepted_at: list[float] = Factory(list)
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
@@ -45,7 +47,7 @@ class FakeNode:
         raise AssertionError("nothing is recalled from memory")
 
     def lose(self, user: str) -> None:
-        raise AssertionError("nothing is ever lost in memory")
+        self.lost.append(user)
 
 
 def make_engine(queue: int = 10, timeout: float = 5, **changes: Any) -> MemoryEngine:
@@ -70,6 +72,29 @@ async def test_everything_is_handed_over_in_order(nursery: trio.Nursery, autojum
     await wait_all_tasks_blocked()
     assert node.handed == ["u1", "u2", "u3", disconnect(user="u1")]
     assert node.accepted_at == [began, began, began + 1]
+
+
+async def test_an_event_that_fails_is_lost_to_its_user_only(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    engine, node = make_engine(), FakeNode()
+    positions: list[Position] = []
+    nursery.start_soon(engine.run, node)
+    await engine.join("u1", None, positions.append)
+    impossible = Event(EventName.VAULT_CREATE, "u1", "\ud800")
+    with capture_logs() as logs:
+        assert await engine.publish([update(1), update(2), impossible, update(3)]) == Receipt(4)
+        await wait_all_tasks_blocked()
+    assert node.lost == ["u1"]
+    assert node.handed == ["u1", "u2", "u3"]
+    assert [(log["log_level"], log["exc_info"]) for log in logs] == [("error", True)]
+    await engine.join("u1", positions[0].cursor, positions.append)
+    assert positions[1].missed is None
+    await engine.publish([update(1)])
+    await wait_all_tasks_blocked()
+    await engine.join("u1", positions[1].cursor, positions.append)
+    assert [entry.data for entry in positions[2].missed or ()] == [b"null"]
+    assert node.lost == ["u1"]
 
 
 async def test_a_disconnect_comes_after_what_was_accepted_before(

@@ -53,6 +53,7 @@ class _Verifier:
     """Takes a word for a token, so that a fuzzer can find one."""
 
     ready = True
+    waits = False
 
     async def verify(self, token: str) -> Session:
         if token not in (_GOOD, _OTHER):

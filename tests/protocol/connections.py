@@ -41,9 +41,9 @@ def new() -> Connection:
     return Connection(LIMITS, NOW)
 
 
-def verifying() -> Connection:
+def verifying(**keys: object) -> Connection:
     connection = new()
-    connection.receive_text(authenticate(id="a"), NOW)
+    connection.receive_text(authenticate(id="a", **keys), NOW)
     return connection
 
 
@@ -54,9 +54,9 @@ def authenticated(*vaults: str, session: Session = ALICE) -> Connection:
     return connection
 
 
-def renewing(*vaults: str) -> Connection:
+def renewing(*vaults: str, **keys: object) -> Connection:
     connection = authenticated(*vaults)
-    connection.receive_text(authenticate(id="r"), NOW)
+    connection.receive_text(authenticate(id="r", **keys), NOW)
     return connection
 
 

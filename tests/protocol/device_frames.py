@@ -71,8 +71,11 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 def values(reader: FrameReader) -> Iterator[Received]:
     """What is to be had of a reader before it needs more bytes."""
-    while (received := reader.next()) is not None:
+    for _ in range(reader.buffered + 1):
+        if (received := reader.next()) is None:
+            return
         yield received
+    raise AssertionError("there are more values than bytes")
 
 
 def begun(data: bytes, max_message_bytes: int = NO_LIMIT) -> FrameReader:

@@ -52,6 +52,8 @@ TOO_LONG = "x" * 129
         (json.dumps({"vaults": ["\U0001f600" * MAX_ID]}), Subscribe(("\U0001f600" * MAX_ID,))),
         ('{"vaults":[],"extra":"\\ud800"}', Subscribe(())),
         ('{"vaults":[],"extra":' + "[" * 100 + "]" * 100 + "}", Subscribe(())),
+        ('{"vaults":[],"extra":' + "1" * 5000 + "}", Subscribe(())),
+        ('{"vaults":[],"extra":[-1e999,0.%s]}' % ("1" * 5000), Subscribe(())),
     ],
 )
 def test_decodes(text: str, message: DeviceMessage) -> None:
@@ -69,9 +71,9 @@ def test_decodes(text: str, message: DeviceMessage) -> None:
         ('{"vaults":NaN}', "NaN is not a JSON number"),
         ('{"vaults":[],"x":-Infinity}', "-Infinity is not a JSON number"),
         ("\ufeff{}", "not JSON"),
-        ("[" * 200_000, "The message is nested too deeply."),
-        ('{"x":' * 200_000, "The message is nested too deeply."),
-        ('{"vaults":[],"x":' + "1" * 5000 + "}", "The message has a number that can't be read."),
+        ('{"vaults":[],"extra":' + "[" * 101 + "]" * 101 + "}", "The message is nested more than 100 deep."),
+        ("[" * 200_000, "The message is nested more than 100 deep."),
+        ('{"x":' * 200_000, "The message is nested more than 100 deep."),
         ("[]", "must be a JSON object"),
         ("5", "must be a JSON object"),
         ("null", "must be a JSON object"),

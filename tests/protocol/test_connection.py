@@ -49,7 +49,7 @@ from .connections import (
 def test_default_limits() -> None:
     limits = Limits()
     assert (limits.auth_timeout, limits.renewal_window, limits.max_vaults) == (3.0, 60.0, 1000)
-    assert limits.message_rate == Rate(30, 10.0)
+    assert (limits.message_rate, limits.frame_rate) == (Rate(30, 10.0), Rate(300, 10.0))
 
 
 # --- authentication ---
@@ -202,6 +202,30 @@ def test_a_binary_message_closes(make: Callable[[], Connection]) -> None:
     assert connection.state is State.CLOSED
 
 
+@pytest.mark.parametrize(
+    ("connection", "asked"),
+    [
+        (new(), None),
+        (authenticated(), None),
+        (closed(), None),
+        (verifying(), VerifyToken("t")),
+        (verifying(since="a.0"), VerifyToken("t", "a.0")),
+        (renewing(since="a.0"), VerifyToken("t")),
+    ],
+)
+def test_says_which_token_is_being_verified(connection: Connection, asked: VerifyToken | None) -> None:
+    assert connection.verifying == asked
+    connection.reject_session(LATER)
+    assert connection.verifying is None
+
+
+@pytest.mark.parametrize("make", [verifying, renewing])
+def test_a_token_need_not_be_verified_for_a_connection_that_is_lost(make: Callable[[], Connection]) -> None:
+    connection = make()
+    connection.connection_lost()
+    assert connection.verifying is None
+
+
 def test_messages_over_the_rate_close() -> None:
     connection = Connection(Limits(message_rate=Rate(2, 10.0)), NOW)
     connection.receive_text(authenticate(), NOW)
@@ -212,6 +236,42 @@ def test_messages_over_the_rate_close() -> None:
     assert connection.receive_text("{", NOW + 9.9) == refusal(
         CloseCode.TOO_MANY, "At most 2 messages in 10 s are allowed."
     )
+
+
+@pytest.mark.parametrize("authenticates", [True, False])
+def test_frames_over_the_rate_close(*, authenticates: bool) -> None:
+    connection = Connection(Limits(frame_rate=Rate(2, 10.0)), NOW)
+    if authenticates:
+        connection.accept_session(ALICE, NOW, CURSOR)
+    for moment in (0.0, 0.0, 5.0, 10.0):
+        assert connection.receive_frame(NOW + moment) == ()
+    assert connection.receive_frame(NOW + 14.9) == refusal(
+        CloseCode.TOO_MANY, "At most 2 frames in 10 s are allowed."
+    )
+    assert connection.state is State.CLOSED
+
+
+@pytest.mark.parametrize("make", [verifying, renewing])
+def test_frames_are_counted_while_a_token_is_verified(make: Callable[[], Connection]) -> None:
+    connection = make()
+    assert [connection.receive_frame(NOW) for _ in range(300)] == [()] * 300
+    assert connection.receive_frame(NOW)[-1] == Close(CloseCode.TOO_MANY)
+    assert connection.verifying is None
+
+
+def test_frames_and_messages_are_counted_apart() -> None:
+    connection = Connection(Limits(message_rate=Rate(1, 10.0), frame_rate=Rate(2, 10.0)), NOW)
+    connection.accept_session(ALICE, NOW, CURSOR)
+    assert connection.receive_frame(NOW) == ()
+    assert connection.receive_text(subscribe("v"), NOW) == (Send(Subscribed(("v",))),)
+    assert connection.receive_frame(NOW) == ()
+    [_, close] = connection.receive_text(subscribe("v"), NOW)
+    assert close == Close(CloseCode.TOO_MANY)
+
+
+def test_frames_over_the_rate_are_nothing_to_a_closed_connection() -> None:
+    connection = closed()
+    assert {connection.receive_frame(NOW) for _ in range(302)} == {()}
 
 
 # --- renewal and expiry ---
@@ -335,6 +395,7 @@ def test_a_lost_connection_is_closed_and_may_be_lost_again(make: Callable[[], Co
         lambda connection: connection.receive_text(authenticate(), NOW),
         lambda connection: connection.receive_text("{", NOW),
         lambda connection: connection.receive_binary(),
+        lambda connection: connection.receive_frame(NOW),
         lambda connection: connection.accept_session(ALICE, NOW, CURSOR),
         lambda connection: connection.accept_session(Session("bob", "g", NOW + 9), NOW, CURSOR),
         lambda connection: connection.reject_session(BAD_TOKEN),

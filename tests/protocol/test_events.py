@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localful_ws.protocol import Event, EventKind, EventName, encode_event
+from localful_ws.protocol import Event, EventKind, EventName, data_in, encode_event, text_frame
 
 KINDS = {
     "user-update": EventKind.USER,
@@ -70,6 +70,8 @@ def test_encodes_with_data_byte_for_byte(event: Event, text: str) -> None:
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=3),
 )
+@example(EventName.ITEM_CREATE, ',"data":', ',"data":')
+@example(EventName.ITEM_CREATE, "v", "x" * 65536)
 def test_what_is_written_is_json_with_four_keys(name: EventName, vault: str, data: object) -> None:
     event = Event(name, "the-user", vault, "the-group", json.dumps(data).encode())
     assert json.loads(encode_event(event, "a.1")) == {
@@ -78,6 +80,8 @@ def test_what_is_written_is_json_with_four_keys(name: EventName, vault: str, dat
         "data": data,
         "cursor": "a.1",
     }
+    assert data_in(encode_event(event, "a.1"), "a.1") == event.data
+    assert data_in(text_frame(encode_event(event, "a.1")), "a.1") == event.data
 
 
 def test_an_event_does_not_show_its_data() -> None:

@@ -112,6 +112,14 @@ def test_fragments_of_one_character_each_take_no_more_than_their_bytes() -> None
     assert reader.next() == TextReceived("é" * (LIMIT // 2))
 
 
+def test_fragments_without_content_take_nothing() -> None:
+    reader = FrameReader(LIMIT)
+    data = pieces(frame(TEXT, b"{") + frame(CONTINUATION) * 10_000, 4096)
+    assert allocated(reader, data) < BESIDE
+    reader.receive(frame(FINAL | CONTINUATION, b"}"))
+    assert reader.next() == TextReceived("{}")
+
+
 def test_an_unfinished_frame_takes_no_more_than_what_has_come() -> None:
     data = frame(FINAL | TEXT, b"x" * LIMIT)
     reader = FrameReader(LIMIT)
@@ -126,6 +134,17 @@ def test_a_binary_is_not_kept() -> None:
     data = pieces(head(BINARY, 1 << 40) + bytes(1 << 20), 4096)
     reader = FrameReader(1 << 40)
     assert allocated(reader, data) < BESIDE
+
+
+def test_what_is_decoded_is_let_go_of_before_more_comes() -> None:
+    reader = FrameReader(1 << 40)
+    tracemalloc.start()
+    try:
+        reader.receive(head(BINARY, 1 << 40) + bytes(1 << 20))
+        assert reader.next() is None
+        assert tracemalloc.get_traced_memory()[0] < BESIDE
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_byte_more_costs_the_same_however_much_has_come() -> None:

@@ -6,8 +6,8 @@ from localful_ws.protocol import (
     BEARER_SUBPROTOCOL,
     SUBPROTOCOL,
     Accept,
+    HandshakeError,
     HandshakeRules,
-    Refuse,
     judge_handshake,
 )
 
@@ -16,6 +16,13 @@ ONE_ORIGIN = HandshakeRules(allowed_origins=frozenset({"https://app.example"}))
 BEARER = BEARER_SUBPROTOCOL + "tok"
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def refusal(rules: HandshakeRules, target: str, headers: Headers, subprotocols: list[str]) -> HandshakeError:
+    """Why a handshake does not go ahead."""
+    with pytest.raises(HandshakeError) as refused:
+        judge_handshake(rules, target, headers, subprotocols)
+    return refused.value
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,7 @@ Headers = list[tuple[bytes, bytes]]
         (RULES, "/v1/sync", [(b"authorization", b"Bearer tok")], [], Accept(None, "tok")),
         (RULES, "/v1/sync", [(b"authorization", b"bearer  tok ")], [SUBPROTOCOL], Accept(SUBPROTOCOL, "tok")),
         (RULES, "/v1/sync", [(b"authorization", b"Bearer")], [], Accept(None, "")),
+        (RULES, "/v1/sync", [(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"b")], [], Accept(None)),
         (RULES, "/v1/sync", [], [SUBPROTOCOL, BEARER], Accept(SUBPROTOCOL, "tok")),
         (RULES, "/v1/sync", [], [BEARER, SUBPROTOCOL], Accept(SUBPROTOCOL, "tok")),
         (RULES, "/v1/sync", [], [SUBPROTOCOL, BEARER, BEARER_SUBPROTOCOL + "2"], Accept(SUBPROTOCOL, "tok")),
@@ -67,6 +75,16 @@ def test_accepts(
         (ONE_ORIGIN, "/v1/sync", [(b"origin", b"\xff\xfe")], [], 403, "origin-not-allowed"),
         (RULES, "/v1/sync", [], [BEARER], 400, "subprotocol-missing"),
         (RULES, "/v1/sync", [(b"authorization", b"Bearer tok")], [BEARER], 400, "subprotocol-missing"),
+        (RULES, "/v1/sync", [(b"origin", b"https://any.example")] * 2, [], 400, "bad-request"),
+        (RULES, "/v1/sync", [(b"authorization", b"Bearer tok")] * 2, [], 400, "bad-request"),
+        (
+            ONE_ORIGIN,
+            "/v1/sync",
+            [(b"origin", b"https://app.example"), (b"x", b"y"), (b"origin", b"https://evil.example")],
+            [],
+            400,
+            "bad-request",
+        ),
         (RULES, "/v1/sync", [(b"authorization", b"Basic dG9r")], [], 401, "unauthorized"),
         (RULES, "/v1/sync", [(b"authorization", b"")], [SUBPROTOCOL, BEARER], 401, "unauthorized"),
         # What comes first is answered first.
@@ -96,17 +114,16 @@ def test_refuses(
     status: int,
     identifier: str,
 ) -> None:
-    answer = judge_handshake(rules, target, headers, subprotocols)
-    assert isinstance(answer, Refuse)
+    answer = refusal(rules, target, headers, subprotocols)
     assert (answer.status, answer.identifier) == (status, identifier)
+    assert str(answer) == answer.message
     assert answer.message.endswith(".")
     assert "tok" not in answer.message.replace("<token>", "").replace("access token", "")
 
 
 def test_a_refused_path_is_told_the_right_one() -> None:
-    answer = judge_handshake(HandshakeRules(path="/ws"), "/", [], [])
-    assert isinstance(answer, Refuse)
-    assert "/ws" in answer.message
+    answer = refusal(HandshakeRules(path="/ws"), "/", [], [])
+    assert answer.message == "There is nothing here; the WebSocket endpoint is /ws."
 
 
 @pytest.mark.parametrize(
@@ -118,6 +135,12 @@ def test_a_refused_path_is_told_the_right_one() -> None:
             [],
             "Pages of this origin may not connect; see allow-origin.",
         ),
+        (
+            RULES,
+            [(b"origin", b"a"), (b"authorization", b"x"), (b"authorization", b"x")],
+            [],
+            "The header Authorization may stand there only once.",
+        ),
         (RULES, [], [BEARER], "Offer localful.v1 beside localful.bearer.<token>."),
         (RULES, [(b"authorization", b"x")], [], "Authorization must be Bearer and an access token."),
     ],
@@ -125,9 +148,7 @@ def test_a_refused_path_is_told_the_right_one() -> None:
 def test_a_refusal_says_what_to_do(
     rules: HandshakeRules, headers: Headers, subprotocols: list[str], sentence: str
 ) -> None:
-    answer = judge_handshake(rules, "/v1/sync", headers, subprotocols)
-    assert isinstance(answer, Refuse)
-    assert answer.message == sentence
+    assert refusal(rules, "/v1/sync", headers, subprotocols).message == sentence
 
 
 def test_an_accepted_token_does_not_show() -> None:

@@ -29,7 +29,8 @@ from localful_ws.protocol import (
 )
 
 MOST_VAULTS = 10
-LIMITS = Limits(max_vaults=MOST_VAULTS, message_rate=Rate(10**6, 1.0))
+MOST_FRAMES = 5
+LIMITS = Limits(max_vaults=MOST_VAULTS, message_rate=Rate(10**6, 1.0), frame_rate=Rate(MOST_FRAMES, 1.0))
 REJECTIONS = {
     "unauthorized": Rejection(CloseCode.UNAUTHORIZED, "It does not hold."),
     "forbidden": Rejection(CloseCode.FORBIDDEN, "Revoked."),
@@ -239,6 +240,16 @@ class Devices(RuleBasedStateMachine):
         device.close()
 
     @rule(device=devices)
+    def floods(self, device: Device) -> None:
+        done = [
+            said
+            for _ in range(MOST_FRAMES + 1)
+            for said in self.do(device, device.connection.receive_frame(self.now))
+        ]
+        assert done == ([] if device.closed else ["error too-many", "closed 4429"])
+        device.close()
+
+    @rule(device=devices)
     def is_lost(self, device: Device) -> None:
         device.connection.connection_lost()
         device.said.append({"closed": None})
@@ -295,6 +306,8 @@ class Devices(RuleBasedStateMachine):
             connection = device.connection
             assert connection.subscription == tuple(device.vaults)
             assert connection.next_deadline() == device.deadline
+            asked = None if device.closed else device.asked
+            assert connection.verifying == (None if asked is None else VerifyToken(asked.token))
             assert (connection.state is State.CLOSED) == device.closed
             assert (connection.state is State.AUTHENTICATED) == device.is_open()
 

@@ -17,6 +17,9 @@ SCENES = read_scenes()
 ABOUT = {row for scene in SCENES for row in scene.about}
 
 NO_SCENE = {
+    "limits/max-half-open": "thousands of connections: tests/server/test_half_open.py",
+    "limits/send-budget": "many devices that don't read: tests/server/test_node_budget.py",
+    "limits/send-timeout": "what leaves is the kernel's affair: tests/server/test_node_budget.py",
     "limits/publish-timeout": "an engine has to be slow for it: tests/engine/test_memory.py",
     "limits/history-bytes": "64 MiB, and of one engine only: tests/engine/test_history.py",
     "limits/cursor-seconds": "of the engine in Redis only, and a week: tests/engine/redis/",

@@ -9,7 +9,7 @@ from localful_ws.conform.play import play
 from localful_ws.conform.scenes import Scene, read_scenes
 from localful_ws.conform.terms import Issuer, Terms
 from tests.scenes.memory_site import open_memory_site
-from tests.world import REDIS, SECRET, STARTED
+from tests.world import REDIS, SECRET, STARTED, WORLDS
 
 # Timers fire when they are due, and what follows takes no time.
 EXACT = Tolerance(early=1e-6, late=1e-3, quiet=0.0)
@@ -23,8 +23,6 @@ COMPLAINTS = {
     "publish-without-the-key": {"a request without the publisher key was refused"},
     "a-fault-of-the-server": {"a connection failed"},
 }
-# A frame that is not allowed ends the connection without a word; see docs/operating.md.
-NOT_ON_TRIO_WEBSOCKET = {"invalid-text", "protocol-error"}
 # Redis tells the time by a clock of its own, can't be lost at will, and takes real time over megabytes.
 NEEDS_ANOTHER_CLOCK = {"history-seconds", "idempotency-seconds"}
 MEGABYTES = {"slow-consumer", "slow-consumer-by-bytes"}
@@ -38,13 +36,12 @@ def can_be_on_redis(scene: Scene) -> bool:
     )
 
 
+@pytest.mark.kinds(*WORLDS)
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
-async def test_scene_in_memory(scene: Scene, transport: str, autojump_clock: MockClock) -> None:
-    if transport == REDIS and not can_be_on_redis(scene):
+async def test_scene_in_memory(scene: Scene, kind: str, autojump_clock: MockClock) -> None:
+    if kind == REDIS and not can_be_on_redis(scene):
         pytest.skip("Redis has a clock and a life of its own")
-    if transport == "trio-websocket" and scene.name in NOT_ON_TRIO_WEBSOCKET:
-        pytest.skip("trio-websocket knows less about bad frames")
-    async with open_memory_site(transport, scene) as site:
+    async with open_memory_site(kind, scene) as site:
         async with trio.open_nursery() as nursery:
             stage = LiveStage(site, scene, nursery, site.world.began, EXACT, strict=True)
             await play(scene, stage, Terms(Issuer(SECRET), int(STARTED)))

@@ -10,8 +10,8 @@ from tests.world import World, open_world
 
 
 @pytest.fixture
-async def world(transport: str, autojump_clock: MockClock) -> AsyncIterator[World]:
+async def world(kind: str, autojump_clock: MockClock) -> AsyncIterator[World]:
     """A node with the settings that `world.make_settings` makes, for tests that ask for the clock as well."""
     assert trio.lowlevel.current_clock() is autojump_clock, "without it as an argument, time is real"
-    async with open_world(transport) as world:
+    async with open_world(kind) as world:
         yield world

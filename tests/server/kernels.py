@@ -1,35 +1,29 @@
 """Stand-ins for the kernel's side of a connection that take what a test says, and no more."""
 
 import errno
-import socket
 from collections.abc import Sequence
-from typing import cast
 
 import trio
-import trio.testing
 from attrs import Factory, define
-
-from localful_ws.server.outbox import Outbox, OutboxPeaks, OutboxPolicy
-from localful_ws.server.tcp import TcpStream
 
 ENDLESS = 1 << 40
 
 
 @define(eq=False)
 class Kernel:
-    """Takes bytes while there is room.
+    """Takes bytes while there is room: the line of a device, or what is under a stream.
 
     Attributes:
         room: How many bytes it takes before it says "not now".
         taken: What it has taken.
         calls: How often it was handed something.
-        broken: Whether the connection is.
+        failure: What it raises instead: an `OSError` if the connection is broken.
     """
 
-    room: int = 0
+    room: int = ENDLESS
     taken: bytearray = Factory(bytearray)
     calls: int = 0
-    broken: bool = False
+    failure: Exception | None = None
     changed: trio.Event = Factory(trio.Event)
 
     def make_room(self, size: int) -> None:
@@ -37,7 +31,7 @@ class Kernel:
         self._change()
 
     def break_down(self) -> None:
-        self.broken = True
+        self.failure = OSError(errno.EPIPE, "Broken pipe")
         self._change()
 
     def send(self, data: bytes | memoryview) -> int:
@@ -45,8 +39,8 @@ class Kernel:
 
     def sendmsg(self, buffers: Sequence[bytes | memoryview]) -> int:
         self.calls += 1
-        if self.broken:
-            raise OSError(errno.EPIPE, "Broken pipe")
+        if self.failure is not None:
+            raise self.failure
         data = b"".join(buffers)
         if data and not self.room:
             raise BlockingIOError
@@ -56,38 +50,27 @@ class Kernel:
         return size
 
     async def wait_writable(self) -> None:
-        while not (self.room or self.broken):
+        while not (self.room or self.failure):
             await self.changed.wait()
         await trio.lowlevel.checkpoint()
-
-    def fileno(self) -> int:
-        return -1
 
     def _change(self) -> None:
         changed, self.changed = self.changed, trio.Event()
         changed.set()
 
 
-class ScriptedTcp(TcpStream):
-    """A `TcpStream` on such a kernel."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(cast("socket.socket", kernel))
-        self.kernel = kernel
-
-    async def wait_writable(self) -> None:
-        await self.kernel.wait_writable()
-
-    async def aclose(self) -> None:
-        self.kernel.break_down()
-        await trio.lowlevel.checkpoint()
-
-
 class ScriptedStream(trio.abc.Stream):
-    """A stream without a socket of its own, as TLS is, on such a kernel."""
+    """A stream without a socket of its own, as TLS is, on such a kernel. What it receives is given to it.
 
-    def __init__(self, kernel: Kernel) -> None:
+    Attributes:
+        kernel: As given.
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, kernel: Kernel, *received: bytes) -> None:
         self.kernel = kernel
+        self.closed = False
+        self._received = list(received)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(bytes(data))
@@ -102,20 +85,13 @@ class ScriptedStream(trio.abc.Stream):
         await self.kernel.wait_writable()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next of what was given; after it the peer has reset the connection."""
         await trio.lowlevel.checkpoint()
-        return b"heard"
+        if not self._received:
+            raise trio.BrokenResourceError
+        return self._received.pop(0)
 
     async def aclose(self) -> None:
+        self.closed = True
         self.kernel.break_down()
         await trio.lowlevel.checkpoint()
-
-
-STREAMS: dict[str, type[ScriptedTcp | ScriptedStream]] = {"tcp": ScriptedTcp, "stream": ScriptedStream}
-
-
-def make_outbox(
-    kind: str, nursery: trio.Nursery, kernel: Kernel, *, events: int = 1000, size: int = 1_000_000
-) -> tuple[Outbox, OutboxPeaks]:
-    """An outbox on a kernel, and its peaks."""
-    peaks = OutboxPeaks()
-    return Outbox(STREAMS[kind](kernel), OutboxPolicy(events, size, nursery.start_soon, peaks)), peaks

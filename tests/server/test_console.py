@@ -7,7 +7,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from localful_ws import __version__
-from localful_ws.engine import EngineUnavailableError, Entry, Position
+from localful_ws.engine import EngineUnavailableError, Position, entry_of
 from localful_ws.metrics import Family, Figure, Gauges, Metrics
 from localful_ws.protocol import Event, EventName
 from localful_ws.server import watching as watching_module
@@ -18,7 +18,7 @@ from localful_ws.server.survey.questions import Question
 from localful_ws.server.watching import MOST_DATA_BYTES, MOST_LINES, MOST_WATCHERS, Watcher
 from tests.redis_world import settle
 from tests.server.consoles import app_of, ask, fetch, watching
-from tests.world import PUBLISHER_KEY, REDIS, STARTED, TRANSPORTS, World, open_world, use_redis
+from tests.world import ENGINES, PUBLISHER_KEY, STARTED, TRANSPORTS, World, open_world
 
 APIS = ["overview", "users", "devices?user=ada", "watch?user=ada"]
 EVENT = {"event": "item-create", "user": "ada", "vault": "v1", "group": "phone", "data": {"id": 1}}
@@ -176,7 +176,11 @@ async def test_the_overview_says_why_a_node_is_not_ready(autojump_clock: MockClo
 
 
 def test_the_overview_is_made_of_the_metrics_of_all() -> None:
-    metrics = Metrics(gauges=lambda: Gauges({"authenticated": 7}, 3, 4000, engine_up=False, users=5))
+    metrics = Metrics(
+        gauges=lambda: Gauges(
+            {"authenticated": 7}, outbox_peak_events=3, outbox_peak_bytes=4000, engine_up=False, users=5
+        )
+    )
     metrics.accepted([EventName.ITEM_CREATE])
     metrics.handshake_refused(404)
     families = metrics.families()
@@ -272,7 +276,7 @@ async def test_the_devices_of_a_user(autojump_clock: MockClock) -> None:
         assert (await ask(app, "devices", user="nobody"))["devices"] == []
 
 
-@pytest.mark.parametrize("kind", TRANSPORTS)
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_what_waits_for_a_device(autojump_clock: MockClock, kind: str) -> None:
     async with open_world(kind) as world:
         app = app_of(world)
@@ -312,15 +316,7 @@ async def test_an_answer_names_a_bounded_number_of_vaults(
 # --- watching ---
 
 
-@pytest.fixture(params=["lean", REDIS])
-def kind(request: pytest.FixtureRequest) -> str:
-    """The engine in memory, and the one in Redis."""
-    kind: str = request.param
-    if kind == REDIS:
-        use_redis(request.getfixturevalue("redis_server").url)
-    return kind
-
-
+@pytest.mark.kinds(*ENGINES)
 async def test_a_watch_is_told_everything_of_its_user(autojump_clock: MockClock, kind: str) -> None:
     async with open_world(kind) as world, watching(app_of(world), "user=ada") as watch:
         (began,) = watch.take()
@@ -345,6 +341,7 @@ async def test_a_watch_is_told_everything_of_its_user(autojump_clock: MockClock,
         assert (second["event"], "vault" in second, second["data"]) == ("user-update", False, None)
 
 
+@pytest.mark.kinds(*ENGINES)
 async def test_a_watch_beside_devices(autojump_clock: MockClock, kind: str) -> None:
     async with open_world(kind) as world:
         app = app_of(world)
@@ -363,6 +360,7 @@ async def test_a_watch_beside_devices(autojump_clock: MockClock, kind: str) -> N
             assert len(watch.take()) == 1
 
 
+@pytest.mark.kinds(*ENGINES)
 async def test_a_watch_goes_on_where_it_was(autojump_clock: MockClock, kind: str) -> None:
     async with open_world(kind) as world:
         app = app_of(world)
@@ -408,7 +406,7 @@ async def test_who_does_not_read_misses_and_is_told_how_much(autojump_clock: Moc
 
 def test_what_is_missed_is_told_where_it_is_missing() -> None:
     watcher = Watcher("ada", lambda: STARTED)
-    entry = Entry(Event(EventName.USER_UPDATE, "ada"), "c")
+    entry = entry_of(Event(EventName.USER_UPDATE, "ada"), "c")
     watcher.begin(Position("c", [entry] * (MOST_LINES + 1)), resumes=True)
     watcher.lose()
     watcher.end()
@@ -473,6 +471,7 @@ async def test_a_watch_that_hears_of_a_loss(autojump_clock: MockClock) -> None:
         assert [line["type"] for line in watch.take()] == ["lost"]
 
 
+@pytest.mark.kinds(*ENGINES)
 async def test_watches_leave_nothing_behind(autojump_clock: MockClock, kind: str) -> None:
     def followed(world: World) -> float:
         return {figure.name: figure.value for figure in world.node.metrics.gauges().engine}.get(

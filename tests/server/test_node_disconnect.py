@@ -8,7 +8,9 @@ from localful_ws.revocations import TooManyRevocationsError
 from tests.raw_device import handshake
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier
-from tests.world import STARTED, World, open_world
+from tests.world import ENGINES, STARTED, World, open_world
+
+pytestmark = pytest.mark.kinds(*ENGINES)
 
 
 async def outcome(world: World, token: str) -> str:
@@ -54,8 +56,8 @@ async def test_nobody_is_connected(world: World, autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("until", [None, STARTED + 100])
-async def test_a_revocation_lapses(transport: str, autojump_clock: MockClock, until: float | None) -> None:
-    async with open_world(transport, revocation_seconds=100) as world:
+async def test_a_revocation_lapses(kind: str, autojump_clock: MockClock, until: float | None) -> None:
+    async with open_world(kind, revocation_seconds=100) as world:
         old = world.token("ada", "phone", 1000)
         await trio.sleep(1)
         await world.disconnect(group="laptop", until=until)
@@ -83,8 +85,8 @@ async def test_a_group_that_was_renewed_away_is_not_meant(world: World, autojump
     assert device.closed == (4403, "forbidden")
 
 
-async def test_while_a_token_is_being_verified(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, verifier=slow_verifier(1)) as world:
+async def test_while_a_token_is_being_verified(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, verifier=slow_verifier(1)) as world:
         device = await world.open()
         await device.say({"event": "authenticate", "token": world.token("ada", "laptop")})
         await trio.sleep(0.5)
@@ -95,10 +97,8 @@ async def test_while_a_token_is_being_verified(transport: str, autojump_clock: M
         assert device.closed == (4403, "forbidden")
 
 
-async def test_when_no_more_can_be_remembered_nothing_is_done(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, max_revocations=1) as world:
+async def test_when_no_more_can_be_remembered_nothing_is_done(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_revocations=1) as world:
         device = await world.device("ada", "laptop")
         await world.disconnect(group="other", until=STARTED + 50)
         with pytest.raises(TooManyRevocationsError):

@@ -1,6 +1,7 @@
 """Who gets which event: subscriptions, routing, echoes, order, and how much of the node an event touches."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict, text_frame
-from localful_ws.server import batching
+from localful_ws.protocol import Connection, Event, EventKind, EventName, Verdict
+from localful_ws.server.device import Device
+from localful_ws.server.send_buffer import Piece
 from tests.raw_device import handshake, text
 from tests.redis_world import settle
-from tests.world import World, open_world
+from tests.world import ENGINES, World, open_world
+
+pytestmark = pytest.mark.kinds(*ENGINES)
 
 
 def event(name: str, user: str = "ada", vault: str | None = None, **more: Any) -> dict[str, Any]:
@@ -49,10 +53,8 @@ async def test_a_subscription_replaces_the_one_before(world: World, autojump_clo
     assert device.events == ["vault-update"]
 
 
-async def test_a_subscription_that_is_refused_changes_nothing(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, max_vaults=20) as world:
+async def test_a_subscription_that_is_refused_changes_nothing(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_vaults=20) as world:
         device = await world.device("ada", "laptop", "a")
         too_many = [str(number) for number in range(21)]
         await device.say({"event": "subscribe", "vaults": too_many, "id": "s"})
@@ -185,10 +187,8 @@ async def test_user_delete_ends_the_user(world: World, autojump_clock: MockClock
     assert world.closes() == {"forbidden": 3}
 
 
-async def test_user_delete_when_nothing_more_can_be_revoked(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, max_revocations=1) as world:
+async def test_user_delete_when_nothing_more_can_be_revoked(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_revocations=1) as world:
         await world.disconnect(group="g")
         device = await world.device("ada")
         await world.publish(event("user-delete"))
@@ -263,21 +263,23 @@ async def test_nobody_hears_of_another_users_vaults(script: list[tuple[str, tupl
         assert got == expected
 
 
-async def test_a_frame_is_built_once_for_all_devices(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+async def test_all_devices_are_given_the_same_bytes(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built: list[bytes] = []
+    given: list[Piece] = []
+    send_batch = Device.send_batch
 
-    def counting(payload: bytes) -> bytes:
-        built.append(payload)
-        return text_frame(payload)
+    def noting(self: Device, pieces: Sequence[Piece]) -> None:
+        given.extend(pieces)
+        send_batch(self, pieces)
 
-    monkeypatch.setattr(batching, "text_frame", counting)
-    async with open_world("lean") as world:
-        devices = [await world.device("ada", f"g{number}") for number in range(5)]
-        await world.publish(event("user-update"), event("user-update", "nobody"))
-        assert [device.events for device in devices] == [["user-update"]] * 5
-        assert len(built) == 1
+    monkeypatch.setattr(Device, "send_batch", noting)
+    devices = [await world.device("ada", f"g{number}") for number in range(5)]
+    given.clear()
+    await world.publish(event("user-update"), event("user-update", "nobody"))
+    assert [device.events for device in devices] == [["user-update"]] * 5
+    assert len(given) == 5
+    assert all(piece is given[0] for piece in given)
 
 
 async def test_others_have_their_turn_while_many_are_told(world: World, autojump_clock: MockClock) -> None:

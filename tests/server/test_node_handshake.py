@@ -1,19 +1,21 @@
 """The opening handshake: refusals with their bodies, tokens that come with it, and how long it may take."""
 
-import ssl
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-import trustme
 from trio.testing import MockClock
 
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from tests.raw_device import RawDevice, close, handshake
 from tests.redis_world import settle
-from tests.server.kernels import ENDLESS, Kernel, ScriptedStream
+from tests.server.kernels import Kernel, ScriptedStream
+from tests.server.tls import server_side, tls_pair
 from tests.server.verifiers import slow_verifier
-from tests.world import STARTED, World, open_world
+from tests.world import STARTED, TRANSPORTS, World, open_world
+
+pytestmark = pytest.mark.kinds(*TRANSPORTS)
 
 
 def bearer(token: str) -> str:
@@ -51,9 +53,9 @@ def check_refusal(device: RawDevice, world: World, status: int, identifier: str)
     ],
 )
 async def test_refusals(
-    transport: str, autojump_clock: MockClock, request_bytes: bytes, status: int, identifier: str
+    kind: str, autojump_clock: MockClock, request_bytes: bytes, status: int, identifier: str
 ) -> None:
-    async with open_world(transport, allow_origin=("https://app.example",)) as world:
+    async with open_world(kind, allow_origin=("https://app.example",)) as world:
         device = await world.raw(request_bytes)
         check_refusal(device, world, status, identifier)
         assert (b"no.token.this" in device.received) is False
@@ -63,8 +65,8 @@ async def test_refusals(
         assert world.closes() == {}
 
 
-async def test_too_many_connections(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, max_connections=2) as world:
+async def test_too_many_connections(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_connections=2) as world:
         first = await world.device("ada")
         await world.device("bob")
         device = await world.raw(handshake())
@@ -75,10 +77,8 @@ async def test_too_many_connections(transport: str, autojump_clock: MockClock) -
         assert (await world.open()).closed is None
 
 
-async def test_handshakes_that_wait_together_for_the_last_place(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, verifier=slow_verifier(1), max_connections=2) as world:
+async def test_handshakes_that_wait_together_for_the_last_place(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, verifier=slow_verifier(1), max_connections=2) as world:
         token = world.token()
         devices = [await world.raw(handshake(bearer(token))) for _ in range(5)]
         await trio.sleep(1)
@@ -87,18 +87,69 @@ async def test_handshakes_that_wait_together_for_the_last_place(
         assert len(tuple(world.node.devices())) == 2
 
 
-async def test_more_than_can_be_refused_are_dropped_unheard(
-    transport: str, autojump_clock: MockClock
+# How many are heard above `max-connections`, to be told that they are refused.
+REFUSALS = 128
+TOLD = "more connections at once have yet to authenticate than may; the oldest give way"
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"), [({"max_connections": 1}, 1 + REFUSALS), ({"max_half_open": 5}, 5)]
+)
+async def test_the_oldest_gives_way_unheard(
+    kind: str, autojump_clock: MockClock, changes: dict[str, Any], most: int
 ) -> None:
-    async with open_world(transport, max_connections=1) as world:
-        waiting = [await world.raw() for _ in range(129)]
-        dropped = await world.raw(handshake())
-        assert (bytes(dropped.received), dropped.ended_at) == (b"", 0.0)
-        assert [device.ended_at for device in waiting] == [None] * 129
+    async with open_world(kind, **changes) as world:
+        waiting = [await world.raw() for _ in range(most)]
+        assert [device.ended_at for device in waiting] == [None] * most
+        assert world.node.metrics.gauges().half_open == most
+        late = await world.raw(handshake())
+        assert late.status == 101
+        assert [device.ended_at for device in waiting] == [0.0, *[None] * (most - 1)]
+        assert waiting[0].received == b""
+        assert world.node.metrics.gauges().half_open == most
+        assert world.node.metrics.half_opens_dropped == 1
+        assert world.take_failures() == [TOLD]
+
+
+async def test_the_oldest_gives_way_although_it_answered_the_handshake(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    async with open_world(kind, max_half_open=2) as world:
+        authenticated = await world.raw(handshake(bearer(world.token())))
+        opened = await world.raw(handshake())
+        silent = [await world.raw() for _ in range(2)]
+        assert (opened.status, opened.closed, opened.ended_at) == (101, None, 0.0)
+        assert [device.ended_at for device in (authenticated, *silent)] == [None] * 3
+        assert world.closes() == {"connection-lost": 1}
+        assert world.take_failures() == [TOLD]
+
+
+async def test_nobody_gives_way_while_there_is_room(kind: str, autojump_clock: MockClock) -> None:
+    """Many come back at once, and have yet to authenticate."""
+    async with open_world(kind, max_connections=300) as world:
+        token = world.token()
+        authenticated = [await world.raw(handshake(bearer(token))) for _ in range(50)]
+        devices = [await world.raw(handshake()) for _ in range(250)]
+        for _ in range(REFUSALS):
+            await world.raw()
+        assert [device.status for device in authenticated + devices] == [101] * 300
+        assert {device.ended_at for device in [*authenticated, *devices]} == {None}
+        assert world.node.metrics.half_opens_dropped == 0
+        await world.raw()
+        assert [device.ended_at for device in devices] == [0.0, *[None] * 249]
+        assert world.take_failures() == [TOLD]
+
+
+async def test_that_some_give_way_is_told_once_a_minute(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_half_open=1, handshake_timeout=1000) as world:
+        for _ in range(10):
+            await world.raw()
+            await trio.sleep(10)
+        assert world.take_failures() == [TOLD] * 2
 
 
 async def test_draining(world: World, autojump_clock: MockClock) -> None:
-    await world.device()
+    await world.raw(handshake(bearer(world.token())))  # and does not answer the close
     world.nursery.start_soon(world.node.drain, 10)
     await settle()
     device = await world.raw(handshake())
@@ -114,8 +165,8 @@ async def test_revoked_session(world: World, autojump_clock: MockClock) -> None:
     assert world.node.metrics.authentication_failures["forbidden"] == 1
 
 
-async def test_too_many_connections_of_a_user(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, max_connections_per_user=1) as world:
+async def test_too_many_connections_of_a_user(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, max_connections_per_user=1) as world:
         await world.device("ada")
         device = await world.raw(handshake(bearer(world.token("ada"))))
         check_refusal(device, world, 429, "too-many")
@@ -124,9 +175,9 @@ async def test_too_many_connections_of_a_user(transport: str, autojump_clock: Mo
 
 @pytest.mark.parametrize(("seconds", "ready"), [(0, False), (1000, True)])
 async def test_tokens_that_cannot_be_verified(
-    transport: str, autojump_clock: MockClock, seconds: float, *, ready: bool
+    kind: str, autojump_clock: MockClock, seconds: float, *, ready: bool
 ) -> None:
-    async with open_world(transport, verifier=slow_verifier(seconds, ready=ready)) as world:
+    async with open_world(kind, verifier=slow_verifier(seconds, ready=ready)) as world:
         device = await world.raw(handshake(bearer(world.token())))
         await trio.sleep(3)
         await settle()
@@ -181,8 +232,8 @@ async def test_the_subprotocol(
         handshake().replace(b"Connection: Upgrade", b"connection: keep-alive, upgrade"),
     ],
 )
-async def test_what_is_let_in(transport: str, autojump_clock: MockClock, request_bytes: bytes) -> None:
-    async with open_world(transport, allow_origin=("https://app.example",)) as world:
+async def test_what_is_let_in(kind: str, autojump_clock: MockClock, request_bytes: bytes) -> None:
+    async with open_world(kind, allow_origin=("https://app.example",)) as world:
         device = await world.raw(request_bytes)
         assert device.status == 101
         assert device.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -191,10 +242,8 @@ async def test_what_is_let_in(transport: str, autojump_clock: MockClock, request
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", handshake()[:-2], b"GET /v1/sync HTTP/1.1\r"])
-async def test_half_a_handshake_is_bounded_in_time(
-    transport: str, autojump_clock: MockClock, sent: bytes
-) -> None:
-    async with open_world(transport, handshake_timeout=7) as world:
+async def test_half_a_handshake_is_bounded_in_time(kind: str, autojump_clock: MockClock, sent: bytes) -> None:
+    async with open_world(kind, handshake_timeout=7) as world:
         device = await world.raw(*[sent] if sent else [])
         await device.ended.wait()
         assert device.ended_at == 7
@@ -202,11 +251,9 @@ async def test_half_a_handshake_is_bounded_in_time(
         assert world.closes() == {}
 
 
-async def test_the_time_for_the_handshake_includes_the_verdict(
-    transport: str, autojump_clock: MockClock
-) -> None:
+async def test_the_time_for_the_handshake_includes_the_verdict(kind: str, autojump_clock: MockClock) -> None:
     verifier = slow_verifier(2)
-    async with open_world(transport, handshake_timeout=1, verifier=verifier) as world:
+    async with open_world(kind, handshake_timeout=1, verifier=verifier) as world:
         device = await world.raw(handshake(bearer(world.token())))
         await device.ended.wait()
         assert (device.ended_at, bytes(device.received), verifier.asked) == (1, b"", 1)
@@ -233,14 +280,20 @@ NO_HANDSHAKE = {
     "no host": (handshake().replace(b"Host: localhost\r\n", b""), 400),
     "bad header": (handshake("bad header"), 400),
     "long header": (handshake("x: " + "x" * 70_000), 431),
-    "empty lines": (b"\r\n" * 40_000, 405),
-    "no line": (b"x" * 70_000, 431),
+    "empty lines": (b"\r\n" * 40_000, 400),
+    "no line": (b"X" * 70_000, 431),
+    "one byte": (b"\x16", 400),
+    "two hosts": (handshake("Host: localhost"), 400),
+    "two origins": (handshake("Origin: https://a.example", "Origin: https://a.example"), 400),
+    "two tokens": (handshake("Authorization: Bearer a", "Authorization: Bearer a"), 400),
 }
 # wsproto lets these pass, and so trio-websocket does.
 NO_HANDSHAKE_TO_LEAN = {
     "HTTP/1.0": (handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), 405),
     "short key": (handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ="), 400),
     "no base64": (handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"?"), 400),
+    "two keys": (handshake("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
+    "two versions": (handshake("Sec-WebSocket-Version: 13"), 400),
 }
 
 
@@ -274,27 +327,13 @@ async def test_lean_says_what_is_wrong_with_a_handshake(autojump_clock: MockCloc
         assert device.ended_at == world.settings.close_timeout
 
 
-class ResetStream(ScriptedStream):
-    """A stream whose peer resets the connection after so many bytes."""
-
-    def __init__(self, received: bytes) -> None:
-        super().__init__(Kernel(ENDLESS))
-        self.received = received
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if not self.received:
-            raise trio.BrokenResourceError
-        received, self.received = self.received, b""
-        return received
-
-
 @pytest.mark.parametrize("received", [b"", handshake()[:40], handshake()])
 async def test_a_peer_that_resets(world: World, autojump_clock: MockClock, received: bytes) -> None:
-    stream = ResetStream(received)
+    stream = ScriptedStream(Kernel(), *[received] if received else [])
     await world.node.serve_stream(stream)
+    await settle()
     assert world.now() == 0
-    assert stream.kernel.broken
+    assert stream.closed
     assert world.node.devices() == ()
     assert set(world.closes()) <= {"connection-lost"}
 
@@ -302,31 +341,8 @@ async def test_a_peer_that_resets(world: World, autojump_clock: MockClock, recei
 # --- TLS ---
 
 
-@pytest.fixture(scope="module")
-def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What the device and the server need."""
-    authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return client, server
-
-
-def tls_pair(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-    client, server = contexts
-    near, far = trio.testing.memory_stream_pair()
-    return (
-        trio.SSLStream(near, client, server_hostname="localhost", https_compatible=True),
-        trio.SSLStream(far, server, server_side=True, https_compatible=True),
-    )
-
-
-async def test_tls(
-    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
-    device = await world.raw(handshake(bearer(world.token("ada"))), make_pair=lambda: tls_pair(tls_contexts))
+async def test_tls(world: World, autojump_clock: MockClock) -> None:
+    device = await world.raw(handshake(bearer(world.token("ada"))), make_pair=tls_pair)
     assert device.messages[0]["event"] == "authenticated"
     for size in (10, 60_000, 10):
         await world.publish({"event": "user-update", "user": "ada", "data": "x" * size})
@@ -339,15 +355,10 @@ async def test_tls(
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00", handshake()])
-async def test_what_is_no_tls(
-    world: World,
-    autojump_clock: MockClock,
-    tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    sent: bytes,
-) -> None:
+async def test_what_is_no_tls(world: World, autojump_clock: MockClock, sent: bytes) -> None:
     def half_tls() -> tuple[trio.abc.Stream, trio.abc.Stream]:
         near, far = trio.testing.memory_stream_pair()
-        return near, trio.SSLStream(far, tls_contexts[1], server_side=True, https_compatible=True)
+        return near, server_side(far)
 
     device = await world.raw(*[sent] if sent else [], make_pair=half_tls)
     await device.ended.wait()
@@ -355,11 +366,9 @@ async def test_what_is_no_tls(
     assert world.node.devices() == ()
 
 
-async def test_a_tls_device_that_vanishes(
-    world: World, autojump_clock: MockClock, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+async def test_a_tls_device_that_vanishes(world: World, autojump_clock: MockClock) -> None:
     for half in (b"GET", handshake()):
-        device = await world.raw(half, make_pair=lambda: tls_pair(tls_contexts))
+        device = await world.raw(half, make_pair=tls_pair)
         await device.stream.aclose()
         await settle()
     assert world.node.devices() == ()

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from localful_ws.server import delivery
 from tests.redis_world import settle
-from tests.world import TestDevice, World, open_world
+from tests.world import ENGINES, TestDevice, World, open_world
+
+pytestmark = pytest.mark.kinds(*ENGINES)
 
 
 def event(name: str, user: str = "ada", **keys: Any) -> dict[str, Any]:
@@ -237,6 +240,31 @@ async def test_a_renewal_is_not_told_a_cursor_ahead_of_what_was_sent(autojump_cl
             numbers = [int(cursor.partition(".")[2]) for cursor in device.cursors[1:]]
             assert all(number <= numbers[place] for number in numbers[:place])
             assert all(number > numbers[place] for number in numbers[place + 1 :])
+
+
+async def test_when_too_much_is_waiting_nobody_resumes(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, send_budget=100_000) as world:
+        start = await cursor_of(world)
+        await world.publish(update(1))
+        reader = await world.open(
+            headers=[(b"authorization", f"Bearer {world.token('bob')}".encode())],
+            read=False,
+            make_pair=trio.testing.lockstep_stream_pair,
+        )
+        while not world.node.budget.is_short:
+            assert world.closes() == {"device-closed": 1}
+            await world.publish(event("user-update", "bob", data="x" * 5_000))
+        device = await resume(world, start)
+        (error,) = device.messages
+        assert (error["event"], error["code"]) == ("error", "try-again-later")
+        assert device.closed == (1013, "try-again-later")
+        assert world.node.metrics.authentication_failures["try-again-later"] == 1
+        # Who has missed nothing, and who does not resume, takes no room.
+        assert answer_of(await resume(world, await cursor_of(world))) == (True, [])
+        await world.device("ada")
+        world.nursery.start_soon(reader.read)
+        await settle()
+        assert answer_of(await resume(world, start)) == (True, [1])
 
 
 async def test_a_revoked_device_cannot_resume(world: World, autojump_clock: MockClock) -> None:

@@ -41,7 +41,7 @@ def merged(*processes: Iterable[Family]) -> Samples:
 
 
 def test_of_one_process_nothing_is_changed() -> None:
-    metrics = Metrics(gauges=lambda: Gauges({"authenticated": 2, 'a "b"\\c\n': 1}, 3, 4))
+    metrics = Metrics(gauges=lambda: Gauges({"authenticated": 2, 'a "b"\\c\n': 1}, half_open=3, send_bytes=4))
     metrics.closed("ping-timeout")
     metrics.publish_to_write.observe(0.003)
     answer = MetricsAnswer(metrics.families())
@@ -71,13 +71,33 @@ def test_counters_and_histograms_are_summed() -> None:
 
 
 def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
-    one = Metrics(gauges=lambda: Gauges({"authenticated": 7, "closed": 1}, 30, 4000))
-    other = Metrics(gauges=lambda: Gauges({"authenticated": 2}, 20, 5000, engine_up=False, draining=True))
+    one = Metrics(
+        gauges=lambda: Gauges(
+            {"authenticated": 7, "closed": 1},
+            half_open=5,
+            send_bytes=600,
+            outbox_peak_events=30,
+            outbox_peak_bytes=4000,
+        )
+    )
+    other = Metrics(
+        gauges=lambda: Gauges(
+            {"authenticated": 2},
+            half_open=1,
+            send_bytes=20,
+            outbox_peak_events=20,
+            outbox_peak_bytes=5000,
+            engine_up=False,
+            draining=True,
+        )
+    )
     third = Metrics(gauges=lambda: Gauges({"authenticated": 1}))
     for order in ((one, other, third), (third, other, one)):
         all_of_them = merged(*(metrics.families() for metrics in order))
         assert all_of_them["localful_ws_connections", ("authenticated",)] == 10
         assert all_of_them["localful_ws_connections", ("closed",)] == 1
+        assert all_of_them["localful_ws_half_open", ()] == 6
+        assert all_of_them["localful_ws_send_bytes", ()] == 620
         assert all_of_them["localful_ws_outbox_peak_events", ()] == 30
         assert all_of_them["localful_ws_outbox_peak_bytes", ()] == 5000
         assert all_of_them["localful_ws_engine_up", ()] == 0

@@ -19,6 +19,7 @@ class SlowVerifier:
         ready: Whether it is there at all.
         failure: What it raises.
         asked: How often it was asked.
+        waits: See `TokenVerifier`.
     """
 
     judge: TokenVerifier
@@ -26,6 +27,7 @@ class SlowVerifier:
     ready: bool = True
     failure: Exception | None = None
     asked: int = 0
+    waits: bool = True
 
     async def verify(self, token: str) -> Session:
         self.asked += 1

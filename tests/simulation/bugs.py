@@ -286,16 +286,13 @@ class _Nothing(set[Any]):
 
 def readiness_inherited() -> AbstractContextManager[Any]:
     """What was ready of a closed socket is taken to be ready of the next one with its number."""
+    push_one = Parking._push_one
 
-    async def push(self: Parking) -> None:
-        while True:
-            await self._poller.wait()
-            for fd, ready in self._poller.poll():
-                if fd in self._parked:
-                    self._push_one(self._parked[fd][0], ready)
-                await trio.lowlevel.checkpoint()
+    def push_whoever(self: Parking, fd: int, ready: int, device: Device) -> None:
+        parked = self._parked.get(fd)
+        push_one(self, fd, ready, device if parked is None else parked[0])
 
-    return patch.object(Parking, "_push", push)
+    return patch.object(Parking, "_push_one", push_whoever)
 
 
 def looked_at_still() -> AbstractContextManager[Any]:

@@ -95,10 +95,7 @@ class Checks:
         self._bound(node, "events that wait for a device", budget.peak_events, most)
         most = settings.outbox_bytes + node.most_bytes + frame
         self._bound(node, "bytes that wait for a device", budget.peak_bytes, most)
-        # Of whom is given up, the rest of a frame and what ends the connection wait still.
-        given_up = [device.buffer for device in devices if device not in budget._waiting]
-        rest = sum(piece.cost for buffer in given_up if buffer is not None for piece in buffer.pieces)
-        self._bound(node, "bytes that wait", budget.bytes, settings.node_send_bytes + rest)
+        self._bound(node, "bytes that wait", budget.bytes, settings.send_budget)
         self._look_at_slow(node)
         self._look_at_unread(node)
         self._bound(node, "connections", len(devices), settings.max_connections)
@@ -109,12 +106,9 @@ class Checks:
             self._bound(node, f"connections of {user}", here, settings.max_connections_per_user)
         engine = node.engine
         if isinstance(engine, MemoryEngine):
-            history = engine._history
             waiting = engine._receive.statistics().current_buffer_used
             self._bound(node, "batches that wait", waiting, settings.publish_queue)
-            self._bound(node, "bytes of history", history.bytes, settings.history_bytes)
-            for user, stream in history._streams.items():
-                self._bound(node, f"history of {user}", len(stream.numbers or ()), settings.history_events)
+            self._bound(node, "bytes of history", engine._history.bytes, settings.history_bytes)
             self._bound(node, "ids", len(engine._ids), settings.idempotency_events)
             self._bound(node, "turns", len(engine._turns), len(devices))
         elif isinstance(engine, RedisEngine):
@@ -284,7 +278,7 @@ class Checks:
             "parked": len(server.parking),
             "looked at": len(node.kernel.poller),
             "open sockets": len(node.kernel.sockets),
-            "send buffers": len(server.budget._waiting),
+            "send buffers": len(server.budget._waiting) + len(server.budget._leaving),
             "bytes that wait": server.budget.bytes,
             "devices that are due": sum(
                 timed.due == due and isinstance(timed, Device) for due, _, timed in server.timers._heap

@@ -32,7 +32,7 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
         case 1009:
             explained = "too-big" in done
         case 1013:
-            explained = world.plan.engine == "redis" or "node_send_bytes" in world.plan.settings
+            explained = world.plan.engine == "redis" or "send_budget" in world.plan.settings
             explained = explained or world.jumped_since(talk.began)  # verifying took too long
         case 4400:
             explained = bool(done & {"garbage", "binary", "many-vaults"})
@@ -50,7 +50,7 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
             explained = (
                 talk.slow or world.plan.network.window < 65536 or "outbox_events" in world.plan.settings
             )
-            limited = {"outbox_bytes", "node_send_bytes"} & set(world.plan.settings)
+            limited = {"outbox_bytes", "send_budget"} & set(world.plan.settings)
             explained = explained or bool(limited) or world.plan.network.delay[1] > 0
         case 4413:
             explained = world.plan.engine == "redis"
@@ -170,4 +170,4 @@ def _resumes_from_memory(settings: Settings, missed: Sequence[Fact], written: fl
         return False
     if settings.history_bytes < 1_000_000 or age > settings.history_seconds - _ROUNDING:
         return None
-    return sum(fact.size + 1024 for fact in missed) <= settings.replay_limits().max_bytes
+    return sum(fact.size for fact in missed) <= settings.replay_limits().max_bytes

@@ -186,6 +186,7 @@ class _SlowVerifier:
 
     def __init__(self, judge: TokenVerifier, random: Random, seconds: float) -> None:
         self.run = judge.run
+        self.waits = judge.waits or bool(seconds)
         self._judge = judge
         self._random = random
         self._seconds = seconds

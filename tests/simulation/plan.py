@@ -16,6 +16,12 @@ from .network import NetworkPlan
 
 Odds = Mapping[str, float]
 
+BIG = 15_000
+"""The most bytes of data that an event has, about."""
+
+# Small, so that other limits can be small as well: what one allows has to fit into another.
+_SIZES = {"max_event_bytes": 16_384, "max_message_bytes": 32_768, "max_vaults": 100}
+
 # How a device begins.
 _BEGINNINGS = {
     "prompt": 12.0, "late": 2.0, "edge": 1.0, "never": 1.0, "pinging": 1.0, "half": 0.7, "header": 1.5,
@@ -131,7 +137,7 @@ def make_plan(seed: int) -> Plan:
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
         batch=random.choice((1, 1, 1, 3, 8, 20)) if devices < 60 else random.choice((1, 3)),
         big=random.choice((0.0, 0.0, 0.02, 0.2)),
-        settings=_settings(random) | _send_settings(sending),
+        settings=_SIZES | _settings(random) | _send_settings(sending),
         network=_network(random),
         beginnings={"prompt": 12.0} | _some(random, _BEGINNINGS, 0.5),
         deeds=_some(random, _DEEDS, 0.5),
@@ -159,7 +165,7 @@ def _busy(plan: Plan) -> Plan:
         nodes=1,
         devices=25,
         seconds=20.0,
-        settings={"ping_interval": 1.0, "ping_timeout": 0.5, "close_timeout": 0.5},
+        settings={**_SIZES, "ping_interval": 1.0, "ping_timeout": 0.5, "close_timeout": 0.5},
         network=NetworkPlan(),
         beginnings={"header": 3.0, "prompt": 1.0},
         deeds={"ping": 60.0, "subscribe": 60.0, "renew": 20.0, "close": 10.0, "dark": 2.0, "half-close": 3.0},
@@ -200,7 +206,7 @@ def _settings(random: Random) -> dict[str, Any]:
         **sometimes(0.2, outbox_bytes=(80_000, 200_000)),
         **sometimes(0.4, history_events=(0, 3, 20, 100)),
         **sometimes(0.3, history_seconds=(0.0, 2.0, 10.0, 60.0)),
-        **sometimes(0.15, history_bytes=(0, 8_000, 40_000)),
+        **sometimes(0.15, history_bytes=(0, 41_000, 80_000)),
         **sometimes(0.2, publish_queue=(1, 4)),
         **sometimes(0.2, max_connections_per_user=(2, 5)),
         **sometimes(0.1, max_connections=(3, 8)),
@@ -218,8 +224,9 @@ def _settings(random: Random) -> dict[str, Any]:
 
 def _send_settings(random: Random) -> dict[str, Any]:
     return {
-        # With less than may be replayed to one device, some could never come back.
-        **_sometimes(random, 0.3, outbox_bytes=(80_000,), node_send_bytes=(80_000, 150_000)),
+        **_sometimes(
+            random, 0.3, outbox_bytes=(80_000,), send_budget=(400_000,), max_publish_bytes=(310_000,)
+        ),
         **_sometimes(random, 0.3, send_timeout=(0.5, 3.0)),
     }
 

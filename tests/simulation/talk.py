@@ -307,5 +307,5 @@ def rubbish(kind: str) -> bytes:
         "garbage": frame(TEXT, b"hello"),
         "binary": frame(BINARY, b"\0\1\2"),
         "unmasked": b"\x81\x02hi",
-        "too-big": frame(TEXT, b'{"event":"subscribe","vaults":["' + b"v" * 70_000 + b'"]}'),
+        "too-big": frame(TEXT, b'{"event":"subscribe","vaults":["' + b"v" * 170_000 + b'"]}'),
     }[kind]

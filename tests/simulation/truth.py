@@ -23,7 +23,7 @@ class Fact:
         group: The origin group.
         content: Whether it is for those who subscribe to its vault only.
         at: When it took its place, on Trio's clock.
-        size: Bytes of its data.
+        size: Bytes of its frame; with Redis, of its data.
     """
 
     place: Place
@@ -80,12 +80,12 @@ class Truth:
             line = self.lines[user, epoch] = Line()
         return line
 
-    def accept(self, event: Event, epoch: str, place: Place, number: int, at: float) -> None:
+    def accept(self, event: Event, epoch: str, place: Place, number: int, at: float, size: int) -> None:
         """Take note that an event has its place."""
         line = self.line(event.user, epoch)
         fact = Fact(
             place, number, event.name, event.vault, event.group,
-            event.name.kind is EventKind.DATA, at, len(event.data),
+            event.name.kind is EventKind.DATA, at, size,
         )  # fmt: skip
         line.by_number[number] = len(line.facts)
         line.facts.append(fact)

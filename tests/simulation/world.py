@@ -254,17 +254,17 @@ class World:
             await trio.sleep_forever()
 
     def _memory_accepted(self, event: Event, entry: Entry) -> None:
-        self._accepted(event, *read_place(entry.cursor))
+        self._accepted(event, *read_place(entry.cursor), len(entry.frame))
 
     def _redis_accepted(self, user: str, epoch: str, place: Id, stored: bytes) -> None:
         kept = json.loads(stored)
         data = stored[stored.index(b'"data":') + 7 : -1]
         event = Event(EVENTS[kept["event"]], user, kept.get("vault"), kept.get("group"), data)
-        self._accepted(event, epoch, place)
+        self._accepted(event, epoch, place, len(data))
 
-    def _accepted(self, event: Event, epoch: str, place: Id) -> None:
+    def _accepted(self, event: Event, epoch: str, place: Id, size: int) -> None:
         number = number_in(json.loads(event.data))
-        self.truth.accept(event, epoch, place, number, trio.current_time())
+        self.truth.accept(event, epoch, place, number, trio.current_time(), size)
         self.log(
             "truth", f"{event.user} {epoch}.{place} {event.name.value} {number} {event.vault} {event.group}"
         )

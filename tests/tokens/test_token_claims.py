@@ -58,9 +58,20 @@ async def test_accepted(changes: dict[str, Any]) -> None:
 
 
 NO_IDS: list[Any] = [..., None, "", 5, 1.5, True, ["u1"], {"u": 1}, "x" * 129, "\ud800", "a\udfffb"]
-NO_TIMES: list[Any] = [None, True, False, "1800000000", [NOW + 5], {}, 10**400, -(10**400), 1e308, NOW * 1000]
+NO_TIMES: list[Any] = [
+    None,
+    True,
+    False,
+    "1800000000",
+    [NOW + 5],
+    {},
+    10**400,
+    -(10**400),
+    10**4000,
+    1e308,
+    NOW * 1000,
+]
 NO_TIMES += [253_402_300_800, -253_402_300_800]
-NO_TIMES += [float("nan"), float("inf"), float("-inf")]
 
 NO_NUMBER = "The token's {} claim must be a number of Unix seconds, not of milliseconds."
 NO_TEXT = "The token's {} claim must be a string of 1 to 128 characters."
@@ -142,7 +153,8 @@ async def test_the_group_claim_can_be_another() -> None:
         b'{"sub":"\xff","gid":"g1","exp":1800000000}',
         '\ufeff{"sub":"u1","gid":"g1","exp":1800000000}'.encode(),
         '{"sub":"u1","gid":"g1","exp":1800000000}'.encode("utf-16"),
-        b'{"exp":' + b"9" * 5000 + b"}",
+        b'{"sub":"u1","gid":"g1","exp":NaN}',
+        b'{"sub":"u1","gid":"g1","exp":1800000000,"more":-Infinity}',
         b"[" * 5000,
         b'{"a":' * 1000 + b"1" + b"}" * 1000,
     ],

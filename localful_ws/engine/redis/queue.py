@@ -8,7 +8,7 @@ from attrs import define, frozen
 from localful_ws.engine import Entry, Subscriber
 from localful_ws.engine.redis.feeds import Feed
 
-# What an event takes besides its data.
+# What an event takes besides its data and its frame.
 _EVENT_BYTES = 512
 # Routed at once: more would keep those who join waiting.
 _BYTES_AT_ONCE = 1024 * 1024
@@ -59,7 +59,7 @@ class Taken:
 
 def size_of(entries: Sequence[Entry]) -> int:
     """About how many bytes events take."""
-    return sum(len(entry.event.data) + _EVENT_BYTES for entry in entries)
+    return sum(len(entry.event.data) + len(entry.frame) + _EVENT_BYTES for entry in entries)
 
 
 class RouteQueue:

@@ -16,7 +16,7 @@ from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
 from localful_ws.engine.redis.keys import Keys, read_cursor, write_cursor
 from localful_ws.engine.redis.lua import READ
-from localful_ws.engine.redis.queue import Followed, RouteQueue, size_of
+from localful_ws.engine.redis.queue import Followed, RouteQueue
 from localful_ws.engine.redis.subscriptions import Subscriptions
 from localful_ws.engine.redis.wire import UNREADABLE, decode_live, decode_reading
 from localful_ws.engine.turns import Turn
@@ -151,7 +151,7 @@ class Streams:
             return Position(end)
         missed = [entry for _, entry in reading.entries]
         missed += [entry for place, entry in watch.entries if place > reading.last]
-        if len(missed) > limits.max_events or size_of(missed) > limits.max_bytes:
+        if len(missed) > limits.max_events or sum(len(entry.frame) for entry in missed) > limits.max_bytes:
             return Position(end)
         return Position(end, missed)
 

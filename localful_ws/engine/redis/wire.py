@@ -1,18 +1,20 @@
 """Events as they are kept in Redis and told to nodes: JSON, with ``data`` byte for byte."""
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from localful_ws.engine import Entry
+from localful_ws.engine import Entry, entry_of
 from localful_ws.engine.redis.feeds import BEGINNING, Id, Live, Reading
 from localful_ws.engine.redis.keys import read_id, write_cursor
-from localful_ws.protocol import Event, EventName
+from localful_ws.protocol import MAX_DEPTH, MESSAGE_DEPTH, Event, EventName, is_too_deep
+
+T = TypeVar("T")
 
 _NAMES: Final = {name.value: name for name in EventName}
-UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError, RecursionError)
-"""What reading raises: another version wrote it, or it is nested more deeply than can be read here."""
+UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError)
+"""What reading raises: another version wrote it, or somebody else."""
 
 _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -30,6 +32,8 @@ class _LiveMessage(msgspec.Struct):
     events: list[tuple[str, _StoredEvent]]
 
 
+# A message, in it a list of events, each of them a pair, in that the object with the data.
+_LIVE_DEPTH: Final = MAX_DEPTH + 4
 _live_decoder: Final = msgspec.json.Decoder(_LiveMessage)
 _event_decoder: Final = msgspec.json.Decoder(_StoredEvent)
 
@@ -48,9 +52,9 @@ def decode_live(user: str, data: bytes) -> Live:
     """Read a message of a user's channel.
 
     Raises:
-        msgspec.MsgspecError, KeyError, ValueError, RecursionError: If it can't be read; see `UNREADABLE`.
+        msgspec.MsgspecError, KeyError, ValueError: If it can't be read; see `UNREADABLE`.
     """
-    message = _live_decoder.decode(data)
+    message = _decode(_live_decoder, data, _LIVE_DEPTH)
     entries = [_entry(user, message.epoch, read_id(id_), stored) for id_, stored in message.events]
     return Live(message.epoch, read_id(message.prev), entries)
 
@@ -61,7 +65,12 @@ def decode_reading(user: str, reply: Any) -> Reading:
     epoch_text, last_id = epoch.decode(), read_id(last.decode())
     try:
         entries = [
-            _entry(user, epoch_text, read_id(flat[index].decode()), _event_decoder.decode(flat[index + 2]))
+            _entry(
+                user,
+                epoch_text,
+                read_id(flat[index].decode()),
+                _decode(_event_decoder, flat[index + 2], MESSAGE_DEPTH),
+            )
             for index in range(0, len(flat), 3)
         ]
         before = read_id(flat[1].decode()) if flat else BEGINNING
@@ -70,6 +79,12 @@ def decode_reading(user: str, reply: Any) -> Reading:
     return Reading(epoch_text, last_id, bool(more), before, entries)
 
 
+def _decode(decoder: msgspec.json.Decoder[T], text: bytes, depth: int) -> T:
+    if is_too_deep(text, depth):
+        raise ValueError("nested more deeply than any event")
+    return decoder.decode(text)
+
+
 def _entry(user: str, epoch: str, id_: Id, stored: _StoredEvent) -> tuple[Id, Entry]:
     event = Event(_NAMES[stored.event], user, stored.vault, stored.group, bytes(stored.data))
-    return id_, Entry(event, write_cursor(epoch, id_))
+    return id_, entry_of(event, write_cursor(epoch, id_))

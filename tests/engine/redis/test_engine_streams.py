@@ -117,7 +117,7 @@ async def test_more_than_an_outbox_holds_is_not_told(redis_server: RedisServer) 
         assert resumed.index(False) == 30
         await node.publish(*[large(1, 2000, "bob")] * 10)
         bob = await node.join(Device("bob"))
-        for count, fits in ((7, True), (9, False)):
+        for count, fits in ((9, True), (10, False)):
             await node.publish(*[large(1, 2000, "bob")] * count)
             late = await node.join(Device("bob", cursor=bob.cursor), since=True)
             assert late.resumed is fits

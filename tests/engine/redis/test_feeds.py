@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from localful_ws.engine import Entry
+from localful_ws.engine import Entry, entry_of
 from localful_ws.engine.redis.feeds import BEGINNING, Feed, Id, Live, Outcome, Reading, Watch
 from localful_ws.protocol import Event, EventName
 
@@ -12,7 +12,7 @@ from localful_ws.protocol import Event, EventName
 def entry(number: int, place: Id) -> tuple[Id, Entry]:
     """An event with a number, at a place."""
     event = Event(EventName.USER_UPDATE, "ada", None, None, b"%d" % number)
-    return place, Entry(event, f"e.{place[0]}-{place[1]}")
+    return place, entry_of(event, f"e.{place[0]}-{place[1]}")
 
 
 def at(*places: int) -> list[tuple[Id, Entry]]:

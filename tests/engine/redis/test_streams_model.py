@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from localful_ws.engine import Entry
+from localful_ws.engine import Entry, entry_of
 from localful_ws.engine.redis.feeds import BEGINNING, Feed, Id, Live, Outcome, Reading
 from localful_ws.engine.redis.keys import write_cursor
 from localful_ws.protocol import Event, EventName
@@ -16,9 +16,9 @@ from localful_ws.protocol import Event, EventName
 LOST = -1
 
 
-def entry_of(epoch: str, place: Id, number: int) -> Entry:
+def entry_at(epoch: str, place: Id, number: int) -> Entry:
     event = Event(EventName.USER_UPDATE, "ada", None, None, b"%d" % number)
-    return Entry(event, write_cursor(epoch, place))
+    return entry_of(event, write_cursor(epoch, place))
 
 
 @define
@@ -45,7 +45,7 @@ class Store:
             place = (self.now, 0) if self.now > self.last[0] else (self.last[0], self.last[1] + 1)
             self.numbers += 1
             self.kept.append((place, self.last, self.numbers))
-            told.append((place, entry_of(self.epoch, place, self.numbers)))
+            told.append((place, entry_at(self.epoch, place, self.numbers)))
             numbers.append(self.numbers)
             self.last = place
         self.trim(history)
@@ -69,7 +69,7 @@ class Store:
             self.last,
             more=len(later) > most,
             before=some[0][1] if some else BEGINNING,
-            entries=[(place, entry_of(self.epoch, place, number)) for place, _, number in some],
+            entries=[(place, entry_at(self.epoch, place, number)) for place, _, number in some],
         )
 
 
@@ -227,7 +227,7 @@ def reading(epoch: str, last: Id, *entries: tuple[Id, int], before: Id = BEGINNI
         last,
         more=False,
         before=before,
-        entries=[(place, entry_of(epoch, place, number)) for place, number in entries],
+        entries=[(place, entry_at(epoch, place, number)) for place, number in entries],
     )
 
 

@@ -1,0 +1,114 @@
+"""JSON that others send, read alike on every Python (spec/protocol.md, "Nesting and numbers").
+
+Left to itself, a parser goes as deep as the interpreter lets it, and refuses whole numbers of thousands of
+digits; how deep and how many differs between versions and settings of Python. So it is decided here.
+"""
+
+import json
+import re
+from itertools import accumulate
+from typing import Any, Final, NoReturn
+
+MAX_ID: Final = 128
+"""The longest id, in characters: of a user, a token group, a vault or a message."""
+
+MAX_DEPTH: Final = 100
+"""How deep arrays and objects may be nested in the value of a key; ``[]`` is one deep, ``[[]]`` two."""
+
+MESSAGE_DEPTH: Final = MAX_DEPTH + 1
+"""How deep a whole object may be whose values are as deep as `MAX_DEPTH`: a message, an event, claims."""
+
+_MOST_DIGITS: Final = 640  # what every Python reads, whatever limit it was given
+
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NEITHER_BRACKET_NOR_QUOTE: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_BARE_STRING: Final = re.compile(rb'"[^"]*"?')
+_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
+
+
+class DepthError(ValueError):
+    """Arrays and objects are nested too deeply. The message goes on where "The message" or "data" began."""
+
+    def __init__(self) -> None:
+        super().__init__(f"is nested more than {MAX_DEPTH} deep")
+
+
+def decode_json(text: str, depth: int = MESSAGE_DEPTH) -> Any:
+    """Parse JSON (RFC 8259).
+
+    Args:
+        text: The whole text.
+        depth: How deep it may be.
+
+    Returns:
+        What `json` makes of it; but a number that is too large for a float, or has more than 640 digits, is
+        infinite.
+
+    Raises:
+        DepthError: If it is deeper than that, whatever else may be wrong with it.
+        ValueError: If it is not JSON. The message says why, and repeats nothing of the text.
+    """
+    if is_too_deep(text, depth):
+        raise DepthError
+    return _decode(text)
+
+
+def is_too_deep(text: str | bytes, depth: int) -> bool:
+    """Whether a parser would have to go deeper than so many arrays and objects within each other.
+
+    It is told before anything is parsed, without recursion, and need not be JSON: behind a mistake, where no
+    parser goes, brackets count as well.
+    """
+    whole = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if whole.count(b"[") + whole.count(b"{") <= depth:
+        return False
+    if b"\\" in whole:
+        # First pairs of backslashes, then escaped quotes: each quote that is left begins or ends a string.
+        whole = whole.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Between two quotes side by side there is nothing, be it within a string or not.
+    bare = whole.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
+    steps = map(_STEPS.__getitem__, _BARE_STRING.sub(b"", bare))
+    return any(map(depth.__lt__, accumulate(steps)))
+
+
+def find_too_deep(text: str, depth: int) -> tuple[str | int, ...]:
+    """Find where a text is too deep, if `is_too_deep` has said that it is; it takes its time.
+
+    Returns:
+        The keys, as they are written, and the indexes that lead there; nothing if that can't be said.
+    """
+    path: list[str | int] = []
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token in "[{":
+            if len(path) == depth:
+                return tuple(path)
+            path.append(0 if token == "[" else "")
+        elif token in "]}":
+            del path[-1:]
+        elif path and isinstance(path[-1], int):
+            path[-1] += token == ","
+        elif path and token != ",":
+            path[-1] = token[1:-1]  # a key, if a bracket follows it
+    return ()
+
+
+def is_text(value: object, *, at_least: int = 1, at_most: int | None = MAX_ID) -> bool:
+    """Whether a value is a string of so many characters; as it stands, whether it can be an id."""
+    if not isinstance(value, str) or len(value) < at_least or (at_most is not None and len(value) > at_most):
+        return False
+    # JSON can spell half a surrogate pair, which is no character and can't be sent on as UTF-8.
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and the infinities, which `json` would take and RFC 8259 does not have."""
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits.lstrip("-")) <= _MOST_DIGITS else float(digits)
+
+
+# Made once: the functions of the json module make a new one whenever they are asked for anything special.
+_decode: Final = json.JSONDecoder(parse_int=_whole_number, parse_constant=refuse_constant).decode
