@@ -86,6 +86,8 @@ class Parking:
         self._poller = poller
         self._start_soon = start_soon
         self._parked: dict[int, tuple[Device, int]] = {}
+        # Those a task waits for: they are not read, though their tokens may be verified by now.
+        self._verifying: set[Device] = set()
         self._finishing = self._over = False
         self._left = Signal()
 
@@ -105,7 +107,7 @@ class Parking:
         if self._over:
             device.abort()
             return
-        interest = _interest(device)
+        interest = self._interest(device)
         self._poller.register(fd, interest)
         self._parked[fd] = device, interest
 
@@ -113,7 +115,7 @@ class Parking:
         """See `localful_ws.server.device.Pump`."""
         fd = _socket(device).fileno()
         parked = self._parked.get(fd)
-        interest = _interest(device)
+        interest = self._interest(device)
         if parked is not None and parked[1] != interest:
             self._parked[fd] = device, interest
             self._poller.modify(fd, interest)
@@ -163,25 +165,27 @@ class Parking:
                 left = [(fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll()]
                 left.reverse()
             until = trio.current_time() + _TURN_SECONDS
-            while left and trio.current_time() <= until:
+            while left:
                 self._push_one(*left.pop())
+                if trio.current_time() > until:
+                    break
 
     def _push_one(self, fd: int, ready: int, device: Device) -> None:
         parked = self._parked.get(fd)
         if parked is None or parked[0] is not device:
             return  # meanwhile it has left; the number may be another's
-        was_verifying = device.verifying
         try:
             if ready & _WRITABLE and device.buffer is not None:
                 device.writable()
             if ready & (_READABLE | _BROKEN):
-                if device.reading:
+                if self._is_read(device):
                     self._receive(device)
                 elif ready & _BROKEN:
                     device.lost()
         except Exception:
             device.fail()
-        if device.verifying and not was_verifying:
+        if device.verifying and device not in self._verifying:
+            self._verifying.add(device)
             self.interest_changed(device)
             self._start_soon(self._wait, device)
 
@@ -198,12 +202,17 @@ class Parking:
             device.lost()
 
     async def _wait(self, device: Device) -> None:
-        await device.verify()
+        try:
+            await device.verify()
+        finally:
+            self._verifying.remove(device)
         self.interest_changed(device)
 
+    def _is_read(self, device: Device) -> bool:
+        return device.reading and device not in self._verifying
 
-def _interest(device: Device) -> int:
-    return (_READABLE if device.reading else 0) | (_WRITABLE if device.buffer is not None else 0)
+    def _interest(self, device: Device) -> int:
+        return (_READABLE if self._is_read(device) else 0) | (_WRITABLE if device.buffer is not None else 0)
 
 
 def _socket(device: Device) -> socket.socket:
