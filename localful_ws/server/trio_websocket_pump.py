@@ -19,8 +19,8 @@ from localful_ws.protocol import (
     PingReceived,
     TextReceived,
 )
-from localful_ws.server.device import Device
 from localful_ws.server.pump import RECEIVE_BYTES, StartSoon, StreamPump
+from localful_ws.server.websocket import WebSocket
 
 _log = structlog.get_logger(__name__)
 _MALFORMED = {
@@ -85,8 +85,8 @@ class TrioWebSocketPump(StreamPump):
         self._connection = await request.accept(subprotocol=subprotocol)
         self.answered = True
 
-    def close(self, device: Device, *, at_once: bool) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def close(self, device: WebSocket, *, at_once: bool) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         super().close(device, at_once=at_once)
         self.stop_reading()
 
@@ -95,7 +95,7 @@ class TrioWebSocketPump(StreamPump):
         self._connection = None
         self._reading.cancel()
 
-    async def receive(self, device: Device) -> None:
+    async def receive(self, device: WebSocket) -> None:
         """Wait for the next message, and push it into the device."""
         if self._connection is None:
             # The library reads no more, but for once.
@@ -115,7 +115,7 @@ class TrioWebSocketPump(StreamPump):
         else:
             device.take(TextReceived(message))
 
-    def _end(self, device: Device, code: int) -> None:
+    def _end(self, device: WebSocket, code: int) -> None:
         if code == _ABNORMAL_CLOSURE:
             device.lost()
         else:

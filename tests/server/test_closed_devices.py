@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-import trio
 
 from localful_ws.protocol import CloseCode
 from tests.raw_device import close, handshake, text

@@ -23,13 +23,13 @@ from localful_ws.protocol import (
     ping_frame,
     text_frame,
 )
-from localful_ws.server.device import Device, Phase
-from localful_ws.server.opening import Opening
+from localful_ws.server.device import Device
 from localful_ws.server.send_buffer import Piece, piece_of
+from localful_ws.server.websocket import Phase, WebSocket
 from tests.raw_device import CLOSE, PING, PONG, TEXT, ServerFrame, close, frame, parse_frames, text
-from tests.server.kernels import ENDLESS, Kernel, ScriptedStream
+from tests.server.kernels import ENDLESS, Kernel
 from tests.server.verifiers import slow_verifier
-from tests.world import SMALL, STARTED, World, open_world
+from tests.world import STARTED, World, open_world
 
 FIRST, SECOND, THIRD = (text_frame(letter * 100) for letter in (b"1", b"2", b"3"))
 MIB = 1 << 20
@@ -49,13 +49,13 @@ class StubPump:
     stopped: int = 0
     closed: list[bool] = Factory(list)
 
-    def interest_changed(self, device: Device) -> None:
+    def interest_changed(self, device: WebSocket) -> None:
         self.looked.append((device.reading, device.buffer is not None))
 
-    def stop_sending(self, device: Device) -> None:
+    def stop_sending(self, device: WebSocket) -> None:
         self.stopped += 1
 
-    def close(self, device: Device, *, at_once: bool) -> None:
+    def close(self, device: WebSocket, *, at_once: bool) -> None:
         self.closed.append(at_once)
 
 
@@ -98,7 +98,7 @@ def push(world: World, room: int = ENDLESS) -> Pushed:
     """A device that has yet to authenticate."""
     kernel, pump = Kernel(room), StubPump()
     device = Device(world.node, kernel, pump)
-    world.node.admit(Opening(world.node, ScriptedStream(kernel)), device)
+    world.node.admit(device)
     return Pushed(device, kernel, pump)
 
 
@@ -173,9 +173,7 @@ async def test_many_frames_go_out_together(autojump_clock: MockClock) -> None:
         assert ada.kernel.calls <= 1 + 200 // 64 + 1
 
 
-@pytest.mark.parametrize(
-    "changes", [{"outbox_events": 3}, SMALL | {"outbox_bytes": 70_000}], ids=["events", "bytes"]
-)
+@pytest.mark.parametrize("changes", [{"outbox_events": 3}, {"outbox_bytes": 70_000}], ids=["events", "bytes"])
 async def test_more_than_may_wait(autojump_clock: MockClock, changes: dict[str, Any]) -> None:
     big = text_frame(b"x" * 25_000)
     async with open_pushed(10, **changes) as (world, ada):
@@ -197,7 +195,7 @@ async def test_more_than_may_wait(autojump_clock: MockClock, changes: dict[str, 
 @pytest.mark.parametrize("count", [1, 1000])
 async def test_a_batch_waits_whole_however_much_it_is(autojump_clock: MockClock, count: int) -> None:
     batch = [piece_of(text_frame(b"%d" % number + b"x" * 10_000)) for number in range(count)]
-    async with open_pushed(0, **SMALL | {"outbox_events": 10, "outbox_bytes": 70_000}) as (world, ada):
+    async with open_pushed(0, outbox_events=10, outbox_bytes=70_000) as (world, ada):
         ada.device.send(piece_of(FIRST))
         ada.device.send_batch(batch)
         assert world.closes() == {}
@@ -241,8 +239,8 @@ async def test_who_is_slow_while_it_closes_is_dropped(autojump_clock: MockClock)
 
 
 async def test_a_close_frame_for_which_there_is_no_room(autojump_clock: MockClock) -> None:
-    async with open_pushed(10, **SMALL | {"send_budget": 10_500}) as (world, ada):
-        ada.device.send(piece_of(text_frame(b"x" * 10_200)))
+    async with open_pushed(10, send_budget=1024) as (world, ada):
+        ada.device.send(piece_of(text_frame(b"x" * 750)))
         ada.device.close(CloseCode.FORBIDDEN)
         assert (ada.pump.closed, ada.device.phase, ada.device.due) == ([True], Phase.GONE, None)
         assert world.closes() == {"forbidden": 1}
@@ -267,7 +265,7 @@ async def test_what_is_first_has_30_seconds_to_leave(autojump_clock: MockClock, 
 
 async def test_who_has_not_read_for_longest_makes_room_for_the_others(autojump_clock: MockClock) -> None:
     big = text_frame(b"x" * 20_000)
-    async with open_pushed(10, **SMALL | {"outbox_bytes": 90_000, "send_budget": 110_000}) as (world, ada):
+    async with open_pushed(10, send_budget=110_000) as (world, ada):
         bob, zoe = await authenticated(world, "bob", room=10), await authenticated(world, "zoe", room=0)
         for each in (ada, bob, zoe):
             each.device.send(piece_of(big))
@@ -293,7 +291,7 @@ async def test_who_has_not_read_for_longest_makes_room_for_the_others(autojump_c
 
 async def test_what_many_wait_for_is_kept_once(autojump_clock: MockClock) -> None:
     big = text_frame(b"x" * 60_000)
-    async with open_pushed(0, **SMALL | {"send_budget": 100_000}) as (world, ada):
+    async with open_pushed(0, send_budget=100_000) as (world, ada):
         others = [await authenticated(world, room=0) for _ in range(20)]
         shared = piece_of(big)
         for each in (ada, *others):

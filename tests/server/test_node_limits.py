@@ -11,7 +11,7 @@ from localful_ws.protocol import Rate
 from tests.raw_device import BINARY, CONTINUATION, PING, PONG, TEXT, RawDevice, close, frame, handshake, text
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier
-from tests.world import LEAN, SMALL, TRANSPORTS, World, make_settings, open_world
+from tests.world import LEAN, TRANSPORTS, World, make_settings, open_world
 
 pytestmark = pytest.mark.kinds(*TRANSPORTS)
 
@@ -108,7 +108,7 @@ def padded(size: int, letter: str = "x") -> str:
 @pytest.mark.parametrize("letter", ["x", "\u00e9", "\u20ac", "\U0001f511"])
 async def test_the_longest_message_and_one_longer(kind: str, autojump_clock: MockClock, letter: str) -> None:
     size = 1024 * 6 + 20
-    async with open_world(kind, **SMALL | {"max_message_bytes": size, "outbox_bytes": 20_000}) as world:
+    async with open_world(kind, max_message_bytes=size) as world:
         device = await world.device()
         longest = padded(size, letter)
         assert size - 4 < len(longest.encode()) <= size
@@ -223,11 +223,7 @@ async def test_a_message_too_big_while_a_token_is_verified(kind: str, autojump_c
     ("changes", "data", "fits"),
     [
         ({"outbox_events": 5}, "x", 6),
-        (
-            SMALL | {"max_event_bytes": 30_000, "max_publish_bytes": 40_000, "outbox_bytes": 70_000},
-            "x" * 20_000,
-            5,
-        ),
+        ({"outbox_bytes": 70_000}, "x" * 20_000, 5),
     ],
     ids=["events", "bytes"],
 )

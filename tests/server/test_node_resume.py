@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from localful_ws.server import delivery
 from tests.redis_world import settle
-from tests.world import ENGINES, SMALL, TestDevice, World, open_world
+from tests.world import ENGINES, TestDevice, World, open_world
 
 pytestmark = pytest.mark.kinds(*ENGINES)
 
@@ -148,9 +148,7 @@ async def test_a_quiet_user_can_resume_much_later(autojump_clock: MockClock) -> 
 
 
 async def test_more_than_the_outbox_holds(autojump_clock: MockClock) -> None:
-    async with open_world(
-        outbox_events=10, outbox_bytes=200_000, max_message_bytes=65_536, max_vaults=100
-    ) as world:
+    async with open_world("lean", outbox_events=10, outbox_bytes=300_000) as world:
         start = await cursor_of(world)
         await world.publish(*[update(number) for number in range(9)])
         assert answer_of(await resume(world, start)) == (True, [*range(9)])
@@ -245,16 +243,7 @@ async def test_a_renewal_is_not_told_a_cursor_ahead_of_what_was_sent(autojump_cl
 
 
 async def test_when_too_much_is_waiting_nobody_resumes(kind: str, autojump_clock: MockClock) -> None:
-    async with open_world(
-        kind,
-        **SMALL
-        | {
-            "max_event_bytes": 6000,
-            "max_publish_bytes": 11_000,
-            "outbox_bytes": 85_000,
-            "send_budget": 100_000,
-        },
-    ) as world:
+    async with open_world(kind, send_budget=100_000) as world:
         start = await cursor_of(world)
         await world.publish(update(1))
         reader = await world.open(

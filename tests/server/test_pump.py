@@ -14,11 +14,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.protocol import CloseCode, Session, text_frame
 from localful_ws.server import node as node_module
-from localful_ws.server.device import Device, Phase
-from localful_ws.server.opening import Opening
+from localful_ws.server.device import Device
 from localful_ws.server.pump import StreamPump
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, close_socket
+from localful_ws.server.websocket import Phase
 from tests.raw_device import (
     BINARY,
     CLOSE,
@@ -35,9 +35,9 @@ from tests.raw_device import (
 from tests.redis_world import settle
 from tests.server.kernels import ENDLESS, Kernel, ScriptedStream, connected_pair
 from tests.server.tls import device_side, server_side
-from tests.world import SMALL, STARTED, World, open_world
+from tests.world import STARTED, World, open_world
 
-LIMIT = SMALL["max_message_bytes"]
+LIMIT = 1024
 FIRST, SECOND, THIRD = (text_frame(letter * 100) for letter in (b"1", b"2", b"3"))
 
 # --- what comes ---
@@ -45,7 +45,7 @@ FIRST, SECOND, THIRD = (text_frame(letter * 100) for letter in (b"1", b"2", b"3"
 
 async def converse(*chunks: bytes) -> tuple[bytes, dict[str, int]]:
     """Send each chunk when the one before has been dealt with, then hang up; returns what came of it."""
-    async with open_world(**SMALL) as world:
+    async with open_world(max_message_bytes=LIMIT) as world:
         begun = handshake(f"Authorization: Bearer {world.token()}")
         device = await world.raw(begun + chunks[0])
         for chunk in chunks[1:]:
@@ -135,7 +135,7 @@ class Pumped:
         node = world.node
         self.pump = StreamPump(stream, node.start_soon, node.close_timeout)
         self.device = self.pump.device = Device(node, self.pump.line, self.pump)
-        node.admit(Opening(node, stream), self.device)
+        node.admit(self.device)
 
 
 @asynccontextmanager
