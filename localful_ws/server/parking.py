@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import trio
 
 from localful_ws.server.tcp import close_socket, shut_down_sending
-from localful_ws.server.websocket import WebSocket
+from localful_ws.server.websocket import Phase, WebSocket
 from localful_ws.wakeup import Signal
 
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
@@ -209,7 +209,8 @@ class Parking:
         self.interest_changed(device)
 
     def _is_read(self, device: WebSocket) -> bool:
-        return device.reading and device not in self._verifying
+        # One that closes does not wait for its token any more.
+        return device.reading and (device not in self._verifying or device.phase is not Phase.OPEN)
 
     def _interest(self, device: WebSocket) -> int:
         return (_READABLE if self._is_read(device) else 0) | (_WRITABLE if device.buffer is not None else 0)
