@@ -53,6 +53,7 @@ ELSEWHERE = {
     "scenes/test_scenes_memory.py": ["conform/device", "conform/live"],
     "scenes/test_written.py": ["conform/render"],
     "server/test_console.py": ["server/watching"],
+    "server/test_device.py": ["server/websocket"],
     "server/test_internal.py": ["server/answers"],
     "server/test_node_handshake.py": ["server/trio_websocket_pump"],
     "server/test_timers.py": ["wakeup"],
