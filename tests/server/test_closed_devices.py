@@ -10,7 +10,7 @@ import trio
 
 from localful_ws.protocol import CloseCode
 from tests.raw_device import close, handshake, text
-from tests.server.loopback import Loopback, Tls, make_tls, open_loopback, reset, until
+from tests.server.loopback import Loopback, open_loopback, reset, until
 
 Story = Callable[[Loopback], Awaitable[object]]
 STORIES: dict[str, Story] = {}
@@ -135,20 +135,15 @@ async def a_device_that_stalls(loopback: Loopback) -> None:
     await until(lambda: loopback.node.metrics.slow_consumers)
 
 
-@pytest.fixture(scope="module")
-def some_tls() -> Tls:
-    return make_tls()
-
-
 @pytest.mark.sockets
 @pytest.mark.parametrize("transport", ["lean", "trio-websocket"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", STORIES)
 async def test_nothing_is_left_to_the_garbage_collector(
-    some_tls: Tls, name: str, transport: str, *, tls: bool
+    name: str, transport: str, *, tls: bool
 ) -> None:
     async with open_loopback(
-        tls=some_tls if tls else None,
+        tls=tls,
         transport=transport,
         send_buffer=4096,
         auth_timeout=0.1,
