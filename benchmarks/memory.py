@@ -22,7 +22,6 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.server.listeners import address, bind
 from localful_ws.server.node import Node
 from localful_ws.server.tcp import accept_connections
-from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 
@@ -31,8 +30,7 @@ CONNECT_SECONDS = 120.0
 PLACES = {
     "localful_ws/protocol/": "the protocol object, session and subscription",
     "localful_ws/server/device": "the device",
-    "localful_ws/server/": "streams, outbox, timekeeper and their coroutines",
-    "localful_ws/server/transport/": "the transport",
+    "localful_ws/server/": "opening, parking, pumps and timers",
     "localful_ws/tokens/": "the session's strings",
     "json/": "the strings of the messages",
     "wsproto/": "wsproto",
@@ -54,7 +52,7 @@ async def measure(transport: str, connections: int) -> Counter[str]:
     )
     clock = Clock()
     engine = MemoryEngine(settings, clock)
-    node = Node(settings, clock, build_verifier(settings, clock.now), engine, ACCEPTERS[transport])
+    node = Node(settings, clock, build_verifier(settings, clock.now), engine)
     listening = bind("127.0.0.1", 0, setting="port", backlog=settings.backlog)
     target = Target(address(listening)[1], 0, Speaks.CONTRACT, Routes.CONTRACT, settings.path)
     async with trio.open_nursery() as nursery:

@@ -216,9 +216,13 @@ class Node:
         finally:
             self._reserved.remove(opening)
 
-    def admit(self, opening: Opening, device: Device) -> None:
-        """Count the device of a connection whose handshake was accepted."""
+    def opened(self, opening: Opening, device: Device) -> None:
+        """Take note that the handshake of a connection was accepted."""
         self._strangers.discard(opening)
+        self.admit(device)
+
+    def admit(self, device: Device) -> None:
+        """Count a device."""
         self._devices[device] = None
         self.metrics.connections_opened += 1
 

@@ -145,7 +145,7 @@ class Opening:
         else:
             pump = self._pump = StreamPump(self._stream, self._node.start_soon, self._node.close_timeout)
             self.device = pump.device = Device(self._node, pump.line, pump)
-        self._node.admit(self, self.device)
+        self._node.opened(self, self.device)
         self.device.send(piece_of(accept_response(request, accepted.subprotocol)))
         return session, bytes(received[length:])
 
@@ -181,7 +181,7 @@ class Opening:
                 await pump.accept(request, accepted.subprotocol)
                 self._pump = pump
                 self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.admit(self, self.device)
+                self._node.opened(self, self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session

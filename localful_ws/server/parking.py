@@ -10,8 +10,8 @@ from typing import Protocol, cast
 
 import trio
 
-from localful_ws.server.device import Device
 from localful_ws.server.tcp import close_socket, shut_down_sending
+from localful_ws.server.websocket import WebSocket
 from localful_ws.wakeup import Signal
 
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
@@ -85,7 +85,9 @@ class Parking:
     def __init__(self, poller: Poller, start_soon: Callable[..., object]) -> None:
         self._poller = poller
         self._start_soon = start_soon
-        self._parked: dict[int, tuple[Device, int]] = {}
+        self._parked: dict[int, tuple[WebSocket, int]] = {}
+        # Those a task waits for: they are not read, though their tokens may be verified by now.
+        self._verifying: set[WebSocket] = set()
         self._finishing = self._over = False
         self._left = Signal()
 
@@ -93,7 +95,7 @@ class Parking:
         """How many devices are parked."""
         return len(self._parked)
 
-    def park(self, device: Device) -> None:
+    def park(self, device: WebSocket) -> None:
         """Push a device from now on, unless it is gone.
 
         Raises:
@@ -105,25 +107,25 @@ class Parking:
         if self._over:
             device.abort()
             return
-        interest = _interest(device)
+        interest = self._interest(device)
         self._poller.register(fd, interest)
         self._parked[fd] = device, interest
 
-    def interest_changed(self, device: Device) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def interest_changed(self, device: WebSocket) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         fd = _socket(device).fileno()
         parked = self._parked.get(fd)
-        interest = _interest(device)
+        interest = self._interest(device)
         if parked is not None and parked[1] != interest:
             self._parked[fd] = device, interest
             self._poller.modify(fd, interest)
 
-    def stop_sending(self, device: Device) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def stop_sending(self, device: WebSocket) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         shut_down_sending(_socket(device))
 
-    def close(self, device: Device, *, at_once: bool) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def close(self, device: WebSocket, *, at_once: bool) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         sock = _socket(device)
         # The number may be another's as soon as the socket is closed.
         if self._parked.pop(sock.fileno(), None) is not None:
@@ -154,7 +156,7 @@ class Parking:
     async def _push(self) -> None:
         # What a turn had no time for comes first in the next one: the poller might name the same ones first
         # again and again.
-        left: list[tuple[int, int, Device]] = []
+        left: list[tuple[int, int, WebSocket]] = []
         while True:
             if left:
                 await trio.lowlevel.checkpoint()
@@ -163,29 +165,31 @@ class Parking:
                 left = [(fd, ready, self._parked[fd][0]) for fd, ready in self._poller.poll()]
                 left.reverse()
             until = trio.current_time() + _TURN_SECONDS
-            while left and trio.current_time() <= until:
+            while left:
                 self._push_one(*left.pop())
+                if trio.current_time() > until:
+                    break
 
-    def _push_one(self, fd: int, ready: int, device: Device) -> None:
+    def _push_one(self, fd: int, ready: int, device: WebSocket) -> None:
         parked = self._parked.get(fd)
         if parked is None or parked[0] is not device:
             return  # meanwhile it has left; the number may be another's
-        was_verifying = device.verifying
         try:
             if ready & _WRITABLE and device.buffer is not None:
                 device.writable()
             if ready & (_READABLE | _BROKEN):
-                if device.reading:
+                if self._is_read(device):
                     self._receive(device)
                 elif ready & _BROKEN:
                     device.lost()
         except Exception:
             device.fail()
-        if device.verifying and not was_verifying:
+        if device.verifying and device not in self._verifying:
+            self._verifying.add(device)
             self.interest_changed(device)
             self._start_soon(self._wait, device)
 
-    def _receive(self, device: Device) -> None:
+    def _receive(self, device: WebSocket) -> None:
         try:
             data = _socket(device).recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -197,14 +201,19 @@ class Parking:
         else:
             device.lost()
 
-    async def _wait(self, device: Device) -> None:
-        await device.verify()
+    async def _wait(self, device: WebSocket) -> None:
+        try:
+            await device.verify()
+        finally:
+            self._verifying.remove(device)
         self.interest_changed(device)
 
+    def _is_read(self, device: WebSocket) -> bool:
+        return device.reading and device not in self._verifying
 
-def _interest(device: Device) -> int:
-    return (_READABLE if device.reading else 0) | (_WRITABLE if device.buffer is not None else 0)
+    def _interest(self, device: WebSocket) -> int:
+        return (_READABLE if self._is_read(device) else 0) | (_WRITABLE if device.buffer is not None else 0)
 
 
-def _socket(device: Device) -> socket.socket:
+def _socket(device: WebSocket) -> socket.socket:
     return cast("socket.socket", device.line)

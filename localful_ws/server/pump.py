@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from localful_ws.server.device import Device, Line
 from localful_ws.server.tcp import TcpStream, shut_down_sending
 from localful_ws.server.tls import TlsStream
+from localful_ws.server.websocket import Line, WebSocket
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream raises that is at its end."""
@@ -21,7 +21,7 @@ StartSoon = Callable[[Callable[[], Awaitable[object]]], object]
 """Starts a task among the connections; if it raises that is logged and harms nobody else."""
 
 
-async def receive(stream: trio.abc.Stream, device: Device) -> None:
+async def receive(stream: trio.abc.Stream, device: WebSocket) -> None:
     """Wait for what comes next, and push it into the device."""
     try:
         data = await stream.receive_some(RECEIVE_BYTES)
@@ -66,7 +66,7 @@ class StreamPump:
         self._broken = False
         # While something is being sent: what bounds it.
         self._flushing: trio.CancelScope | None = None
-        self.device: Device | None = None
+        self.device: WebSocket | None = None
 
     @property
     def line(self) -> Line:
@@ -80,14 +80,14 @@ class StreamPump:
             await self.receive(device)
             await device.verify()
 
-    async def receive(self, device: Device) -> None:
+    async def receive(self, device: WebSocket) -> None:
         """Wait for what comes next, and push it into the device."""
         await receive(self._stream, device)
 
     # --- in place of a socket ---
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:
-        """See `localful_ws.server.device.Line`."""
+        """See `localful_ws.server.websocket.Line`."""
         if self._broken or self.device is None:
             raise OSError("The stream is closed.")
         if self._taken:
@@ -97,7 +97,7 @@ class StreamPump:
         return len(self._taken)
 
     def sendmsg(self, buffers: Sequence[bytes | memoryview], /) -> int:
-        """See `localful_ws.server.device.Line`."""
+        """See `localful_ws.server.websocket.Line`."""
         data = bytearray()
         for buffer in buffers:
             data += buffer[: _CHUNK - len(data)]
@@ -107,18 +107,18 @@ class StreamPump:
 
     # --- a pump ---
 
-    def interest_changed(self, device: Device) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def interest_changed(self, device: WebSocket) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         if device.buffer is not None:
             self._flush_soon()
 
-    def stop_sending(self, _: Device) -> None:
-        """See `localful_ws.server.device.Pump`. Only sockets have a way to say so that is of use."""
+    def stop_sending(self, _: WebSocket) -> None:
+        """See `localful_ws.server.websocket.Pump`. Only sockets have a way to say so that is of use."""
         if isinstance(self._stream, TcpStream):
             shut_down_sending(self._stream.socket)
 
-    def close(self, _: Device, *, at_once: bool) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def close(self, _: WebSocket, *, at_once: bool) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         self.device = None
         if self._flushing is not None and not at_once and not isinstance(self._stream, TcpStream):
             # What it has taken may still leave.

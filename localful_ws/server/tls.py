@@ -16,8 +16,8 @@ _Result = TypeVar("_Result")
 class TlsStream(trio.abc.Stream):
     """The server's side of TLS on top of another stream; one task may receive and one may send.
 
-    `trio.SSLStream` holds on to itself, and would leave every connection to the garbage collector, which looks
-    at old objects seldom (`localful_ws.server.collector`).
+    `trio.SSLStream` holds on to itself, and would leave every connection to the garbage collector, which
+    looks at old objects seldom (`localful_ws.server.collector`).
 
     The end of the connection is the end of the stream, also without TLS's own word for it: a WebSocket says
     itself when it is over.

@@ -19,8 +19,8 @@ from localful_ws.protocol import (
     PingReceived,
     TextReceived,
 )
-from localful_ws.server.device import Device
 from localful_ws.server.pump import RECEIVE_BYTES, StartSoon, StreamPump
+from localful_ws.server.websocket import WebSocket
 
 _log = structlog.get_logger(__name__)
 _MALFORMED = {
@@ -38,14 +38,25 @@ class TrioWebSocketPump(StreamPump):
         start_soon: As for `StreamPump`.
         close_timeout: As for `StreamPump`.
         max_message_bytes: The longest message a device may send.
+
+    Attributes:
+        answered: Whether the handshake is over, so that only the device sends.
     """
 
-    __slots__ = ("_connection", "_max_message_bytes", "_reader_ended", "_reading", "_start_reader")
+    __slots__ = (
+        "_connection",
+        "_max_message_bytes",
+        "_reader_ended",
+        "_reading",
+        "_start_reader",
+        "answered",
+    )
 
     def __init__(
         self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
     ) -> None:
         super().__init__(stream, start_soon, close_timeout)
+        self.answered = False
         self._start_reader = start_soon
         self._max_message_bytes = max_message_bytes
         self._reading = trio.CancelScope()
@@ -72,9 +83,10 @@ class TrioWebSocketPump(StreamPump):
     async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
         """Answer the handshake, so that there can be a device."""
         self._connection = await request.accept(subprotocol=subprotocol)
+        self.answered = True
 
-    def close(self, device: Device, *, at_once: bool) -> None:
-        """See `localful_ws.server.device.Pump`."""
+    def close(self, device: WebSocket, *, at_once: bool) -> None:
+        """See `localful_ws.server.websocket.Pump`."""
         super().close(device, at_once=at_once)
         self.stop_reading()
 
@@ -83,7 +95,7 @@ class TrioWebSocketPump(StreamPump):
         self._connection = None
         self._reading.cancel()
 
-    async def receive(self, device: Device) -> None:
+    async def receive(self, device: WebSocket) -> None:
         """Wait for the next message, and push it into the device."""
         if self._connection is None:
             # The library reads no more, but for once.
@@ -103,7 +115,7 @@ class TrioWebSocketPump(StreamPump):
         else:
             device.take(TextReceived(message))
 
-    def _end(self, device: Device, code: int) -> None:
+    def _end(self, device: WebSocket, code: int) -> None:
         if code == _ABNORMAL_CLOSURE:
             device.lost()
         else:
@@ -111,7 +123,7 @@ class TrioWebSocketPump(StreamPump):
 
 
 class _LibraryStream(trio.abc.Stream):
-    """The stream as trio-websocket sees it: what it sends goes out between our frames."""
+    """The stream as trio-websocket sees it: after the handshake it only seems to send."""
 
     __slots__ = ("_pump", "_stream")
 
@@ -126,12 +138,12 @@ class _LibraryStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._pump.device is None:
+        if not self._pump.answered:
             await self._stream.send_all(data)
             return
         await trio.lowlevel.checkpoint()
         # It sends pongs, and close frames; the device writes both itself.
-        if data[0] == _PONG:
+        if data[0] == _PONG and self._pump.device is not None:
             self._pump.device.take(PingReceived(bytes(data[2:])))
 
     async def wait_send_all_might_not_block(self) -> None:

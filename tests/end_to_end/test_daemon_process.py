@@ -136,7 +136,7 @@ def test_what_is_refused_says_why(daemon: DaemonProcess) -> None:
         assert receive(device)["code"] == "unauthorized"
         assert closed(device) == (4401, "unauthorized")
     with daemon.connect() as device:
-        device.send("x" * 70_000)
+        device.send("x" * 170_000)
         answer = closed(device)
         assert answer is not None
         assert answer[0] == 1009

@@ -15,6 +15,7 @@ from localful_ws.cli import main
 from localful_ws.protocol import Action, Connection, Event, State, Verdict
 from localful_ws.server import device, node
 from localful_ws.server.device import Device
+from localful_ws.server.opening import Opening
 
 
 class EchoingConnection(Connection):
@@ -44,19 +45,12 @@ class AddingConnection(Connection):
         return json.dumps(message)
 
 
-class PatientDevice(Device):
+class PatientOpening(Opening):
     """Waits for authentication anew whenever something has come."""
 
-    async def _receive_first(self) -> None:
-        self._transport.take_heard()  # the handshake
-        message = None
-        while message is None:
-            with trio.move_on_after(self._host.limits.auth_timeout):
-                message = await self._transport.receive()
-            if message is None and not self._transport.take_heard():
-                await super()._receive_first()
-                return
-        await self._take(message)
+    async def _receive(self, device: Device) -> None:
+        await super()._receive(device)
+        self._scope.deadline = trio.current_time() + self._node.limits.auth_timeout
 
 
 def break_it(what: str) -> None:
@@ -67,7 +61,7 @@ def break_it(what: str) -> None:
         case "subscribe":
             vars(device)["Connection"] = AddingConnection
         case "auth-timer":
-            vars(node)["Device"] = PatientDevice
+            vars(node)["Opening"] = PatientOpening
 
 
 if __name__ == "__main__":

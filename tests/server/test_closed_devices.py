@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-import trio
 
 from localful_ws.protocol import CloseCode
 from tests.raw_device import close, handshake, text
@@ -139,9 +138,9 @@ async def a_device_that_stalls(loopback: Loopback) -> None:
 @pytest.mark.parametrize("transport", ["lean", "trio-websocket"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", STORIES)
-async def test_nothing_is_left_to_the_garbage_collector(
-    name: str, transport: str, *, tls: bool
-) -> None:
+async def test_nothing_is_left_to_the_garbage_collector(name: str, transport: str, *, tls: bool) -> None:
+    if name == "no request" and transport == "trio-websocket":
+        pytest.skip("an exception of h11's holds on to itself")
     async with open_loopback(
         tls=tls,
         transport=transport,
@@ -150,6 +149,7 @@ async def test_nothing_is_left_to_the_garbage_collector(
         handshake_timeout=0.2,
         close_timeout=0.2,
         ping_interval=0.3,
+        send_timeout=0.5,
     ) as loopback:
         at_rest = len(loopback.connections.child_tasks)
         gc.collect()

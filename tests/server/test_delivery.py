@@ -9,7 +9,7 @@ from attrs import define, frozen
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from localful_ws.engine import Entry
+from localful_ws.engine import Entry, entry_of
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import Connection, Event, EventName, Verdict
 from localful_ws.routing import Router
@@ -73,7 +73,7 @@ def record(router: Router[Device], log: Log, user: str = "ada", **failures: Exce
 
 
 def updates(*users: str) -> list[Entry]:
-    return [Entry(Event(EventName.USER_UPDATE, user), f"c.{number}") for number, user in enumerate(users)]
+    return [entry_of(Event(EventName.USER_UPDATE, user), f"c.{number}") for number, user in enumerate(users)]
 
 
 @pytest.mark.parametrize("name", [EventName.VAULT_DELETE, EventName.USER_DELETE])
@@ -94,7 +94,7 @@ async def test_nobody_else_has_a_turn_between_the_end_of_a_life_and_what_follows
     end = Event(name, "ada", None if name is EventName.USER_DELETE else "v")
     events = [Event(EventName.USER_UPDATE, "ada")] * before + [end]
     nursery.start_soon(others)
-    await Delivery(router, Metrics(), pytest.fail).deliver([Entry(event, "c") for event in events])
+    await Delivery(router, Metrics(), pytest.fail).deliver([entry_of(event, "c") for event in events])
     nursery.cancel_scope.cancel()
 
     assert (("turn", 0) in log) is (count * len(events) > 400)
@@ -265,7 +265,7 @@ async def test_what_fails_in_one_device_is_its_own(autojump_clock: MockClock, wh
     recorders = [
         record(router, log, "ada", **({what: ZeroDivisionError()} if n == 1 else {})) for n in range(3)
     ]
-    entries = [Entry(Event(EventName.USER_DELETE, "ada"), "c"), *updates("ada")]
+    entries = [entry_of(Event(EventName.USER_DELETE, "ada"), "c"), *updates("ada")]
     await Delivery(router, Metrics(), pytest.fail).deliver(entries)
     assert [recorder.failed > 0 for recorder in recorders] == [False, True, False]
     for number in (0, 2):

@@ -23,8 +23,9 @@ from localful_ws.protocol import (
     ping_frame,
     text_frame,
 )
-from localful_ws.server.device import Device, Phase
+from localful_ws.server.device import Device
 from localful_ws.server.send_buffer import Piece, piece_of
+from localful_ws.server.websocket import Phase, WebSocket
 from tests.raw_device import CLOSE, PING, PONG, TEXT, ServerFrame, close, frame, parse_frames, text
 from tests.server.kernels import ENDLESS, Kernel
 from tests.server.verifiers import slow_verifier
@@ -48,13 +49,13 @@ class StubPump:
     stopped: int = 0
     closed: list[bool] = Factory(list)
 
-    def interest_changed(self, device: Device) -> None:
+    def interest_changed(self, device: WebSocket) -> None:
         self.looked.append((device.reading, device.buffer is not None))
 
-    def stop_sending(self, device: Device) -> None:
+    def stop_sending(self, device: WebSocket) -> None:
         self.stopped += 1
 
-    def close(self, device: Device, *, at_once: bool) -> None:
+    def close(self, device: WebSocket, *, at_once: bool) -> None:
         self.closed.append(at_once)
 
 

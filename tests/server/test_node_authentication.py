@@ -11,11 +11,12 @@ from localful_ws.tokens import mint_token
 from tests.raw_device import BINARY, close, frame, handshake, text
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier
-from tests.world import SECRET, STARTED, World, open_world
+from tests.world import SECRET, STARTED, TRANSPORTS, World, open_world
 
 OTHER_SECRET = b"another secret of thirty-two bytes and more"
 
 
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_a_silent_device_is_closed_after_exactly_3_seconds(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -28,13 +29,14 @@ async def test_a_silent_device_is_closed_after_exactly_3_seconds(
     assert world.node.devices() == ()
 
 
-async def test_the_time_is_a_setting(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, auth_timeout=0.5) as world:
+async def test_the_time_is_a_setting(autojump_clock: MockClock) -> None:
+    async with open_world(auth_timeout=0.5) as world:
         device = await world.open()
         await device.ended.wait()
         assert device.closed_at == 0.5
 
 
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_a_message_after_2999_milliseconds_is_in_time(world: World, autojump_clock: MockClock) -> None:
     device = await world.open()
     await trio.sleep(2.999)
@@ -86,9 +88,9 @@ async def test_the_answer_says_who_it_is(world: World, autojump_clock: MockClock
     ],
 )
 async def test_what_is_no_good_first_message(
-    transport: str, autojump_clock: MockClock, message: Any, code: int, word: str
+    autojump_clock: MockClock, message: Any, code: int, word: str
 ) -> None:
-    async with open_world(transport, max_vaults=2) as world:
+    async with open_world(max_vaults=2) as world:
         device = await world.open()
         if isinstance(message, dict):
             message["id"] = "m1"
@@ -132,8 +134,8 @@ async def test_a_token_that_does_not_hold(
     assert world.node.metrics.authentication_failures["unauthorized"] == 1
 
 
-async def test_a_slow_verdict_counts_from_the_message(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, verifier=slow_verifier(2)) as world:
+async def test_a_slow_verdict_counts_from_the_message(autojump_clock: MockClock) -> None:
+    async with open_world(verifier=slow_verifier(2)) as world:
         device = await world.open()
         await trio.sleep(2.5)
         await device.say({"event": "authenticate", "token": world.token()})
@@ -143,9 +145,9 @@ async def test_a_slow_verdict_counts_from_the_message(transport: str, autojump_c
 
 @pytest.mark.parametrize(("seconds", "ready"), [(0.5, False), (1000, True)])
 async def test_a_verifier_that_is_away_or_hangs(
-    transport: str, autojump_clock: MockClock, seconds: float, *, ready: bool
+    autojump_clock: MockClock, seconds: float, *, ready: bool
 ) -> None:
-    async with open_world(transport, verifier=slow_verifier(seconds, ready=ready)) as world:
+    async with open_world(verifier=slow_verifier(seconds, ready=ready)) as world:
         device = await world.open()
         await trio.sleep(2)
         await device.say({"event": "authenticate", "token": world.token(), "id": "x"})
@@ -156,8 +158,9 @@ async def test_a_verifier_that_is_away_or_hangs(
         assert world.closes() == {"try-again-later": 1}
 
 
-async def test_messages_wait_while_a_token_is_verified(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, verifier=slow_verifier(1)) as world:
+@pytest.mark.kinds(*TRANSPORTS)
+async def test_messages_wait_while_a_token_is_verified(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, verifier=slow_verifier(1)) as world:
         device = await world.open()
         await device.send({"event": "authenticate", "token": world.token()})
         await device.send({"event": "subscribe", "vaults": ["a"], "id": "1"})
@@ -170,8 +173,8 @@ async def test_messages_wait_while_a_token_is_verified(transport: str, autojump_
         assert device.times == [1, 1, 1]
 
 
-async def test_no_event_before_authentication(transport: str, autojump_clock: MockClock) -> None:
-    async with open_world(transport, verifier=slow_verifier(1)) as world:
+async def test_no_event_before_authentication(autojump_clock: MockClock) -> None:
+    async with open_world(verifier=slow_verifier(1)) as world:
         device = await world.open()
         await world.publish({"event": "user-update", "user": "ada"})
         await device.say({"event": "authenticate", "token": world.token(), "vaults": ["v"]})
@@ -182,10 +185,9 @@ async def test_no_event_before_authentication(transport: str, autojump_clock: Mo
         assert device.events == ["authenticated", "item-delete"]
 
 
-async def test_a_device_that_leaves_while_its_token_is_verified(
-    transport: str, autojump_clock: MockClock
-) -> None:
-    async with open_world(transport, verifier=slow_verifier(1)) as world:
+@pytest.mark.kinds(*TRANSPORTS)
+async def test_a_device_that_leaves_while_its_token_is_verified(kind: str, autojump_clock: MockClock) -> None:
+    async with open_world(kind, verifier=slow_verifier(1)) as world:
         device = await world.raw(handshake())
         await device.say(text({"event": "authenticate", "token": world.token()}), close())
         await trio.sleep(1.5)
@@ -196,6 +198,7 @@ async def test_a_device_that_leaves_while_its_token_is_verified(
         assert await world.publish({"event": "user-update", "user": "ada"}) == 1
 
 
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_a_message_in_pieces_is_bounded_by_the_same_3_seconds(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -209,6 +212,7 @@ async def test_a_message_in_pieces_is_bounded_by_the_same_3_seconds(
     assert world.closes() == {"authentication-timeout": 1}
 
 
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_pings_do_not_prolong_the_3_seconds(world: World, autojump_clock: MockClock) -> None:
     device = await world.raw(handshake())
     for _ in range(2):
@@ -220,6 +224,7 @@ async def test_pings_do_not_prolong_the_3_seconds(world: World, autojump_clock: 
     assert device.closed == (4408, "authentication-timeout")
 
 
+@pytest.mark.kinds(*TRANSPORTS)
 async def test_a_binary_message_is_refused_at_any_time(world: World, autojump_clock: MockClock) -> None:
     device = await world.device()
     await device.say(b"{}")

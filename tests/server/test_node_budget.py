@@ -1,19 +1,14 @@
 """What waits for all devices together: bounded, and paid for by those who don't read."""
 
-import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import pytest
 import trio
 from attrs import define
-from trio.testing import MockClock
 
-from localful_ws.server.tcp import TcpStream
-from tests.raw_device import PONG, RawDevice, close, frame, handshake, text
+from tests.raw_device import RawDevice, handshake, text
 from tests.redis_world import settle
 from tests.server.sockets import FakePoller, PeerStream, fake_pair
 from tests.world import World, open_world

@@ -10,10 +10,11 @@ from trio.testing import MockClock
 from localful_ws.protocol import Action, Connection, ServerMessage, encode_server_message
 from localful_ws.publishing import Disconnect
 from localful_ws.server import device as device_module
-from localful_ws.server.device import Device, Line
+from localful_ws.server.device import Device
 from localful_ws.server.pump import StreamPump
 from localful_ws.server.send_buffer import Piece
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
+from localful_ws.server.websocket import Line
 from tests.raw_device import handshake, text
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier

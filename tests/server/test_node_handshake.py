@@ -11,6 +11,7 @@ from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from tests.raw_device import RawDevice, close, handshake
 from tests.redis_world import settle
 from tests.server.kernels import Kernel, ScriptedStream
+from tests.server.sockets import FakePoller, fake_pair
 from tests.server.tls import server_side, tls_pair
 from tests.server.verifiers import slow_verifier
 from tests.world import STARTED, TRANSPORTS, World, open_world
@@ -357,7 +358,7 @@ async def test_tls(world: World, autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x00", handshake()])
 async def test_what_is_no_tls(world: World, autojump_clock: MockClock, sent: bytes) -> None:
     def half_tls() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        near, far = trio.testing.memory_stream_pair()
+        near, far = fake_pair(FakePoller())
         return near, server_side(far)
 
     device = await world.raw(*[sent] if sent else [], make_pair=half_tls)

@@ -148,7 +148,7 @@ async def test_a_quiet_user_can_resume_much_later(autojump_clock: MockClock) -> 
 
 
 async def test_more_than_the_outbox_holds(autojump_clock: MockClock) -> None:
-    async with open_world("lean", outbox_events=10, outbox_bytes=200_000) as world:
+    async with open_world("lean", outbox_events=10, outbox_bytes=300_000) as world:
         start = await cursor_of(world)
         await world.publish(*[update(number) for number in range(9)])
         assert answer_of(await resume(world, start)) == (True, [*range(9)])

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import pytest
 import trio
+from localful_ws.server.outbox import Outbox, OutboxFullError, OutboxPeaks, OutboxPolicy
 from trio.testing import wait_all_tasks_blocked
 
 from localful_ws.protocol import text_frame
-from localful_ws.server.outbox import Outbox, OutboxFullError, OutboxPeaks, OutboxPolicy
 from localful_ws.server.tcp import TcpStream
 
 pytestmark = pytest.mark.sockets

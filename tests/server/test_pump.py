@@ -15,10 +15,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.protocol import CloseCode, Session, text_frame
 from localful_ws.server import node as node_module
-from localful_ws.server.device import Device, Phase
+from localful_ws.server.device import Device
 from localful_ws.server.pump import StreamPump
 from localful_ws.server.send_buffer import piece_of
 from localful_ws.server.tcp import TcpStream, close_socket
+from localful_ws.server.websocket import Phase
 from tests.raw_device import (
     BINARY,
     CLOSE,

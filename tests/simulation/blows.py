@@ -102,6 +102,7 @@ class Blows:
         else:
             node.stop()
         await node.stopped.wait()
+        world.checks.node_gone(node)
         self._cut_off(node)
         world.nodes[index] = None
         world.log(node.name, "is gone")

@@ -15,10 +15,14 @@ from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.protocol import Connection, Event, State, Verdict
 from localful_ws.revocations import Revocations
 from localful_ws.routing import Router
+from localful_ws.server import parking
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.node import Node
-from localful_ws.server.outbox import Outbox
+from localful_ws.server.opening import Opening
+from localful_ws.server.parking import Parking
+from localful_ws.server.send_buffer import SendBudget, piece_of
+from localful_ws.server.tcp import close_socket
 
 Bug = Callable[[], AbstractContextManager[Any]]
 _wants = Connection.wants
@@ -92,7 +96,7 @@ def before_authentication() -> AbstractContextManager[Any]:
                 for device in node.devices():
                     if device.state is State.AWAITING_AUTH:
                         for entry in entries:
-                            device.send_frames(entry.frame, (entry.frame,))
+                            device.send(piece_of(entry.frame))
         await deliver(self, entries)
 
     @contextmanager
@@ -174,18 +178,18 @@ class _Late:
 def timer_restarted() -> AbstractContextManager[Any]:
     """Whatever comes from a device gives it 3 s more to authenticate."""
 
-    async def patient(self: Device) -> None:
-        message = None
-        while message is None:
-            self._transport.take_heard()
-            with trio.move_on_after(3.0):
-                message = await self._transport.receive()
-            if message is None and not self._transport.take_heard():
-                self._act(self._core.time_passed(self._host.clock.now() + 10))
-                return
-        await self._take(message)
+    async def patient(self: Opening, device: Device, session: Any) -> None:
+        if session is not None:
+            await device.begin(session)
+        await device.verify()
+        while device.state is State.AWAITING_AUTH:
+            with trio.move_on_after(3.0) as window:
+                await self._receive(device)
+            if window.cancelled_caught:
+                device.time_passed(self._node.clock.now() + 10)
+            await device.verify()
 
-    return patch.object(Device, "_receive_first", patient)
+    return patch.object(Opening, "_authenticate", patient)
 
 
 def timer_late() -> AbstractContextManager[Any]:
@@ -198,9 +202,9 @@ def timer_late() -> AbstractContextManager[Any]:
     return patch.object(Connection, "__init__", later)
 
 
-def outbox_unbounded() -> AbstractContextManager[Any]:
-    """An outbox takes whatever it is given."""
-    return patch.object(Outbox, "_enqueue_within_limits", Outbox._enqueue)
+def device_unbounded() -> AbstractContextManager[Any]:
+    """Any amount may wait for a device."""
+    return patch.object(SendBudget, "is_over", lambda self, buffer: False)
 
 
 def history_unbounded() -> AbstractContextManager[Any]:
@@ -218,12 +222,109 @@ def history_unbounded() -> AbstractContextManager[Any]:
     return patch.object(History, "append", endless)
 
 
+def node_unbounded() -> AbstractContextManager[Any]:
+    """For all devices of a node together any amount may wait."""
+    init = SendBudget.__init__
+
+    def generous(self: SendBudget, limits: Any, timers: Any) -> None:
+        init(self, evolve(limits, node_bytes=1 << 40), timers)
+
+    return patch.object(SendBudget, "__init__", generous)
+
+
+def slow_kept() -> AbstractContextManager[Any]:
+    """Who takes nothing is waited for, however long."""
+    return patch.object(SendBudget, "time_passed", lambda self, now: None)
+
+
+def budget_kept() -> AbstractContextManager[Any]:
+    """What was sent counts as if it waited still."""
+    return patch.object(SendBudget, "_release", lambda self, piece: None)
+
+
+def room_unnoticed() -> AbstractContextManager[Any]:
+    """Nobody looks whether there is room again for what waits."""
+    return patch.object(Parking, "_interest", lambda self, device: 1 if self._is_read(device) else 0)
+
+
+def wakeup_lost() -> AbstractContextManager[Any]:
+    """Whose token was verified is not read again."""
+
+    async def wait(self: Parking, device: Device) -> None:
+        await device.verify()
+        self._verifying.remove(device)
+
+    return patch.object(Parking, "_wait", wait)
+
+
+def verified_twice() -> AbstractContextManager[Any]:
+    """It is forgotten for whom a task waits: who is pushed meanwhile gets another one."""
+
+    @contextmanager
+    def forgetting() -> Iterator[None]:
+        init = Parking.__init__
+
+        def forget(self: Parking, *args: Any) -> None:
+            init(self, *args)
+            self._verifying = _Nothing()
+
+        with patch.object(Parking, "__init__", forget):
+            yield
+
+    return forgetting()
+
+
+class _Nothing(set[Any]):
+    """Takes things, and has none."""
+
+    def add(self, thing: Any) -> None:
+        pass
+
+    def remove(self, thing: Any) -> None:
+        pass
+
+
+def readiness_inherited() -> AbstractContextManager[Any]:
+    """What was ready of a closed socket is taken to be ready of the next one with its number."""
+    push_one = Parking._push_one
+
+    def push_whoever(self: Parking, fd: int, ready: int, device: Device) -> None:
+        parked = self._parked.get(fd)
+        push_one(self, fd, ready, device if parked is None else parked[0])
+
+    return patch.object(Parking, "_push_one", push_whoever)
+
+
+def looked_at_still() -> AbstractContextManager[Any]:
+    """A closed socket is not taken out of the epoll."""
+
+    def close(self: Parking, device: Device, *, at_once: bool) -> None:
+        sock = parking._socket(device)
+        self._parked.pop(sock.fileno(), None)
+        self._left.set()
+        close_socket(sock, at_once=at_once)
+
+    return patch.object(Parking, "close", close)
+
+
+def timer_left() -> AbstractContextManager[Any]:
+    """Who is gone is due still."""
+    leave = Device._leave
+
+    def leave_due(self: Device, *, at_once: bool) -> None:
+        due = self.due
+        leave(self, at_once=at_once)
+        self.due = due
+
+    return patch.object(Device, "_leave", leave_due)
+
+
 def task_leaked() -> AbstractContextManager[Any]:
     """A task is left behind by every connection that is closed by the server."""
     close = Device.close
 
     def leak(self: Device, *args: Any, **kwargs: Any) -> None:
-        self._transport._host.boundary.start_soon(trio.sleep_forever)  # type: ignore[attr-defined]
+        self._node.start_soon(trio.sleep_forever)
         close(self, *args, **kwargs)
 
     return patch.object(Device, "close", leak)
@@ -286,8 +387,9 @@ BUGS: dict[str, Bug] = {
     for bug in (
         before_authentication, other_user, echo, unsubscribed, vault_delete_forgotten, swapped, replay_lost,
         replay_twice, resumed_too_far, foreign_cursor, join_leaks, timer_restarted, timer_late,
-        outbox_unbounded, history_unbounded, task_leaked, device_left, revoked_stays, published_twice,
-        gap_unnoticed, call_overtakes,
+        device_unbounded, node_unbounded, slow_kept, budget_kept, room_unnoticed, wakeup_lost, verified_twice,
+        readiness_inherited, looked_at_still, timer_left, history_unbounded, task_leaked,
+        device_left, revoked_stays, published_twice, gap_unnoticed, call_overtakes,
     )
 }  # fmt: skip
 """By name."""

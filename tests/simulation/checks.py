@@ -9,6 +9,7 @@ from attrs import frozen
 
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
+from localful_ws.server.device import Device
 
 from .tokens import Token
 
@@ -26,6 +27,8 @@ _NO_SKEW = 0.01
 _BEHIND = 60.0
 # Frames that may wait beside the events: the close, a pong, and the marks of who waits for them.
 _BESIDE_EVENTS = 8
+# Nothing is read for so long at most: while a token is verified, and the engine asked.
+_UNREAD = 20.0
 
 
 @frozen
@@ -85,15 +88,19 @@ class Checks:
 
     def _look_at(self, node: "SimulatedNode") -> None:
         settings, server = node.settings, node.node
-        devices = server.devices()
-        self._bound(
-            node, "events in an outbox", server._peaks.events, settings.outbox_events + _BESIDE_EVENTS
-        )
-        largest = settings.max_event_bytes + settings.max_message_bytes + 4096
-        self._bound(node, "bytes in an outbox", server._peaks.bytes, settings.outbox_bytes + largest)
-        self._bound(node, "connections", len(tuple(devices)), settings.max_connections)
+        devices = tuple(server.devices())
+        # A batch waits together, however much waits already.
+        budget, frame = server.budget, settings.max_event_bytes + settings.max_message_bytes + 4096
+        most = settings.outbox_events + node.most_events + _BESIDE_EVENTS
+        self._bound(node, "events that wait for a device", budget.peak_events, most)
+        most = settings.outbox_bytes + node.most_bytes + frame
+        self._bound(node, "bytes that wait for a device", budget.peak_bytes, most)
+        self._bound(node, "bytes that wait", budget.bytes, settings.send_budget)
+        self._look_at_slow(node)
+        self._look_at_unread(node)
+        self._bound(node, "connections", len(devices), settings.max_connections)
         self._bound(node, "revocations", len(server._revocations), settings.max_revocations)
-        self._bound(node, "appointments", len(server.timekeeper), max(1024, 4 * len(tuple(devices)) + 64))
+        self._bound(node, "entries of timers", len(server.timers), max(1024, 4 * len(devices) + 64))
         for user in self._world.users:
             here = server._router.count(user)
             self._bound(node, f"connections of {user}", here, settings.max_connections_per_user)
@@ -103,12 +110,28 @@ class Checks:
             self._bound(node, "batches that wait", waiting, settings.publish_queue)
             self._bound(node, "bytes of history", engine._history.bytes, settings.history_bytes)
             self._bound(node, "ids", len(engine._ids), settings.idempotency_events)
-            self._bound(node, "turns", len(engine._turns), len(tuple(devices)))
+            self._bound(node, "turns", len(engine._turns), len(devices))
         elif isinstance(engine, RedisEngine):
             # A message of up to 1 MiB is put in whole; so are portions that are read, one for each reader.
             most = settings.redis_queue_bytes + 17 * (1 << 20)
             self._bound(node, "bytes from Redis", engine._queue.bytes, most)
             self._bound(node, "users followed", len(engine._streams), len(self._world.users))
+
+    def _look_at_slow(self, node: "SimulatedNode") -> None:
+        """See that nothing has been first among what waits for longer than it may be."""
+        now, settings = node.clock.now(), node.settings
+        for buffer in node.node.budget._waiting.values():
+            late = now - buffer.since - settings.send_timeout
+            if late > _ROUNDING and not self._world.jumped_since(trio.current_time() - settings.send_timeout):
+                self._world.complain(f"{node.name}: a device takes nothing for {late:.6f} s too long")
+
+    def _look_at_unread(self, node: "SimulatedNode") -> None:
+        """See that what has come is read."""
+        now = trio.current_time()
+        for sock in node.kernel.sockets.values():
+            since = sock.unread_since()
+            if since is not None and now - since > _UNREAD and not self._world.jumped_since(since):
+                self._world.complain(f"{node.name} does not read what a device sent at {since:.6f}")
 
     def _bound(self, node: "SimulatedNode", what: str, size: float, most: float) -> None:
         if size > most:
@@ -177,8 +200,8 @@ class Checks:
     def event_written(self, talk: "Talk", written: float) -> None:
         """An event was sent to a session: it must not be revoked, nor have expired."""
         token = talk.token
-        if token is None or talk.slow:
-            return
+        if token is None or talk.slow or not self._world.good_network:
+            return  # it may have been decided long before
         self._see_revoked(talk, token, written, "was told an event")
         now = talk.node.unix(written)
         if now > token.expires_at + _ROUNDING and not talk.asked and not self._world.jumped_since(talk.began):
@@ -186,7 +209,7 @@ class Checks:
 
     def _see_revoked(self, talk: "Talk", token: Token, written: float, what: str) -> None:
         if not self._world.good_network:
-            return  # it may have been decided long before
+            return
         for revocation in self._revocations:
             if not revocation.names(token, -self._skew) or revocation.node is None:
                 continue
@@ -205,9 +228,12 @@ class Checks:
     # --- in the end ---
 
     async def finish(self) -> None:
-        """See that every device that is there has everything."""
+        """See that every device that is there has everything, and an answer to all that it said."""
         for follower in self._world.followers():
             follower.finish()
+        for device in self._world.devices:
+            if device.unanswered():
+                device.complain(f"{device.unanswered()} messages have no answer")
 
     def all_gone(self) -> None:
         """See that nothing is left of devices that have gone."""
@@ -215,13 +241,7 @@ class Checks:
         for node in self._world.nodes:
             if node is None:
                 continue
-            server = node.node
-            left = {
-                "devices": len(tuple(server.devices())),
-                "streams": server._streams,
-                "handshakes": server._opening,
-                "users with devices": server._router.users(),
-            }
+            left = self._left_at(node)
             if isinstance(node.engine, RedisEngine):
                 left["users followed"] = len(node.engine._streams)
                 left["feeds"] = sum(
@@ -231,16 +251,39 @@ class Checks:
                 left["turns"] = len(node.engine._turns)
             if any(left.values()):
                 self._world.complain(f"{node.name} is left with {left}")
-            # The engine and the timekeeper.
+            # What waits for the end.
             assert node.connections is not None
             tasks = [task.name for task in node.connections.child_tasks]
-            if len(tasks) != 2:
+            if len(tasks) != 1:
                 self._world.complain(f"{node.name} is left with the tasks {sorted(tasks)}")
-            counts = server.metrics
+            counts = node.node.metrics
             if counts.connections_opened != sum(counts.closes.values()):
                 self._world.complain(
                     f"{node.name} opened {counts.connections_opened} and closed {counts.closes}"
                 )
+
+    def node_gone(self, node: "SimulatedNode") -> None:
+        """See that nothing is left of the devices of a node that has ended."""
+        left = self._left_at(node)
+        if any(left.values()):
+            self._world.complain(f"{node.name} has ended and is left with {left}")
+
+    def _left_at(self, node: "SimulatedNode") -> dict[str, int]:
+        server = node.node
+        assert server.parking is not None
+        return {
+            "devices": len(tuple(server.devices())),
+            "handshakes": len(server._half_open) + len(server._reserved),
+            "users with devices": server._router.users(),
+            "parked": len(server.parking),
+            "looked at": len(node.kernel.poller),
+            "open sockets": len(node.kernel.sockets),
+            "send buffers": len(server.budget._waiting) + len(server.budget._leaving),
+            "bytes that wait": server.budget.bytes,
+            "devices that are due": sum(
+                timed.due == due and isinstance(timed, Device) for due, _, timed in server.timers._heap
+            ),
+        }
 
     def conclude(self) -> None:
         """See that what was accepted was published, that nothing is left, and what nodes had to say."""

@@ -289,6 +289,23 @@ class Device:
         else:
             talk.link.go_on_reading()
 
+    def renew(self) -> None:
+        """Renew the token, if it is there."""
+        if self.talk is not None and self.follower.open:
+            self._renew(self.talk)
+
+    def ping(self) -> None:
+        """Send a ping, if it is there."""
+        if self.talk is not None and self.follower.open:
+            self.talk.ping()
+
+    def unanswered(self) -> int:
+        """How much that it said has no answer, and should have one."""
+        talk = self.talk
+        if talk is None or not talk.authenticated or talk.told_close is not None:
+            return 0
+        return len(talk.asked) + len(talk.pings)
+
     def leave(self) -> None:
         """Go, for good."""
         self.gone = True

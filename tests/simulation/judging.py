@@ -10,9 +10,7 @@ from localful_ws.settings import Settings
 from .truth import Fact, read_place
 
 if TYPE_CHECKING:
-    from .nodes import SimulatedNode
-    from .talk import Talk
-    from .world import World
+    from .talk import Asked, Talk
 
 _ROUNDING = 1e-6
 # What the engines reckon an event takes beside its data differs: this near to the limit, either may be right.
@@ -34,7 +32,8 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
         case 1009:
             explained = "too-big" in done
         case 1013:
-            explained = world.plan.engine == "redis"
+            explained = world.plan.engine == "redis" or "send_budget" in world.plan.settings
+            explained = explained or world.jumped_since(talk.began)  # verifying took too long
         case 4400:
             explained = bool(done & {"garbage", "binary", "many-vaults"})
         case 4401:
@@ -51,7 +50,8 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
             explained = (
                 talk.slow or world.plan.network.window < 65536 or "outbox_events" in world.plan.settings
             )
-            explained = explained or "outbox_bytes" in world.plan.settings or world.plan.network.delay[1] > 0
+            limited = {"outbox_bytes", "send_budget"} & set(world.plan.settings)
+            explained = explained or bool(limited) or world.plan.network.delay[1] > 0
         case 4413:
             explained = world.plan.engine == "redis"
         case 4429:
@@ -94,8 +94,8 @@ def judge_silent_end(talk: "Talk", *, reset: bool) -> str | None:
     if talk.done & excuses or talk.slow or talk.node.killed or talk.node.draining:
         return None
     world = talk.device.world
-    if not talk.upgraded and "max_connections" in world.plan.settings:
-        return None  # of those that are too many, only so many are told
+    if not talk.authenticated and "max_connections" in world.plan.settings:
+        return None  # of those that are too many, only so many are told, and others give way
     if talk.beginning == "unfinished" or world.jumped_since(talk.began) or talk.link.reset_by_kernel:
         return None
     # A ping or its answer that takes longer than a device has, by itself or behind what waits.
@@ -129,16 +129,16 @@ def judge_refusal(talk: "Talk", status: int, body: bytes) -> None:
             explained = (
                 talk.node.draining or "max_connections" in world.plan.settings or world.plan.engine == "redis"
             )
+            explained = explained or world.jumped_since(talk.began)
     if not explained:
         talk.device.complain(f"refused with {status} {identifier}")
 
 
-def resumes(
-    world: "World", node: "SimulatedNode", user: str, since: str, cursor: str, written: float
-) -> bool | None:
+def resumes(talk: "Talk", asked: "Asked", cursor: str, written: float) -> bool | None:
     """Whether a device that was told ``cursor`` must be able to resume; None if it can't be known."""
+    world, node, user = talk.device.world, talk.node, talk.device.user
     try:
-        epoch, place = read_place(since)
+        epoch, place = read_place(asked.since or "")
     except ValueError:
         return False
     now_epoch, now_place = read_place(cursor)
@@ -149,6 +149,8 @@ def resumes(
         return False
     if not missed:
         return True if world.plan.engine == "memory" and settings.history_bytes > 1_000_000 else None
+    if world.plan.engine == "redis" and missed[-1].at > asked.at:
+        return None  # what comes while a node begins to follow the user need not be remembered
     limits = settings.replay_limits()
     if len(missed) > min(settings.history_events, limits.max_events) or not settings.history_seconds:
         return False

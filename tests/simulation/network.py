@@ -1,20 +1,16 @@
 """Connections in memory that delay, stall, fragment, reset, half-close, and lose without a word.
 
-A node has its end as a non-blocking socket, so the outbox takes the way that it takes with the kernel.
+A node has its end as a non-blocking socket; see `simulation.kernel`.
 """
 
-import errno
 import math
-import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import trio
 from attrs import Factory, define, frozen
-
-from localful_ws.server.tcp import TcpStream
 
 from .agenda import Agenda
 
@@ -74,6 +70,10 @@ class Pipe:
     scheduled: bool = False
 
 
+def _nobody() -> None:
+    """The node has not got its end yet."""
+
+
 class Link:
     """A connection between a device and a node.
 
@@ -84,8 +84,10 @@ class Link:
 
     Attributes:
         peer: The device; it is told what arrives.
+        changed: Called when the node's end may be ready for something.
         reading: Whether the device reads.
         reset: Whether the connection is reset.
+        error: Whether the node's end has yet to be told so.
         reset_by_kernel: Whether that is because the node closed it with bytes unread.
         dark: Whether all that is sent is lost.
         opened: When the node wrote its first bytes.
@@ -95,8 +97,10 @@ class Link:
 
     def __init__(self, agenda: Agenda, random: Random, plan: NetworkPlan) -> None:
         self.peer: Peer | None = None
+        self.changed: Callable[[], None] = _nobody
         self.reading = True
         self.reset = False
+        self.error = False
         self.reset_by_kernel = False
         self.dark = False
         self.opened: float | None = None
@@ -109,7 +113,6 @@ class Link:
         self._plan = plan
         self._told_end = False
         self._fragments = _FRAGMENTS if plan.fragment else 0
-        self.stream = SimulatedTcp(self)
 
     # --- the device's end ---
 
@@ -137,10 +140,10 @@ class Link:
         """Reset the connection: both ends are told, and what was under way is lost."""
         if self.reset:
             return
-        self.reset = True
+        self.reset = self.error = True
         self.up.flying.clear()
         self.up.waiting.clear()
-        self.stream.wake()
+        self.changed()
         self._tell_end()
 
     def go_dark(self) -> None:
@@ -153,8 +156,6 @@ class Link:
 
     def take_from_node(self, data: bytes) -> int:
         """Take what fits, as a kernel does."""
-        if self.reset:
-            raise OSError(errno.ECONNRESET, "Connection reset by peer")
         now = trio.current_time()
         if self.opened is None:
             self.opened = now
@@ -172,8 +173,8 @@ class Link:
         return size
 
     def has_room(self) -> bool:
-        """Whether the node's end takes something, or fails at once."""
-        return self.reset or self.down.size < self.down.window
+        """Whether the node is told that there is room: only when a third of all is free, as Linux has it."""
+        return self.down.size * 3 <= self.down.window * 2
 
     def give_to_node(self, max_bytes: int) -> bytes:
         """Give what has arrived, or some of it."""
@@ -190,20 +191,24 @@ class Link:
         self.heard_by_node = trio.current_time()
         return data
 
-    def close_from_node(self, *, sending_only: bool = False) -> None:
-        """The node closes its end, or says that it will send nothing more."""
-        if not sending_only and self.closed is None:
-            self.closed = trio.current_time()
-            if self.up.waiting and not self.reset:
-                # A kernel resets a connection that is closed with bytes unread.
-                self.reset = self.reset_by_kernel = True
-                if not self.dark:
-                    self._agenda.after(self._delay(), self._tell_end)
-                return
+    def end_from_node(self) -> None:
+        """The node says that it will send nothing more."""
         if not self.down.over:
             self.down.over = True
             if not (self.dark or self.reset):
                 self._schedule(self.down, self._arrive_down)
+
+    def close_from_node(self, *, at_once: bool) -> None:
+        """The node closes its end; what it sent is thrown away if it says so."""
+        self.closed = trio.current_time()
+        if (self.up.waiting or at_once) and not self.reset:
+            # A kernel also resets a connection that is closed with bytes unread.
+            self.reset = True
+            self.reset_by_kernel = not at_once
+            if not self.dark:
+                self._agenda.after(self._delay(), self._tell_end)
+        else:
+            self.end_from_node()
 
     # --- between them ---
 
@@ -244,7 +249,7 @@ class Link:
 
     def _arrive_up(self) -> None:
         if self._land(self.up, self._arrive_up) and not self.reset:
-            self.stream.wake()
+            self.changed()
 
     def _arrive_down(self) -> None:
         if not self.reset and self._land(self.down, self._arrive_down) and self.reading:
@@ -252,7 +257,7 @@ class Link:
 
     def _consume(self, size: int) -> None:
         pipe = self.down
-        was_full = pipe.size >= pipe.window
+        had_room = self.has_room()
         while pipe.waiting and size > 0 and not self.reset:
             data, written = pipe.waiting.popleft()
             if len(data) > size:
@@ -262,8 +267,8 @@ class Link:
             pipe.size -= len(data)
             if self.peer is not None:
                 self.peer.heard(data, written)
-        if was_full and pipe.size < pipe.window:
-            self.stream.wake_writer()
+        if not had_room and self.has_room():
+            self.changed()
         if pipe.ended and not pipe.waiting:
             self._tell_end()
 
@@ -271,101 +276,3 @@ class Link:
         if not self._told_end and self.peer is not None:
             self._told_end = True
             self.peer.hung_up(reset=self.reset)
-
-
-class _Socket:
-    """The node's end, as far as a stream needs a socket."""
-
-    __slots__ = ("_link",)
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def send(self, data: bytes | memoryview) -> int:
-        if self._link.closed is not None:
-            raise OSError(errno.EBADF, "Bad file descriptor")
-        return self._link.take_from_node(bytes(data))
-
-    def sendmsg(self, buffers: Sequence[bytes | memoryview]) -> int:
-        return self.send(b"".join(buffers))
-
-    def shutdown(self, how: int) -> None:
-        if self._link.reset or how != socket.SHUT_WR:
-            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-        self._link.close_from_node(sending_only=True)
-
-    def fileno(self) -> int:
-        return 7 if self._link.closed is None else -1
-
-
-class SimulatedTcp(TcpStream):
-    """A `TcpStream` whose socket is one end of a `Link`."""
-
-    __slots__ = ("_link", "_reader", "_writer")
-
-    def __init__(self, link: Link) -> None:
-        super().__init__(cast("socket.socket", _Socket(link)))
-        self._link = link
-        self._reader: trio.lowlevel.Task | None = None
-        self._writer: trio.lowlevel.Task | None = None
-
-    async def wait_writable(self) -> None:
-        self._check_open()
-        if self._link.has_room():
-            await trio.lowlevel.checkpoint()
-        else:
-            if self._writer is not None:
-                raise trio.BusyResourceError("another task waits to write")
-            self._writer = trio.lowlevel.current_task()
-
-            def forget(_: Any) -> trio.lowlevel.Abort:
-                self._writer = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(forget)
-        self._check_open()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        self._check_open()
-        link = self._link
-        if link.up.waiting or link.up.ended or link.reset:
-            await trio.lowlevel.checkpoint()
-        else:
-            if self._reader is not None:
-                raise trio.BusyResourceError("another task waits to read")
-            self._reader = trio.lowlevel.current_task()
-
-            def forget(_: Any) -> trio.lowlevel.Abort:
-                self._reader = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(forget)
-        self._check_open()
-        if link.reset:
-            raise trio.BrokenResourceError("The connection is broken.")
-        if not link.up.waiting:
-            return b""
-        return link.give_to_node(max_bytes or 4096)
-
-    def close_now(self) -> None:
-        if self._link.closed is None:
-            self._link.close_from_node()
-            self.wake()
-
-    def wake(self) -> None:
-        """Let whoever waits here look again."""
-        if self._reader is not None:
-            reader, self._reader = self._reader, None
-            trio.lowlevel.reschedule(reader)
-        if self._link.reset or self._link.closed is not None:
-            self.wake_writer()
-
-    def wake_writer(self) -> None:
-        """Let whoever waits to write go on."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            trio.lowlevel.reschedule(writer)
-
-    def _check_open(self) -> None:
-        if self._link.closed is not None:
-            raise trio.ClosedResourceError("The stream is closed.")

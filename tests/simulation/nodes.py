@@ -1,7 +1,9 @@
 """A node of the simulation: the daemon's own, started, drained, killed and started again."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from random import Random
 from typing import Any
 
 import trio
@@ -11,14 +13,16 @@ from localful_ws.clock import Clock
 from localful_ws.engine import Engine, Entry
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
-from localful_ws.protocol import Event
+from localful_ws.protocol import Event, Session
 from localful_ws.server.internal import build_app
 from localful_ws.server.node import Node
-from localful_ws.server.transport import ACCEPTERS
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
+from localful_ws.tokens import TokenVerifier
 
+from .kernel import Kernel, OtherStream, SimulatedTcp
 from .network import Link
+from .plan import Plan
 
 KEY = "the-key-of-the-publisher"
 
@@ -39,6 +43,9 @@ class SimulatedNode:
         settings: Its settings.
         unix_time: Where it reads the time of day, once.
         accepted: Called with each event that the memory engine gives its place.
+        kernel: Its kernel.
+        random: What it draws from.
+        plan: What is true of all nodes.
 
     Attributes:
         ready: Whether it serves.
@@ -46,6 +53,8 @@ class SimulatedNode:
         draining: Whether it has begun to drain.
         killed: Whether it was killed.
         stopped: Set at its end.
+        most_events: The most events that it has had for one user at once.
+        most_bytes: Their size.
     """
 
     def __init__(
@@ -54,9 +63,13 @@ class SimulatedNode:
         settings: Settings,
         unix_time: Callable[[], float],
         accepted: Callable[[Event, Entry], None],
+        kernel: Kernel,
+        random: Random,
+        plan: Plan,
     ) -> None:
         self.name = name
         self.settings = settings
+        self.kernel = kernel
         self.ready = False
         self.draining = False
         self.killed = False
@@ -72,8 +85,10 @@ class SimulatedNode:
             self.engine = memory
         else:
             self.engine = RedisEngine(settings, self.clock)
-        verifier = build_verifier(settings, self.clock.now)
-        self.node = Node(settings, self.clock, verifier, self.engine, ACCEPTERS[settings.transport])
+        verifier = _SlowVerifier(build_verifier(settings, self.clock.now), random, plan.verify_seconds)
+        self.node = Node(settings, self.clock, verifier, self.engine, kernel.poller)
+        self.most_events = self.most_bytes = 0
+        self._watch_delivery()
         self._app = build_app(
             self.node,
             publisher_key=KEY,
@@ -84,6 +99,8 @@ class SimulatedNode:
         )
         self.connections: trio.Nursery | None = None
         self._requests: trio.Nursery | None = None
+        self._random = random
+        self._other_streams = plan.other_streams
 
     def unix(self, moment: float) -> float:
         """A moment on Trio's clock as this node reads the time of day."""
@@ -103,7 +120,7 @@ class SimulatedNode:
                     await self.node.drain(self.settings.drain_seconds)
                     self._requests = None
                     requests.cancel_scope.deadline = trio.current_time() + self.settings.publish_timeout
-                await self.engine.aclose()
+                await self.node.finish()
                 nursery.cancel_scope.cancel()
         self.ready = False
         self.serving.set()
@@ -112,7 +129,26 @@ class SimulatedNode:
     def plug_in(self, link: Link) -> None:
         """Serve a connection."""
         assert self.connections is not None
-        self.connections.start_soon(self.node.serve_stream, link.stream)
+        sock = self.kernel.accept(link)
+        other = self._other_streams > self._random.random()
+        self.connections.start_soon(
+            self.node.serve_stream, OtherStream(sock) if other else SimulatedTcp(sock)
+        )
+
+    def _watch_delivery(self) -> None:
+        delivery = self.node._delivery
+        deliver = delivery.deliver
+
+        async def watched(entries: Sequence[Entry]) -> None:
+            events, size = Counter[str](), Counter[str]()
+            for entry in entries:
+                events[entry.event.user] += 1
+                size[entry.event.user] += len(entry.frame)
+            self.most_events = max(self.most_events, 0, *events.values())
+            self.most_bytes = max(self.most_bytes, 0, *size.values())
+            await deliver(entries)
+
+        delivery.deliver = watched  # type: ignore[method-assign]
 
     def stop(self) -> None:
         """Drain, and end."""
@@ -141,6 +177,24 @@ class SimulatedNode:
         self._requests.start_soon(ask)
         await done.wait()
         return answers[0] if answers else Answer(0, {})
+
+
+class _SlowVerifier:
+    """Takes up to so many seconds for each token."""
+
+    ready = True
+
+    def __init__(self, judge: TokenVerifier, random: Random, seconds: float) -> None:
+        self.run = judge.run
+        self.waits = judge.waits or bool(seconds)
+        self._judge = judge
+        self._random = random
+        self._seconds = seconds
+
+    async def verify(self, token: str) -> Session:
+        if self._seconds:
+            await trio.sleep(self._random.uniform(0.0, self._seconds))
+        return await self._judge.verify(token)
 
 
 Scope = MutableMapping[str, Any]

@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from localful_ws.protocol import Rate
 
 from .network import NetworkPlan
 
 Odds = Mapping[str, float]
+
+BIG = 15_000
+"""The most bytes of data that an event has, about."""
+
+# Small, so that other limits can be small as well: what one allows has to fit into another.
+_SIZES = {"max_event_bytes": 16_384, "max_message_bytes": 32_768, "max_vaults": 100}
 
 # How a device begins.
 _BEGINNINGS = {
@@ -63,6 +69,10 @@ class Plan:
         ttl: The least and most seconds that tokens last.
         away: How long a device stays away, on average, that has closed its connection.
         grid: What devices do they do at multiples of so many seconds; 0 for any moment.
+        other_streams: How often a connection is no socket, and so can't be parked.
+        verify_seconds: The most seconds that verifying a token takes.
+        work: The most seconds that a node is busy with what it reads from a socket at once.
+        short_turns: Whether all others have their turn after each parked device.
         look_every: Every so many seconds it is seen that buffers are within their bounds.
     """
 
@@ -89,12 +99,16 @@ class Plan:
     ttl: tuple[float, float]
     away: float = 0.0
     grid: float = 0.0
+    other_streams: float = 0.0
+    verify_seconds: float = 0.0
+    work: float = 0.0
+    short_turns: bool = False
     look_every: float = 2.0
 
 
 def make_plan(seed: int) -> Plan:
     """Draw a world."""
-    random = Random(f"{seed} plan")
+    random, sending = Random(f"{seed} plan"), Random(f"{seed} sending")
     engine = "redis" if random.random() < 0.35 else "memory"
     size = random.random()
     if size < 0.95:
@@ -109,7 +123,7 @@ def make_plan(seed: int) -> Plan:
     blows = _some(random, _BLOWS, 0.5)
     if engine == "redis":
         blows |= _some(random, _REDIS_BLOWS, 0.6)
-    return Plan(
+    plan = Plan(
         seed=seed,
         engine=engine,
         nodes=random.choice((1, 2, 2, 3)) if engine == "redis" else random.choice((1, 1, 1, 2)),
@@ -123,7 +137,7 @@ def make_plan(seed: int) -> Plan:
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
         batch=random.choice((1, 1, 1, 3, 8, 20)) if devices < 60 else random.choice((1, 3)),
         big=random.choice((0.0, 0.0, 0.02, 0.2)),
-        settings=_settings(random),
+        settings=_SIZES | _settings(random) | _send_settings(sending),
         network=_network(random),
         beginnings={"prompt": 12.0} | _some(random, _BEGINNINGS, 0.5),
         deeds=_some(random, _DEEDS, 0.5),
@@ -131,6 +145,47 @@ def make_plan(seed: int) -> Plan:
         redis_delay=random.choice(((0.0, 0.0), (0.0, 0.002), (0.001, 0.05), (0.0, 0.5))),
         redis_loses_answers=random.choice((0.0, 0.0, 0.002, 0.02)),
         ttl=random.choice(((300.0, 3600.0), (20.0, 100.0), (5.0, 40.0))),
+        other_streams=sending.choice((0.0, 0.0, 0.3, 1.0)),
+        verify_seconds=sending.choice((0.0, 0.0, 0.3, 1.0)),
+        short_turns=sending.random() < 0.5,
+    )
+    if devices >= 60:
+        return plan
+    kind = sending.random()
+    if kind < 0.03:
+        return _busy(plan)
+    return _with_slow_devices(plan, sending) if kind < 0.2 else plan
+
+
+def _busy(plan: Plan) -> Plan:
+    """A world whose node has so much to do that what it was told of sockets is old when it comes to it."""
+    return evolve(
+        plan,
+        engine="memory",
+        nodes=1,
+        devices=25,
+        seconds=20.0,
+        settings={**_SIZES, "ping_interval": 1.0, "ping_timeout": 0.5, "close_timeout": 0.5},
+        network=NetworkPlan(),
+        beginnings={"header": 3.0, "prompt": 1.0},
+        deeds={"ping": 60.0, "subscribe": 60.0, "renew": 20.0, "close": 10.0, "dark": 2.0, "half-close": 3.0},
+        blows={"reset-all": 3.0, "drain": 1.0},
+        other_streams=0.0,
+        work=1.0,
+        short_turns=True,
+    )
+
+
+def _with_slow_devices(plan: Plan, random: Random) -> Plan:
+    """A world in which much has to wait."""
+    return evolve(
+        plan,
+        pace=3.0,
+        batch=random.choice((3, 8, 20)),
+        big=random.choice((0.2, 0.6)),
+        network=evolve(plan.network, window=random.choice((1024, 8192, 65536))),
+        deeds={**plan.deeds, "stall": 30.0, "slow": 10.0},
+        look_every=0.25,
     )
 
 
@@ -144,16 +199,14 @@ def _settings(random: Random) -> dict[str, Any]:
     """Limits that are small enough to be reached, now and then."""
 
     def sometimes(share: float, **some: Any) -> dict[str, Any]:
-        return (
-            {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
-        )
+        return _sometimes(random, share, **some)
 
     return {
         **sometimes(0.4, outbox_events=(2, 5, 20)),
         **sometimes(0.2, outbox_bytes=(80_000, 200_000)),
         **sometimes(0.4, history_events=(0, 3, 20, 100)),
         **sometimes(0.3, history_seconds=(0.0, 2.0, 10.0, 60.0)),
-        **sometimes(0.15, history_bytes=(0, 8_000, 40_000)),
+        **sometimes(0.15, history_bytes=(0, 41_000, 80_000)),
         **sometimes(0.2, publish_queue=(1, 4)),
         **sometimes(0.2, max_connections_per_user=(2, 5)),
         **sometimes(0.1, max_connections=(3, 8)),
@@ -167,6 +220,19 @@ def _settings(random: Random) -> dict[str, Any]:
         **sometimes(0.3, redis_timeout=(1.0, 2.0), redis_retry=(0.5, 2.0)),
         **sometimes(0.2, renewal_window=(5.0, 20.0)),
     }
+
+
+def _send_settings(random: Random) -> dict[str, Any]:
+    return {
+        **_sometimes(
+            random, 0.3, outbox_bytes=(80_000,), send_budget=(400_000,), max_publish_bytes=(310_000,)
+        ),
+        **_sometimes(random, 0.3, send_timeout=(0.5, 3.0)),
+    }
+
+
+def _sometimes(random: Random, share: float, **some: Any) -> dict[str, Any]:
+    return {name: random.choice(values) for name, values in some.items()} if random.random() < share else {}
 
 
 def _network(random: Random) -> NetworkPlan:

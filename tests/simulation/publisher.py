@@ -10,6 +10,8 @@ from attrs import define, field
 
 from localful_ws.protocol import EventKind, EventName
 
+from .plan import BIG
+
 if TYPE_CHECKING:
     from .nodes import SimulatedNode
     from .world import World
@@ -95,7 +97,7 @@ class Publisher:
         number = world.next_number()
         data: dict[str, Any] = {"n": number}
         if random.random() < world.plan.big:
-            data["big"] = "x" * random.randint(1000, 30_000)
+            data["big"] = "x" * random.randint(1000, BIG)
         event: dict[str, Any] = {"event": name.value, "user": user, "data": data}
         if name.kind is not EventKind.USER:
             event["vault"] = random.choice(world.vaults)

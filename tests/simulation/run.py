@@ -2,8 +2,8 @@
 
 import gc
 import logging
-from collections.abc import Callable, MutableMapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from localful_ws.engine.redis import engine as redis_engine
+from localful_ws.server import parking
+from localful_ws.server.device import Device
 
 from .determinism import determined
 from .plan import Plan, make_plan
@@ -58,12 +60,15 @@ def run_seed(seed: int, *, plan: Plan | None = None, say: Callable[[str], None] 
         log = stack.enter_context(capture_logs())
         stack.enter_context(patch.object(redis_engine, "open_client", opens))
         stack.enter_context(patch.object(redis_engine, "open_pubsub", open_pubsub))
+        if plan.short_turns:
+            stack.enter_context(patch.object(parking, "_TURN_SECONDS", -1.0))
 
         async def main() -> None:
             world = World(plan, say)
             world.node_log = log
             try:
-                await world.run()
+                with _watched_verifying(world):
+                    await world.run()
             except Exception as error:
                 world.complain(f"it ended with {error!r}")
                 outcome.figures["error"] = error
@@ -90,3 +95,22 @@ def run_seed(seed: int, *, plan: Plan | None = None, say: Callable[[str], None] 
         finally:
             gc.enable()
     return outcome
+
+
+@contextmanager
+def _watched_verifying(world: World) -> Iterator[None]:
+    """See that no two tasks verify tokens of one device at the same time."""
+    verify = Device.verify
+    verifying: set[Device] = set()
+
+    async def watched(self: Device) -> None:
+        if self in verifying:
+            world.complain("a device's token is being verified twice")
+        verifying.add(self)
+        try:
+            await verify(self)
+        finally:
+            verifying.discard(self)
+
+    with patch.object(Device, "verify", watched):
+        yield

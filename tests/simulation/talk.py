@@ -221,7 +221,7 @@ class Talk:
             self._complain(f"{content['vaults']} instead of {asked.vaults}")
         expected = None
         if asked.since is not None:
-            expected = resumes(device.world, self.node, device.user, asked.since, content["cursor"], written)
+            expected = resumes(self, asked, content["cursor"], written)
             if expected is not None and expected != resumed:
                 self._complain(f"resumed is {resumed} for {asked.since}, at {content['cursor']}")
         device.world.resumes[resumed] += 1
@@ -307,5 +307,5 @@ def rubbish(kind: str) -> bytes:
         "garbage": frame(TEXT, b"hello"),
         "binary": frame(BINARY, b"\0\1\2"),
         "unmasked": b"\x81\x02hi",
-        "too-big": frame(TEXT, b'{"event":"subscribe","vaults":["' + b"v" * 70_000 + b'"]}'),
+        "too-big": frame(TEXT, b'{"event":"subscribe","vaults":["' + b"v" * 170_000 + b'"]}'),
     }[kind]

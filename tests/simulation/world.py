@@ -24,6 +24,7 @@ from .checks import Checks
 from .client_device import ClientDevice
 from .device import Device
 from .following import Follower
+from .kernel import Kernel
 from .network import Link
 from .nodes import KEY, SimulatedNode
 from .plan import Plan
@@ -205,6 +206,7 @@ class World:
                 if node is not None:
                     node.stop()
                     await node.stopped.wait()
+                    self.checks.node_gone(node)
             nursery.cancel_scope.cancel()
         self.checks.conclude()
 
@@ -215,7 +217,14 @@ class World:
         settings = self.settings
         if self.redis is not None:
             settings = evolve(settings, engine=f"redis://simulated/{index}")
-        node = SimulatedNode(name, settings, self.wall, self._memory_accepted)
+        random = Random(f"{self.plan.seed} {name} {len(self.past)}")
+
+        def work() -> None:
+            if self.plan.work and not self.calm and random.random() < 0.5:
+                self.jump(self.plan.work * random.random() ** 3)
+
+        kernel = Kernel(lambda complaint: self.complain(f"{name}: {complaint}"), random, work)
+        node = SimulatedNode(name, settings, self.wall, self._memory_accepted, kernel, random, self.plan)
         self.nodes[index] = node
         self.past.append(node)
         self.log(name, "starts")
@@ -283,10 +292,11 @@ class World:
             self.complain(f"could not come back: {absent}")
             return
         await self._mark()
-        await self._within(
-            _CALM_WITHIN,
-            lambda: not any(each.open and each.missing() for each in self.followers()),
-        )
+        # Whether they are read once more after a token was verified.
+        for say in (Device.renew, Device.ping):
+            for device in self.devices:
+                say(device)
+            await self._within(_CALM_WITHIN, self._all_told)
 
     async def _within(self, seconds: float, holds: Callable[[], bool]) -> bool:
         """Wait until something holds; whether it did in time."""
@@ -310,6 +320,10 @@ class World:
         ready = all(node is not None and node.node.unavailable() is None for node in self.nodes)
         there = all(self._is_there(device) for device in self.devices)
         return ready and there and all(client.there or self._is_crowded() for client in self.clients)
+
+    def _all_told(self) -> bool:
+        missing = any(each.open and each.missing() for each in self.followers())
+        return not missing and not any(device.unanswered() for device in self.devices)
 
     def followers(self) -> Iterable[Follower]:
         """What every device and client is held to."""
