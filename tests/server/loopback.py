@@ -163,9 +163,11 @@ async def open_loopback(
             connections = await nursery.start(node.run)
             nursery.start_soon(accept_connections, listening, serve, connections)
             loopback = Loopback(node, settings, connections, nursery, address(listening), tls)
-            yield loopback
+            try:
+                yield loopback
+            finally:
+                for stream in loopback.devices:
+                    await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
-        for stream in loopback.devices:
-            await trio.aclose_forcefully(stream)
     assert [entry for entry in log if entry["log_level"] not in ("debug", "info")] == []
     assert open_files() == before
