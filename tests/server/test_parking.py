@@ -1,5 +1,6 @@
 """Devices without a task: pushed by one poller, in any order, with what it says being old."""
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from localful_ws.server.device import Device
 from localful_ws.server.parking import Parking
 from tests.raw_device import PING, RawDevice, close, frame, handshake, text
 from tests.redis_world import settle
+from tests.server.loopback import Loopback, open_loopback, reset, socket_of, until
 from tests.server.sockets import ENDLESS, FakePoller, FakeSocket, PeerStream, fake_pair
 from tests.server.verifiers import slow_verifier
 from tests.world import World, open_world
@@ -306,7 +308,7 @@ class Kernel:
         return self.world.node.parking
 
 
-def socket_of(device: RawDevice) -> FakeSocket:
+def fake_socket_of(device: RawDevice) -> FakeSocket:
     assert isinstance(device.stream, PeerStream)
     return device.stream.sock
 
@@ -344,7 +346,7 @@ async def test_a_renewal_that_is_verified_slowly(autojump_clock: MockClock) -> N
         token = kernel.world.token()
         await device.say(text({"event": "authenticate", "token": token, "id": "r1"}), text({"vaults": ["b"]}))
         await device.say(text({"event": "authenticate", "token": "wrong", "id": "r2"}))
-        assert socket_of(device).incoming
+        assert fake_socket_of(device).incoming
         # What waits to be sent leaves all the same, and so the device is pushed.
         await kernel.world.publish(*[UPDATE | {"data": "x" * 200}] * 5)
         await other.say(text({"vaults": ["c"], "id": "s"}))
@@ -385,11 +387,11 @@ async def test_it_is_gone_while_its_token_is_verified(autojump_clock: MockClock,
         verifier.seconds = 1.0
         await device.say(text({"event": "authenticate", "token": kernel.world.token()}))
         if how == "reset":
-            socket_of(device).break_off()
+            fake_socket_of(device).break_off()
             await settle()
             assert kernel.world.node.devices() == ()
         elif how == "end":
-            socket_of(device).end()
+            fake_socket_of(device).end()
             await settle()
             # Seen when it is read again.
             assert len(kernel.world.node.devices()) == 1
@@ -473,3 +475,134 @@ async def test_who_is_there_at_the_end_of_the_drain_is_dropped(autojump_clock: M
         await settle()
         assert (stubborn.ended_at, waiting.ended_at) == (4.0, 4.0)
         assert (node.devices(), len(kernel.parking), kernel.poller.is_closed) == ((), 0, True)
+
+
+# --- real sockets, and the system's epoll ---
+
+
+def parking_of(loopback: Loopback) -> Parking:
+    assert loopback.node.parking is not None
+    return loopback.node.parking
+
+
+def updates(data: str, many: int = 1) -> list[dict[str, str]]:
+    return [{"event": "user-update", "user": "ada", "data": data}] * many
+
+
+@pytest.mark.sockets
+async def test_devices_on_real_sockets() -> None:
+    async with open_loopback() as loopback:
+        at_rest = len(loopback.connections.child_tasks)
+        devices = [await loopback.device() for _ in range(30)]
+        assert len(parking_of(loopback)) == 30
+        assert len(loopback.connections.child_tasks) == at_rest
+        await loopback.publish(*updates("x" * 1000, 3))
+        await until(lambda: all(len(device.messages) == 4 for device in devices))
+        for number, device in enumerate(devices):
+            await device.send(text({"vaults": ["a"], "id": str(number)}), frame(PING, b"%d" % number))
+        await until(lambda: all(device.pongs() for device in devices))
+        assert [device.messages[-1]["id"] for device in devices] == [str(number) for number in range(30)]
+        for device in devices[:10]:
+            await device.send(close())
+        for device in devices[10:20]:
+            reset(device)
+        for device in devices[20:]:
+            socket_of(device).shutdown(socket.SHUT_WR)
+        await until(lambda: not loopback.node.devices())
+        assert len(parking_of(loopback)) == 0
+        assert [device.closed for device in devices[:10]] == [(1000, "normal")] * 10
+        closes = loopback.node.metrics.closes
+        assert (closes["device-closed"], closes["connection-lost"]) == (10, 20)
+
+
+@pytest.mark.sockets
+async def test_one_that_stalls_and_reads_again() -> None:
+    async with open_loopback(send_buffer=4096) as loopback:
+        stalling, other = await loopback.stalling(), await loopback.device()
+        while loopback.node.budget.bytes < 1_000_000:
+            await loopback.publish(*updates("x" * 50_000))
+            await trio.lowlevel.checkpoint()
+        many = loopback.node.metrics.events_delivered // 2
+        await until(lambda: len(other.messages) == many + 1)
+        loopback.nursery.start_soon(stalling.read)
+        await until(lambda: len(stalling.messages) == many + 1)
+        assert stalling.messages[1:] == other.messages[1:]
+        assert (loopback.node.budget.bytes, stalling.closed) == (0, None)
+        # It is looked at for what it says, as before.
+        await stalling.send(text({"vaults": ["a"]}))
+        await until(lambda: len(stalling.messages) == many + 2)
+
+
+@pytest.mark.sockets
+async def test_it_waits_without_being_woken() -> None:
+    """Neither a device that stalls nor one that is looked at for nothing keeps the loop turning."""
+    verifier = slow_verifier_in_real_time()
+    async with open_loopback(send_buffer=4096, verifier=verifier) as loopback:
+        stalling, waiting = await loopback.stalling(), await loopback.device()
+        while loopback.node.budget.bytes < 100_000:
+            await loopback.publish(*updates("x" * 50_000))
+            await trio.lowlevel.checkpoint()
+        verifier.seconds = 0.3
+        await waiting.send(text({"event": "authenticate", "token": loopback.token()}), b"\x81")
+        socket_of(waiting).shutdown(socket.SHUT_WR)
+        socket_of(stalling).shutdown(socket.SHUT_RD)
+        await trio.sleep(0.05)
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        await trio.sleep(0.2)
+        trio.lowlevel.remove_instrument(steps)
+        assert steps.taken < 20
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps that tasks take."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.taken += 1
+
+
+@pytest.mark.sockets
+async def test_tls_beside_it() -> None:
+    async with open_loopback(tls=True, send_buffer=4096) as loopback:
+        at_rest = len(loopback.connections.child_tasks)
+        device, stalling = await loopback.device(), await loopback.stalling()
+        assert len(parking_of(loopback)) == 0
+        assert len(loopback.connections.child_tasks) == at_rest + 2
+        while loopback.node.budget.bytes < 300_000:
+            await loopback.publish(*updates("x" * 50_000))
+            await trio.lowlevel.checkpoint()
+        many = loopback.node.metrics.events_delivered // 2
+        loopback.nursery.start_soon(stalling.read)
+        await until(lambda: len(device.messages) == len(stalling.messages) == many + 1)
+        await device.send(close())
+        reset(stalling)
+        await until(lambda: not loopback.node.devices())
+        await until(lambda: len(loopback.connections.child_tasks) == at_rest)
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_drain_of_real_sockets(*, tls: bool) -> None:
+    async with open_loopback(tls=tls, send_buffer=4096, close_timeout=0.2) as loopback:
+        devices = [await loopback.device() for _ in range(5)]
+        silent = await loopback.raw(handshake())
+        stalling = await loopback.stalling()
+        await loopback.publish(*updates("x" * 60_000, 20))
+        drained = trio.Event()
+
+        async def drain() -> None:
+            await loopback.node.drain(2.0)
+            drained.set()
+
+        loopback.nursery.start_soon(drain)
+        for device in [*devices, silent]:
+            await until(lambda device=device: device.closed)
+            await device.send(close(1001))
+            assert device.closed == (1001, "server-shutdown")
+        await until(drained.is_set)
+        assert (loopback.node.devices(), loopback.node.budget.bytes) == ((), 0)
+        assert loopback.node.metrics.closes["server-shutdown"] == 7
+        assert stalling.closed is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
@@ -178,16 +179,18 @@ class _Late:
 def timer_restarted() -> AbstractContextManager[Any]:
     """Whatever comes from a device gives it 3 s more to authenticate."""
 
-    async def patient(self: Opening, device: Device, session: Any) -> None:
+    async def patient(self: Opening, device: Device, session: Any, received: bytes) -> None:
         if session is not None:
             await device.begin(session)
-        await device.verify()
-        while device.state is State.AWAITING_AUTH:
-            with trio.move_on_after(3.0) as window:
-                await self._receive(device)
-            if window.cancelled_caught:
-                device.time_passed(self._node.clock.now() + 10)
+        if received:
+            device.received(received)
+        while True:
+            self._scope.deadline = inf
             await device.verify()
+            if device.state is not State.AWAITING_AUTH:
+                return
+            self._scope.deadline = trio.current_time() + 3.0
+            await self._receive(device)
 
     return patch.object(Opening, "_authenticate", patient)
 
@@ -311,9 +314,9 @@ def timer_left() -> AbstractContextManager[Any]:
     """Who is gone is due still."""
     leave = Device._leave
 
-    def leave_due(self: Device, *, at_once: bool) -> None:
+    def leave_due(self: Device, reason: str, *, at_once: bool) -> None:
         due = self.due
-        leave(self, at_once=at_once)
+        leave(self, reason, at_once=at_once)
         self.due = due
 
     return patch.object(Device, "_leave", leave_due)

@@ -251,10 +251,10 @@ class Checks:
                 left["turns"] = len(node.engine._turns)
             if any(left.values()):
                 self._world.complain(f"{node.name} is left with {left}")
-            # What waits for the end.
-            assert node.connections is not None
-            tasks = [task.name for task in node.connections.child_tasks]
-            if len(tasks) != 1:
+            # What waits for the end, and the parking.
+            nurseries = (node.connections, node.node._connections)
+            tasks = [task.name for each in nurseries if each is not None for task in each.child_tasks]
+            if len(tasks) != 2:
                 self._world.complain(f"{node.name} is left with the tasks {sorted(tasks)}")
             counts = node.node.metrics
             if counts.connections_opened != sum(counts.closes.values()):

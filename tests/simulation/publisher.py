@@ -1,5 +1,6 @@
 """A publisher of the simulation, and what it was told."""
 
+import json
 from collections.abc import Sequence
 from math import inf
 from random import Random
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .nodes import SimulatedNode
     from .world import World
 
+_MARGIN = 1000
 EVENTS = {name.value: name for name in EventName}
 """The events by name."""
 _NAMES = tuple(EventName)
@@ -89,6 +91,8 @@ class Publisher:
             if random.random() < 0.2:
                 user = random.choice(world.users)
             batch.append(self.make(name, user, with_id=with_ids))
+            if len(json.dumps(batch)) > world.settings.max_publish_bytes - BIG - _MARGIN:
+                break
         return batch
 
     def make(self, name: EventName, user: str, *, with_id: bool) -> dict[str, Any]:
