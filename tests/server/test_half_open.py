@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -46,7 +46,7 @@ class Door:
 @asynccontextmanager
 async def open_door(way: str, **how: Any) -> AsyncIterator[Door]:
     poller = FakePoller()
-    kind, make_pair = (way, trio.testing.memory_stream_pair)
+    kind, make_pair = way, cast("StreamPair", trio.testing.memory_stream_pair)
     if way == "parked":
         kind, make_pair = "lean", partial(fake_pair, poller)
     async with open_world(kind, poller=poller, **how) as world:
@@ -147,7 +147,7 @@ async def test_one_that_gives_way_while_its_token_is_verified(autojump_clock: Mo
         assert are_there([first, second, third]) == [False, False, True]
         await trio.sleep(2)
         await settle()
-        assert (len(door.world.node.devices()), door.figures()) == (1, (1, 2))
+        assert (len(tuple(door.world.node.devices())), door.figures()) == (1, (1, 2))
         assert door.world.closes() == {"connection-lost": 1}
         assert door.world.node.metrics.authentications == 0
         assert door.world.take_failures() == [TOLD]

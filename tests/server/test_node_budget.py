@@ -73,7 +73,7 @@ class Ward:
         self.check()
 
     def check(self) -> None:
-        assert 0 <= self.world.node.budget.bytes <= self.world.settings.node_send_bytes
+        assert 0 <= self.world.node.budget.bytes <= self.world.settings.send_budget
 
 
 @asynccontextmanager

@@ -50,8 +50,8 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
             explained = (
                 talk.slow or world.plan.network.window < 65536 or "outbox_events" in world.plan.settings
             )
-            limited = {"outbox_bytes", "send_budget"} & set(world.plan.settings)
-            explained = explained or bool(limited) or world.plan.network.delay[1] > 0
+            bounded = not {"outbox_bytes", "send_budget"}.isdisjoint(world.plan.settings)
+            explained = explained or bounded or world.plan.network.delay[1] > 0
         case 4413:
             explained = world.plan.engine == "redis"
         case 4429:
