@@ -1,5 +1,6 @@
-"""An echo server for Autobahn's fuzzing client, made of what reads and writes frames here: of the protocol's own
-code, or of trio-websocket.
+"""An echo server for Autobahn's fuzzing client, made of what reads and writes frames here.
+
+That is the protocol's own code, or trio-websocket.
 """
 
 import sys

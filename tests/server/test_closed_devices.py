@@ -1,4 +1,4 @@
-"""A closed device leaves no cycle behind: the garbage collector, which is seldom there, finds nothing of it."""
+"""A closed device leaves no cycle behind: the garbage collector, seldom there, finds nothing of it."""
 
 import gc
 import ssl
