@@ -12,7 +12,7 @@ from .process import DaemonProcess
 HISTORY = 64 * 1024 * 1024
 GIGABYTE = 1_000_000_000
 EVENT = 16_000
-BATCH = 500
+BATCH = 100
 SMALL, MIXED = (2000,), (2000, 2000, 2000, 65_536)
 
 

@@ -68,6 +68,7 @@ _EVERYTHING: Settings = {
     "history-events": 1_000_000,
     "outbox-events": 1_000_000,
     "outbox-bytes": "64MiB",
+    "send-budget": "256MiB",
     "redis-queue-bytes": "16KiB",
 }
 _LITTLE: Settings = {**_SETTINGS, "history-events": 10, "outbox-events": 8, "redis-queue-bytes": "2KiB"}

@@ -225,16 +225,6 @@ def history_unbounded() -> AbstractContextManager[Any]:
     return patch.object(History, "append", endless)
 
 
-def node_unbounded() -> AbstractContextManager[Any]:
-    """For all devices of a node together any amount may wait."""
-    init = SendBudget.__init__
-
-    def generous(self: SendBudget, limits: Any, timers: Any) -> None:
-        init(self, evolve(limits, node_bytes=1 << 40), timers)
-
-    return patch.object(SendBudget, "__init__", generous)
-
-
 def slow_kept() -> AbstractContextManager[Any]:
     """Who takes nothing is waited for, however long."""
     return patch.object(SendBudget, "time_passed", lambda self, now: None)
@@ -390,7 +380,7 @@ BUGS: dict[str, Bug] = {
     for bug in (
         before_authentication, other_user, echo, unsubscribed, vault_delete_forgotten, swapped, replay_lost,
         replay_twice, resumed_too_far, foreign_cursor, join_leaks, timer_restarted, timer_late,
-        device_unbounded, node_unbounded, slow_kept, budget_kept, room_unnoticed, wakeup_lost, verified_twice,
+        device_unbounded, slow_kept, budget_kept, room_unnoticed, wakeup_lost, verified_twice,
         readiness_inherited, looked_at_still, timer_left, history_unbounded, task_leaked,
         device_left, revoked_stays, published_twice, gap_unnoticed, call_overtakes,
     )
