@@ -45,7 +45,6 @@ class StreamPump:
         close_timeout: Seconds that what is being sent has still to leave when the stream is closed.
 
     Attributes:
-        line: What the device sends on.
         device: The device, once there is one, until it is gone.
     """
 
@@ -57,7 +56,6 @@ class StreamPump:
         "_stream",
         "_taken",
         "device",
-        "line",
     )
 
     def __init__(self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float) -> None:
@@ -68,8 +66,12 @@ class StreamPump:
         self._broken = False
         # While something is being sent: what bounds it.
         self._flushing: trio.CancelScope | None = None
-        self.line: Line = stream.socket if isinstance(stream, TcpStream) else self
         self.device: WebSocket | None = None
+
+    @property
+    def line(self) -> Line:
+        """What the device sends on."""
+        return self._stream.socket if isinstance(self._stream, TcpStream) else self
 
     async def run(self) -> None:
         """Push the device until it reads no more."""

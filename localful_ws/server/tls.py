@@ -33,7 +33,7 @@ class TlsStream(trio.abc.Stream):
         self._transport = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # What is encrypted leaves in the order in which it was.
+        # Fair: what is encrypted leaves in the order in which it was.
         self._sending = trio.StrictFIFOLock()
 
     async def do_handshake(self) -> None:
@@ -86,7 +86,10 @@ class TlsStream(trio.abc.Stream):
                 result = None
             except ssl.SSLError as error:
                 raise trio.BrokenResourceError("This is no TLS, or none that holds.") from error
-            await self._flush()
+            # Taken at once: what another task encrypts meanwhile is for that one to wait for.
+            if encrypted := self._outgoing.read():
+                async with self._sending:
+                    await self._transport.send_all(encrypted)
             if result is not None:
                 return result
             data = await self._transport.receive_some(_RECEIVE_BYTES)
@@ -94,8 +97,3 @@ class TlsStream(trio.abc.Stream):
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
-
-    async def _flush(self) -> None:
-        if self._outgoing.pending:
-            async with self._sending:
-                await self._transport.send_all(self._outgoing.read())

@@ -3,15 +3,13 @@
 import json
 import os
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import trio
-import trustme
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 from structlog.testing import capture_logs
 
 from localful_ws.clock import Clock
@@ -20,11 +18,11 @@ from localful_ws.publishing import decode_publish_body
 from localful_ws.server.listeners import address, bind
 from localful_ws.server.node import Node
 from localful_ws.server.tcp import TcpStream, accept_connections
-from localful_ws.server.tls import TlsStream
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
 from localful_ws.tokens import TokenVerifier, mint_token
 from tests.raw_device import RawDevice, handshake, text
+from tests.server.tls import device_side, server_side
 from tests.world import SECRET, make_settings
 
 PATIENCE = 10.0
@@ -69,7 +67,7 @@ class Loopback:
         connections: Where connections are served.
         nursery: Where devices read.
         where: Host and port.
-        tls: What devices use for TLS, if it is spoken.
+        tls: Whether TLS is spoken.
         devices: All devices' ends, to be closed in the end.
     """
 
@@ -78,7 +76,7 @@ class Loopback:
     connections: trio.Nursery
     nursery: trio.Nursery
     where: tuple[str, int]
-    tls: ssl.SSLContext | None
+    tls: bool
     devices: list[trio.abc.Stream] = Factory(list)
 
     def token(self, user: str = "ada") -> str:
@@ -96,9 +94,9 @@ class Loopback:
         await sock.connect(self.where)
         stream = trio.SocketStream(sock)
         self.devices.append(stream)
-        if self.tls is None:
+        if not self.tls:
             return stream
-        secret = trio.SSLStream(stream, self.tls, server_hostname="localhost", https_compatible=True)
+        secret = device_side(stream)
         await secret.do_handshake()
         return secret
 
@@ -135,7 +133,7 @@ class Loopback:
 @asynccontextmanager
 async def open_loopback(
     *,
-    tls: "Tls | None" = None,
+    tls: bool = False,
     verifier: TokenVerifier | None = None,
     send_buffer: int | None = None,
     **changes: Any,
@@ -143,7 +141,7 @@ async def open_loopback(
     """Run a node on real sockets for the length of the block. In the end no descriptor is left.
 
     Args:
-        tls: What TLS is spoken with, if it is.
+        tls: Whether TLS is spoken.
         verifier: In place of the one that the settings describe.
         send_buffer: The size of the server's send buffers, for devices that are to stall soon.
         changes: Settings.
@@ -156,7 +154,7 @@ async def open_loopback(
     )
 
     async def serve(stream: TcpStream) -> None:
-        await node.serve_stream(stream if tls is None else TlsStream(stream, tls.server))
+        await node.serve_stream(server_side(stream) if tls else stream)
 
     with capture_logs() as log, bind("127.0.0.1", 0, setting="port", backlog=100) as listening:
         if send_buffer is not None:
@@ -164,29 +162,12 @@ async def open_loopback(
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(node.run)
             nursery.start_soon(accept_connections, listening, serve, connections)
-            loopback = Loopback(
-                *(node, settings, connections, nursery, address(listening)), tls and tls.device
-            )
-            yield loopback
+            loopback = Loopback(node, settings, connections, nursery, address(listening), tls)
+            try:
+                yield loopback
+            finally:
+                for stream in loopback.devices:
+                    await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
-        for stream in loopback.devices:
-            await trio.aclose_forcefully(stream)
     assert [entry for entry in log if entry["log_level"] not in ("debug", "info")] == []
     assert open_files() == before
-
-
-@frozen
-class Tls:
-    """What a server and its devices speak TLS with."""
-
-    server: ssl.SSLContext
-    device: ssl.SSLContext
-
-
-def make_tls() -> Tls:
-    """Make a certificate, and an authority that devices trust."""
-    authority = trustme.CA()
-    tls = Tls(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context())
-    authority.issue_cert("localhost").configure_cert(tls.server)
-    authority.configure_trust(tls.device)
-    return tls
