@@ -22,7 +22,9 @@ from localful_ws.client import (
 )
 from tests.redis_world import settle
 from tests.trio_streams import for_client
-from tests.world import World, open_world
+from tests.world import ENGINES, WORLDS, World, open_world
+
+pytestmark = pytest.mark.kinds(*ENGINES)
 
 
 @define(eq=False)
@@ -111,8 +113,9 @@ HEARD = [1, 4, 7, 8]
 """The data of those that Ada's laptop is told of, if it subscribed to v1."""
 
 
-async def test_a_device_gets_what_it_subscribed_to(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+@pytest.mark.kinds(*WORLDS)
+async def test_a_device_gets_what_it_subscribed_to(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         client: Client
         async with client_of(world, vaults=["v1"]) as client:
             session = await client.wait_ready()
@@ -139,9 +142,9 @@ async def test_a_device_gets_what_it_subscribed_to(autojump_clock: MockClock, tr
         assert len(tuple(world.node.devices())) == 0
 
 
-async def test_hours_of_hourly_tokens_are_one_connection(autojump_clock: MockClock, transport: str) -> None:
+async def test_hours_of_hourly_tokens_are_one_connection(autojump_clock: MockClock, kind: str) -> None:
     statuses: list[Status] = []
-    async with open_world(transport) as world, client_of(world, statuses) as client:
+    async with open_world(kind) as world, client_of(world, statuses) as client:
         await client.wait_ready()
         await trio.sleep(3 * 3600)
         assert client.session is not None
@@ -150,8 +153,8 @@ async def test_hours_of_hourly_tokens_are_one_connection(autojump_clock: MockClo
     assert all(isinstance(status, Connected) for status in statuses)
 
 
-async def test_a_token_that_is_not_renewed_ends_it(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_a_token_that_is_not_renewed_ends_it(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         token = world.token()
         async with client_of(world, get_token=lambda: token) as client:
             await anext(client)
@@ -161,9 +164,9 @@ async def test_a_token_that_is_not_renewed_ends_it(autojump_clock: MockClock, tr
             assert (caught.value.code, world.now()) == (4410, 3601)
 
 
-async def test_a_restart_is_survived(autojump_clock: MockClock, transport: str) -> None:
+async def test_a_restart_is_survived(autojump_clock: MockClock, kind: str) -> None:
     statuses: list[Status] = []
-    async with open_world(transport) as world, client_of(world, statuses, vaults=["v1"]) as client:
+    async with open_world(kind) as world, client_of(world, statuses, vaults=["v1"]) as client:
         await client.wait_ready()
         await world.node.drain(2)
         await settle()
@@ -174,8 +177,8 @@ async def test_a_restart_is_survived(autojump_clock: MockClock, transport: str) 
         assert statuses[-1] == Disconnected(None, "", statuses[-1].message, 10.0)
 
 
-async def test_a_refused_subscription_changes_nothing(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport, max_vaults=2) as world, client_of(world, vaults=["v1"]) as client:
+async def test_a_refused_subscription_changes_nothing(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind, max_vaults=2) as world, client_of(world, vaults=["v1"]) as client:
         await client.wait_ready()
         with pytest.raises(RequestRefusedError, match="too-many-vaults"):
             await client.subscribe(["v1", "v2", "v3"])
@@ -184,8 +187,8 @@ async def test_a_refused_subscription_changes_nothing(autojump_clock: MockClock,
         assert (await take(client, 2))[1:] == [1]
 
 
-async def test_a_revoked_device_does_not_come_back(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world, client_of(world) as client:
+async def test_a_revoked_device_does_not_come_back(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world, client_of(world) as client:
         await client.wait_ready()
         assert await world.disconnect(group="laptop") == 1
         await anext(client)
@@ -194,8 +197,8 @@ async def test_a_revoked_device_does_not_come_back(autojump_clock: MockClock, tr
         assert (caught.value.code, caught.value.reason) == (4403, "forbidden")
 
 
-async def test_a_deleted_user_hears_of_it_and_is_gone(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world, client_of(world) as client:
+async def test_a_deleted_user_hears_of_it_and_is_gone(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world, client_of(world) as client:
         await client.wait_ready()
         await world.publish({"event": "user-delete", "user": "ada"})
         assert isinstance(await anext(client), SnapshotNeeded)
@@ -204,8 +207,8 @@ async def test_a_deleted_user_hears_of_it_and_is_gone(autojump_clock: MockClock,
             await anext(client)
 
 
-async def test_nothing_is_lost_and_nothing_comes_twice(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_nothing_is_lost_and_nothing_comes_twice(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         link = Link(world)
         async with link.client(vaults=["v1"]) as client:
             await client.wait_ready()
@@ -221,9 +224,9 @@ async def test_nothing_is_lost_and_nothing_comes_twice(autojump_clock: MockClock
 
 @pytest.mark.parametrize(("buffered", "patience"), [(1024, 0.0), (1024, 0.12), (3, 0.0), (3, 0.12)])
 async def test_a_connection_that_breaks_again_and_again(
-    autojump_clock: MockClock, transport: str, buffered: int, patience: float
+    autojump_clock: MockClock, kind: str, buffered: int, patience: float
 ) -> None:
-    async with open_world(transport) as world:
+    async with open_world(kind) as world:
         link = Link(world)
 
         async def publish() -> None:
@@ -253,8 +256,8 @@ async def test_a_connection_that_breaks_again_and_again(
     assert set(link.resumed[1:]) == {True}
 
 
-async def test_another_client_goes_on_where_one_was_left(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_another_client_goes_on_where_one_was_left(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         async with client_of(world, vaults=["v1"]) as client:
             await client.wait_ready()
             await world.publish(*MIXED)
@@ -266,8 +269,8 @@ async def test_another_client_goes_on_where_one_was_left(autojump_clock: MockClo
             await assert_no_more(client)
 
 
-async def test_who_was_away_for_too_long_needs_a_snapshot(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport, history_events=5) as world:
+async def test_who_was_away_for_too_long_needs_a_snapshot(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind, history_events=5) as world:
         link = Link(world)
         async with link.client(vaults=["v1"]) as client:
             await client.wait_ready()
@@ -292,9 +295,9 @@ async def test_who_was_away_for_too_long_needs_a_snapshot(autojump_clock: MockCl
 
 
 async def test_without_history_every_connection_needs_a_snapshot(
-    autojump_clock: MockClock, transport: str
+    autojump_clock: MockClock, kind: str
 ) -> None:
-    async with open_world(transport, history_events=0) as world:
+    async with open_world(kind, history_events=0) as world:
         link = Link(world)
         async with link.client(vaults=["v1"]) as client:
             await client.wait_ready()
@@ -308,8 +311,8 @@ async def test_without_history_every_connection_needs_a_snapshot(
             assert event == 2
 
 
-async def test_a_cursor_of_another_user_needs_a_snapshot(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_a_cursor_of_another_user_needs_a_snapshot(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         async with client_of(world) as client:
             await take(client, 1)
             stored = client.cursor
@@ -320,8 +323,8 @@ async def test_a_cursor_of_another_user_needs_a_snapshot(autojump_clock: MockClo
             await assert_no_more(client)
 
 
-async def test_a_vault_deleted_meanwhile(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_a_vault_deleted_meanwhile(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         link = Link(world)
         async with link.client(vaults=["v1", "v2"]) as client:
             await take(client, 1)
@@ -338,8 +341,8 @@ async def test_a_vault_deleted_meanwhile(autojump_clock: MockClock, transport: s
             await assert_no_more(client)
 
 
-async def test_a_vault_wanted_meanwhile(autojump_clock: MockClock, transport: str) -> None:
-    async with open_world(transport) as world:
+async def test_a_vault_wanted_meanwhile(autojump_clock: MockClock, kind: str) -> None:
+    async with open_world(kind) as world:
         link = Link(world)
         async with link.client(vaults=["v1"]) as client, trio.open_nursery() as nursery:
             await take(client, 1)
@@ -353,9 +356,9 @@ async def test_a_vault_wanted_meanwhile(autojump_clock: MockClock, transport: st
 
 
 async def test_a_quiet_hour_of_changes_of_its_own_does_not_make_a_cursor_too_old(
-    autojump_clock: MockClock, transport: str
+    autojump_clock: MockClock, kind: str
 ) -> None:
-    async with open_world(transport) as world:
+    async with open_world(kind) as world:
         link = Link(world)
         async with link.client() as client:
             await client.wait_ready()
@@ -373,9 +376,9 @@ async def test_a_quiet_hour_of_changes_of_its_own_does_not_make_a_cursor_too_old
 
 
 async def test_a_device_whose_events_the_node_missed_needs_a_snapshot(
-    autojump_clock: MockClock, transport: str
+    autojump_clock: MockClock, kind: str
 ) -> None:
-    async with open_world(transport) as world:
+    async with open_world(kind) as world:
         link = Link(world)
         async with link.client() as client:
             await take(client, 1)
