@@ -20,6 +20,7 @@ from localful_ws.client import (
     Status,
     open_client,
 )
+from tests.raw_device import handshake
 from tests.redis_world import settle
 from tests.trio_streams import for_client
 from tests.world import ENGINES, WORLDS, World, open_world
@@ -168,7 +169,8 @@ async def test_a_restart_is_survived(autojump_clock: MockClock, kind: str) -> No
     statuses: list[Status] = []
     async with open_world(kind) as world, client_of(world, statuses, vaults=["v1"]) as client:
         await client.wait_ready()
-        await world.node.drain(2)
+        await world.raw(handshake())  # which is told after the client, and holds the drain up
+        world.nursery.start_soon(world.node.drain, 60)
         await settle()
         assert isinstance(statuses[-1], Disconnected)
         assert (statuses[-1].code, statuses[-1].reason) == (1001, "server-shutdown")
