@@ -234,15 +234,13 @@ class SendBudget:
             return
         self._making_room = True
         try:
-            while self.bytes > self._limits.node_bytes:
+            while self.bytes > self._limits.node_bytes and (self._leaving or self._waiting):
                 # Who has been told and doesn't read that either goes first, or the rest of what such devices
                 # wait for could be all there is room for.
                 if self._leaving:
                     next(iter(self._leaving)).abort()
-                elif self._waiting:
-                    next(iter(self._waiting)).close_slow_consumer()
                 else:
-                    return
+                    next(iter(self._waiting)).close_slow_consumer()
         finally:
             self._making_room = False
 

@@ -7,6 +7,7 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock
 
+from localful_ws.engine import EngineUnavailableError
 from localful_ws.protocol import Action, Connection, ServerMessage, encode_server_message
 from localful_ws.publishing import Disconnect
 from localful_ws.server import device as device_module
@@ -85,6 +86,40 @@ async def test_a_verdict_at_the_handshake_that_raises(kind: str, autojump_clock:
         assert world.node.devices() == ()
         verifier.failure = None
         await check_others(world)
+
+
+@pytest.mark.parametrize("with_handshake", [True, False])
+@pytest.mark.parametrize(
+    ("failure", "code", "reason"),
+    [
+        (EngineUnavailableError("It is away.", retry_after=1), 1013, "try-again-later"),
+        (RuntimeError("our own fault"), 1011, "internal-error"),
+    ],
+)
+async def test_a_stream_that_cannot_be_followed(
+    world: World,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    code: int,
+    reason: str,
+    *,
+    with_handshake: bool,
+) -> None:
+    async def join(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(world.node._engine, "join", join)
+    device = await world.raw(
+        handshake(f"Authorization: Bearer {world.token()}" if with_handshake else "X: y")
+    )
+    if not with_handshake:
+        await device.say(text({"event": "authenticate", "token": world.token()}))
+    assert device.closed == (code, reason)
+    assert [message["code"] for message in device.messages] == (["try-again-later"] if code == 1013 else [])
+    assert world.take_failures() == (FAILED if code == 1011 else [])
+    monkeypatch.undo()
+    await check_others(world)
 
 
 async def test_an_answer_that_raises(

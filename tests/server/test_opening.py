@@ -136,3 +136,21 @@ async def test_a_device_that_closes_before_it_has_authenticated(
     assert device.ended_at == (0 if sent == close() else world.settings.close_timeout)
     await settle()
     assert (len(world.closes()), world.node.devices()) == (1, ())
+
+
+@pytest.mark.kinds(LEAN)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_message_that_is_read_in_the_last_moment(
+    kind: str, autojump_clock: MockClock, *, whole: bool
+) -> None:
+    """It was in time; that the time is over when it is looked at is our own affair."""
+    async with open_world(kind, verifier=slow_verifier(1)) as world:
+        device = await world.raw(handshake())
+        message = text({"event": "authenticate", "token": world.token()})
+        await trio.sleep(2.9)
+        await device.send(message if whole else message[:-1])
+        autojump_clock.jump(0.2)  # before it has been received
+        await trio.sleep(1)
+        await settle()
+        assert [each["event"] for each in device.messages] == (["authenticated"] if whole else [])
+        assert device.closed == (None if whole else (4408, "authentication-timeout"))

@@ -95,12 +95,14 @@ class Slowpoke:
         self.buffer = None
 
     def close_slow_consumer(self) -> None:
+        if self.gone:
+            self.abort()
+            return
         assert self.buffer is not None
         self.budget.give_up(self, self.buffer)
-        if not self.gone:
-            self.gone = True
-            self.told.append(self.name)
-            self.budget.add(self.buffer, piece_of(CLOSE))
+        self.gone = True
+        self.told.append(self.name)
+        self.budget.add(self.buffer, piece_of(CLOSE))
 
     def abort(self) -> None:
         assert self.gone
