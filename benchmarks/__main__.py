@@ -18,7 +18,7 @@ from benchmarks.record import Record
 from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ENGINE_SERVERS, ENGINES, REVISION, SERVERS, Server, server_named
-from benchmarks.setup import variable
+from benchmarks.setup import variables
 from benchmarks.sizes import QUICK, Sizes
 from benchmarks.tables import report
 from benchmarks.targets import judge
@@ -51,12 +51,12 @@ def read_servers(
 
 def read_setting(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """Settings of the daemon, NAME=VALUE each, by environment variable."""
-    settings = {}
+    settings: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or name not in OPTIONS:
             raise click.BadParameter(f"{each!r} is not NAME=VALUE with the name of a setting.")
-        settings[variable(name)] = value
+        settings |= variables(name, value)
     return settings
 
 

@@ -9,6 +9,8 @@ from benchmarks.model import JWT_SECRET, PUBLISHER_KEY
 PING_INTERVAL = 600.0
 """Longer than most runs: keepalive is on everywhere, and no ping falls into a measured window."""
 PREFIX = "LOCALFUL_WS_"
+FORMER_NAMES = {"send-buffer-events": "outbox-events", "send-buffer-bytes": "outbox-bytes"}
+"""What settings were called by the revisions before; the daemon ignores variables that it does not know."""
 
 
 @attrs.frozen
@@ -41,6 +43,11 @@ class Setup:
             f"{PREFIX}DRAIN_SECONDS": "1",
             **self.settings,
         }
+
+
+def variables(setting: str, value: str) -> dict[str, str]:
+    """What tells the daemon, in all its revisions, a setting's value."""
+    return {variable(name): value for name in (setting, FORMER_NAMES.get(setting, setting))}
 
 
 def variable(setting: str) -> str:

@@ -44,8 +44,8 @@ _GAUGES: Final = (
     ("half_open", "", "Connections that have yet to authenticate."),
     ("send_bytes", "", "Memory that what waits to be sent takes."),
     ("users", "", "Users who have an authenticated connection."),
-    ("outbox_peak_events", "", "The most events that have waited for one device since the start."),
-    ("outbox_peak_bytes", "", "The most bytes that have waited for one device since the start."),
+    ("send_buffer_peak_events", "", "The most events that have waited for one device since the start."),
+    ("send_buffer_peak_bytes", "", "The most bytes that have waited for one device since the start."),
     ("engine_up", "", "Whether the engine can be reached, 1 or 0."),
     ("draining", "", "Whether the node is about to stop, 1 or 0."),
 )
@@ -67,7 +67,7 @@ _COUNTERS: Final = (
             "connection-lost and ping-timeout."
         ),
     ),
-    ("slow_consumers", "", "Connections closed because their outbox ran over."),
+    ("slow_consumers", "", "Connections closed because their send buffer ran over."),
     ("events_accepted", "event", "Events accepted from publishers, by name, duplicates included."),
     ("duplicates", "", "Accepted events that had been accepted before, by their id."),
     (
@@ -160,8 +160,8 @@ class Gauges:
         connections: Open connections by the name of their state.
         half_open: Connections that have yet to authenticate.
         send_bytes: Memory that what waits to be sent takes.
-        outbox_peak_events: The most events that one outbox has held since the start.
-        outbox_peak_bytes: The most bytes that one outbox has held since the start.
+        send_buffer_peak_events: The most events that one send buffer has held since the start.
+        send_buffer_peak_bytes: The most bytes that one send buffer has held since the start.
         engine_up: Whether the engine can be reached.
         draining: Whether the node is about to stop.
         engine: The engine's own figures.
@@ -171,8 +171,8 @@ class Gauges:
     connections: Mapping[str, int] = Factory(dict)
     half_open: int = 0
     send_bytes: int = 0
-    outbox_peak_events: int = 0
-    outbox_peak_bytes: int = 0
+    send_buffer_peak_events: int = 0
+    send_buffer_peak_bytes: int = 0
     engine_up: bool = True
     draining: bool = False
     engine: Sequence[Figure] = ()
@@ -196,7 +196,7 @@ class Metrics:
         events_delivered: Events sent, once for each device.
         echoes_suppressed: Events kept from a device because its own token group made the change.
         closes: Connections ended, by reason word.
-        slow_consumers: Connections closed because their outbox ran over.
+        slow_consumers: Connections closed because their send buffer ran over.
         publish_to_write: Seconds from accepting an event to writing it.
         gc_pauses: Seconds of each garbage collection, a histogram for each generation.
     """

@@ -31,8 +31,8 @@ def test_names_help_and_types() -> None:
         "half_open": "gauge",
         "send_bytes": "gauge",
         "users": "gauge",
-        "outbox_peak_events": "gauge",
-        "outbox_peak_bytes": "gauge",
+        "send_buffer_peak_events": "gauge",
+        "send_buffer_peak_bytes": "gauge",
         "engine_up": "gauge",
         "draining": "gauge",
         "connections_opened": "counter",
@@ -103,13 +103,15 @@ def test_counts() -> None:
 
 
 def test_gauges_are_asked_for_at_every_scrape() -> None:
-    state = Gauges({"awaiting-auth": 1, "authenticated": 7}, outbox_peak_events=3, outbox_peak_bytes=400)
+    state = Gauges(
+        {"awaiting-auth": 1, "authenticated": 7}, send_buffer_peak_events=3, send_buffer_peak_bytes=400
+    )
     metrics = Metrics(gauges=lambda: state)
     samples = scrape(metrics)
     assert samples["localful_ws_connections", ("awaiting-auth",)] == 1
     assert samples["localful_ws_connections", ("authenticated",)] == 7
-    assert samples["localful_ws_outbox_peak_events", ()] == 3
-    assert samples["localful_ws_outbox_peak_bytes", ()] == 400
+    assert samples["localful_ws_send_buffer_peak_events", ()] == 3
+    assert samples["localful_ws_send_buffer_peak_bytes", ()] == 400
     assert samples["localful_ws_engine_up", ()] == 1
     assert samples["localful_ws_draining", ()] == 0
     state = Gauges({"authenticated": 2}, engine_up=False, draining=True)

@@ -65,8 +65,8 @@ def test_the_protocol_is_told_what_is_set() -> None:
         max_event_bytes=1_000,
         max_batch=10,
         publish_body_timeout=2.0,
-        outbox_events=9,
-        outbox_bytes=200_000,
+        send_buffer_events=9,
+        send_buffer_bytes=200_000,
         max_message_bytes=100_000,
     )
     assert settings.limits() == Limits(4.0, 30.0, 7, Rate(5, 1.0))
@@ -151,10 +151,10 @@ def test_a_public_key_comes_in_a_file(tmp_path: Path) -> None:
     [
         ("port", "0", 0),
         ("port", 65535, 65535),
-        ("outbox-bytes", "8MiB", 8 * 1024 * 1024),
-        ("outbox-bytes", "100 kB", 100_000),
-        ("outbox-bytes", "80000", 80_000),
-        ("outbox-bytes", 80_000, 80_000),
+        ("send-buffer-bytes", "8MiB", 8 * 1024 * 1024),
+        ("send-buffer-bytes", "100 kB", 100_000),
+        ("send-buffer-bytes", "80000", 80_000),
+        ("send-buffer-bytes", 80_000, 80_000),
         ("max-message-bytes", "1gib", 1024**3),
         ("auth-timeout", "2.5", 2.5),
         ("auth-timeout", 2, 2.0),
@@ -211,9 +211,12 @@ def test_values_are_read_as_they_are_written(option: str, written: object, value
         ("auth-timeout", [3], "--auth-timeout must be a number of seconds of at least 0.1, not [3]."),
         ("renewal-window", "-1", "--renewal-window must be a number of seconds of at least 0, not '-1'."),
         (
-            "outbox-bytes",
+            "send-buffer-bytes",
             "4 m",
-            "--outbox-bytes must be a number of bytes, such as 65536 or 64KiB, from 1KiB to 1GiB, not '4 m'.",
+            (
+                "--send-buffer-bytes must be a number of bytes, such as 65536 or 64KiB, from 1KiB to 1GiB, "
+                "not '4 m'."
+            ),
         ),
         (
             "message-rate",
@@ -337,10 +340,10 @@ def test_no_secret_is_in_the_representation() -> None:
     ("values", "sentence"),
     [
         (
-            {"outbox_bytes": 69631},
-            "outbox-bytes is 69631 and must be at least 69632, 4KiB more than max-event-bytes",
+            {"send_buffer_bytes": 69631},
+            "send-buffer-bytes is 69631 and must be at least 69632, 4KiB more than max-event-bytes",
         ),
-        ({"max_event_bytes": 2**26}, "outbox-bytes is 4194304 and must be at least 67112960"),
+        ({"max_event_bytes": 2**26}, "send-buffer-bytes is 4194304 and must be at least 67112960"),
         ({"max_publish_bytes": 69631}, "max-publish-bytes is 69631 and must be at least 69632"),
         ({"tls_cert": Path(__file__)}, "tls-cert is set and tls-key is not; set both for TLS, or neither."),
         ({"tls_key": Path(__file__)}, "tls-key is set and tls-cert is not; set both for TLS, or neither."),
@@ -502,7 +505,7 @@ def test_every_setting_is_an_option_and_in_the_table() -> None:
     lines = table.splitlines()
     assert len(lines) == 2 + len(fields(Settings))
     assert "| `auth-timeout` | 3 s | a device has this long to authenticate |" in lines
-    assert "| `outbox-bytes` | 4MiB | their size, at least `max-event-bytes` and 4KiB more |" in lines
+    assert "| `send-buffer-bytes` | 4MiB | their size, at least `max-event-bytes` and 4KiB more |" in lines
     assert "| `publisher-key`, `publisher-key-file` | required | key that publishers show |" in lines
 
 

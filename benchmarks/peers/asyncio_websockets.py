@@ -31,7 +31,7 @@ MAX_MESSAGE = 64 * 1024
 MAX_BODY = 64 * 1024 * 1024
 MAX_BATCH = 1000
 MAX_VAULTS = 1000
-OUTBOX_BYTES = 4 * 1024 * 1024
+SEND_BUFFER_BYTES = 4 * 1024 * 1024
 BACKLOG = 4096
 
 USER_EVENTS = frozenset({"user-update", "user-password-change", "user-email-change", "user-delete"})
@@ -104,7 +104,7 @@ def is_event(event: Any) -> bool:
 
 def keeps_up(connection: ServerConnection) -> bool:
     """Whether the connection takes what it is sent; if not, it is cut off, as nobody may wait for it."""
-    if connection.transport.get_write_buffer_size() <= OUTBOX_BYTES:
+    if connection.transport.get_write_buffer_size() <= SEND_BUFFER_BYTES:
         return True
     connection.transport.abort()
     return False

@@ -69,7 +69,7 @@ class CloseCode(IntEnum):
     """The token ran out and was not renewed."""
 
     SLOW_CONSUMER = 4412, "slow-consumer", Reconnect.YES
-    """More was waiting for this device than its outbox may hold."""
+    """More was waiting for this device than its send buffer may hold."""
 
     MISSED_EVENTS = 4413, "missed-events", Reconnect.YES
     """The server itself missed events of this user and can't have them any more."""

@@ -76,7 +76,10 @@ class Node:
         self.timers = Timers(clock)
         self.budget = SendBudget(
             SendLimits(
-                settings.outbox_events, settings.outbox_bytes, settings.send_budget, settings.send_timeout
+                settings.send_buffer_events,
+                settings.send_buffer_bytes,
+                settings.send_budget,
+                settings.send_timeout,
             ),
             self.timers,
         )
@@ -159,8 +162,8 @@ class Node:
             connections=connections,
             half_open=len(self._half_open),
             send_bytes=self.budget.bytes,
-            outbox_peak_events=self.budget.peak_events,
-            outbox_peak_bytes=self.budget.peak_bytes,
+            send_buffer_peak_events=self.budget.peak_events,
+            send_buffer_peak_bytes=self.budget.peak_bytes,
             engine_up=self._engine.unavailable() is None,
             draining=self.draining,
             engine=self._engine.figures(),

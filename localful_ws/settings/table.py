@@ -170,13 +170,13 @@ class Settings:
         at_most=_MOST_THINGS,
     )
     max_vaults: int = setting(1000, kinds.WHOLE, "vaults in a subscription", at_least=1, at_most=_MOST_THINGS)
-    outbox_events: int = setting(
+    send_buffer_events: int = setting(
         1024,
         kinds.WHOLE,
         "events that may wait for a device before a further publish closes it as a slow consumer",
         at_least=1,
     )
-    outbox_bytes: int = setting(
+    send_buffer_bytes: int = setting(
         4 * _KIB * _KIB,
         kinds.SIZE,
         "their size, at least `max-event-bytes` and 4KiB more",
@@ -330,9 +330,9 @@ class Settings:
         )
 
     def replay_limits(self) -> ReplayLimits:
-        """How much a device may be given at once that it missed: what its outbox holds."""
+        """How much a device may be given at once that it missed: what its send buffer holds."""
         # Something must be left for the answer that goes before it, which names the subscription.
         return ReplayLimits(
-            max_events=self.outbox_events - 1,
-            max_bytes=max(0, self.outbox_bytes - self.max_message_bytes - ENVELOPE),
+            max_events=self.send_buffer_events - 1,
+            max_bytes=max(0, self.send_buffer_bytes - self.max_message_bytes - ENVELOPE),
         )

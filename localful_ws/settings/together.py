@@ -37,11 +37,17 @@ def _check_sizes(settings: "Settings") -> None:
     event = settings.max_event_bytes + ENVELOPE
     answer = settings.max_message_bytes + ENVELOPE
     subscription = settings.max_vaults * _ID + settings.max_token_length + _MESSAGE
-    publish = settings.max_publish_bytes + settings.outbox_bytes
+    publish = settings.max_publish_bytes + settings.send_buffer_bytes
     for name, size, least, sum_of, what in (
-        ("outbox-bytes", settings.outbox_bytes, event, "4KiB more than max-event-bytes", "event"),
+        ("send-buffer-bytes", settings.send_buffer_bytes, event, "4KiB more than max-event-bytes", "event"),
         ("max-publish-bytes", settings.max_publish_bytes, event, "4KiB more than max-event-bytes", "event"),
-        ("outbox-bytes", settings.outbox_bytes, answer, "4KiB more than max-message-bytes", "answer"),
+        (
+            "send-buffer-bytes",
+            settings.send_buffer_bytes,
+            answer,
+            "4KiB more than max-message-bytes",
+            "answer",
+        ),
         (
             "max-message-bytes",
             settings.max_message_bytes,
@@ -49,7 +55,7 @@ def _check_sizes(settings: "Settings") -> None:
             f"1KiB more than max-token-length and {_ID} bytes for each of max-vaults",
             "subscription",
         ),
-        ("send-budget", settings.send_budget, publish, "max-publish-bytes and outbox-bytes", "publish"),
+        ("send-budget", settings.send_budget, publish, "max-publish-bytes and send-buffer-bytes", "publish"),
         (
             "history-bytes",
             settings.history_bytes or 2 * event,

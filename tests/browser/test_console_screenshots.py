@@ -63,7 +63,7 @@ def busy(first: dict[str, Any], step: int) -> dict[str, Any]:
         "forbidden": 88,
     }
     answer["slowConsumers"] = 3
-    answer["outbox"] = {"peakEvents": 212, "peakBytes": 96_000 + 41_000 * (step // 22)}
+    answer["sendBuffer"] = {"peakEvents": 212, "peakBytes": 96_000 + 41_000 * (step // 22)}
     answer["events"]["accepted"] |= {"item-create": 1_204_000 + published, "version-create": 3_310_000}
     answer["events"] |= {"delivered": 10_330_000 + 2 * published, "echoes": 4_100_000 + published}
     bounds = {"0.001": 0.62, "0.0025": 0.97}

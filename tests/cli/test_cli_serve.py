@@ -76,7 +76,11 @@ def test_the_daemon_gets_its_settings(started: list[Settings], tmp_path: Path) -
         ),
         (["--max-connections", "999999999"], ENVIRONMENT, "and the limit of open files allows"),
         (["--tls-cert", __file__], ENVIRONMENT, "tls-cert is set and tls-key is not"),
-        (["--outbox-bytes", "64KiB"], ENVIRONMENT, "outbox-bytes is 65536 and must be at least 69632"),
+        (
+            ["--send-buffer-bytes", "64KiB"],
+            ENVIRONMENT,
+            "send-buffer-bytes is 65536 and must be at least 69632",
+        ),
         (["--publisher-key", "short"], ENVIRONMENT, "--publisher-key must be at least 16 printable ASCII"),
         (["--jwt-secret", "short"], ENVIRONMENT, "--jwt-secret must be at least 32 bytes"),
         (

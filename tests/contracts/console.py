@@ -68,7 +68,7 @@ _OVERVIEW = _object(
     resumes=_COUNTS,
     closes=_COUNTS,
     slowConsumers=_COUNT,
-    outbox=_object(peakEvents=_COUNT, peakBytes=_COUNT),
+    sendBuffer=_object(peakEvents=_COUNT, peakBytes=_COUNT),
     events=_object(accepted=_COUNTS, duplicates=_COUNT, delivered=_COUNT, echoes=_COUNT),
     publishToWrite=_object(upTo=_COUNTS, count=_COUNT, sum=_NUMBER),
     engine=_object(

@@ -43,7 +43,7 @@ SETTINGS: dict[str, str | int | float] = {
     "redis-retry": REDIS_RETRY,
     "auth-timeout": AUTH_TIMEOUT,
     "history-events": 100_000,
-    "outbox-events": 100_000,
+    "send-buffer-events": 100_000,
 }
 # What is done to a node's link to Redis, and undone.
 Change = Callable[[Namespace], Awaitable[None]]

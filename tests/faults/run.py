@@ -66,12 +66,12 @@ _SETTINGS: Settings = {
 _EVERYTHING: Settings = {
     **_SETTINGS,
     "history-events": 1_000_000,
-    "outbox-events": 1_000_000,
-    "outbox-bytes": "64MiB",
+    "send-buffer-events": 1_000_000,
+    "send-buffer-bytes": "64MiB",
     "send-budget": "256MiB",
     "redis-queue-bytes": "16KiB",
 }
-_LITTLE: Settings = {**_SETTINGS, "history-events": 10, "outbox-events": 8, "redis-queue-bytes": "2KiB"}
+_LITTLE: Settings = {**_SETTINGS, "history-events": 10, "send-buffer-events": 8, "redis-queue-bytes": "2KiB"}
 MODES = {
     "long-history": Mode(_EVERYTHING, Rules()),
     "short-history": Mode(_LITTLE, Rules(always_resumes=False)),

@@ -36,8 +36,8 @@ _SETTINGS = Settings(
     max_token_length=256,
     max_event_bytes=1024,
     max_vaults=3,
-    outbox_events=8,
-    outbox_bytes=16384,
+    send_buffer_events=8,
+    send_buffer_bytes=16384,
     transport="lean",
 )
 _RECEIVED_AT_ONCE = 4096
@@ -128,7 +128,7 @@ class FrameWorld:
 
     def _check_buffers(self) -> None:
         """Look at what is kept of a device's bytes whenever it is asked for more."""
-        assert self._node.budget.peak_bytes <= _SETTINGS.outbox_bytes + _RECEIVED_AT_ONCE
+        assert self._node.budget.peak_bytes <= _SETTINGS.send_buffer_bytes + _RECEIVED_AT_ONCE
         for device in self._node.devices():
             reader = device._reader
             if reader is not None:

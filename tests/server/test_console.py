@@ -178,7 +178,11 @@ async def test_the_overview_says_why_a_node_is_not_ready(autojump_clock: MockClo
 def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     metrics = Metrics(
         gauges=lambda: Gauges(
-            {"authenticated": 7}, outbox_peak_events=3, outbox_peak_bytes=4000, engine_up=False, users=5
+            {"authenticated": 7},
+            send_buffer_peak_events=3,
+            send_buffer_peak_bytes=4000,
+            engine_up=False,
+            users=5,
         )
     )
     metrics.accepted([EventName.ITEM_CREATE])
@@ -191,7 +195,7 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     overview = build_overview(families, figures, engine, now=5.0, unavailable="A sentence.")
     assert overview["workers"] == {"serving": 3, "missing": 1, "restarts": 0}
     assert overview["handshakesRefused"] == {"404": 1}
-    assert overview["outbox"] == {"peakEvents": 3, "peakBytes": 4000}
+    assert overview["sendBuffer"] == {"peakEvents": 3, "peakBytes": 4000}
     assert overview["engine"] == {
         "name": "redis",
         "place": "127.0.0.1:6379",

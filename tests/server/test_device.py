@@ -128,14 +128,14 @@ async def open_pushed(room: int = ENDLESS, **changes: Any) -> AsyncIterator[tupl
 
 
 async def test_what_the_kernel_takes_at_once_does_not_wait(autojump_clock: MockClock) -> None:
-    async with open_pushed(outbox_events=1) as (world, ada):
+    async with open_pushed(send_buffer_events=1) as (world, ada):
         ada.device.send(piece_of(FIRST))
         ada.device.send_batch([piece_of(SECOND), Piece(THIRD + FIRST, (102, 204))])
         assert ada.kernel.taken == FIRST + SECOND + THIRD + FIRST
         assert (ada.kernel.calls, ada.pump.looked, ada.device.waiting()) == (3, [], (0, 0))
         assert ada.device.buffer is None
         gauges = world.node.metrics.gauges()
-        assert (gauges.send_bytes, gauges.outbox_peak_events, gauges.outbox_peak_bytes) == (0, 0, 0)
+        assert (gauges.send_bytes, gauges.send_buffer_peak_events, gauges.send_buffer_peak_bytes) == (0, 0, 0)
 
 
 async def test_what_it_does_not_take_waits(autojump_clock: MockClock) -> None:
@@ -146,7 +146,7 @@ async def test_what_it_does_not_take_waits(autojump_clock: MockClock) -> None:
         assert ada.pump.looked == [(True, True)]
         assert ada.device.waiting() == (3, 276)
         gauges = world.node.metrics.gauges()
-        assert (gauges.outbox_peak_events, gauges.outbox_peak_bytes) == (3, 276)
+        assert (gauges.send_buffer_peak_events, gauges.send_buffer_peak_bytes) == (3, 276)
         assert gauges.send_bytes > 306
         ada.device.writable()  # for nothing
         ada.kernel.room = 150
@@ -173,7 +173,9 @@ async def test_many_frames_go_out_together(autojump_clock: MockClock) -> None:
         assert ada.kernel.calls <= 1 + 200 // 64 + 1
 
 
-@pytest.mark.parametrize("changes", [{"outbox_events": 3}, {"outbox_bytes": 70_000}], ids=["events", "bytes"])
+@pytest.mark.parametrize(
+    "changes", [{"send_buffer_events": 3}, {"send_buffer_bytes": 70_000}], ids=["events", "bytes"]
+)
 async def test_more_than_may_wait(autojump_clock: MockClock, changes: dict[str, Any]) -> None:
     big = text_frame(b"x" * 25_000)
     async with open_pushed(10, **changes) as (world, ada):
@@ -195,7 +197,7 @@ async def test_more_than_may_wait(autojump_clock: MockClock, changes: dict[str, 
 @pytest.mark.parametrize("count", [1, 1000])
 async def test_a_batch_waits_whole_however_much_it_is(autojump_clock: MockClock, count: int) -> None:
     batch = [piece_of(text_frame(b"%d" % number + b"x" * 10_000)) for number in range(count)]
-    async with open_pushed(0, outbox_events=10, outbox_bytes=70_000) as (world, ada):
+    async with open_pushed(0, send_buffer_events=10, send_buffer_bytes=70_000) as (world, ada):
         ada.device.send(piece_of(FIRST))
         ada.device.send_batch(batch)
         assert world.closes() == {}
@@ -218,7 +220,7 @@ async def test_a_batch_waits_whole_however_much_it_is(autojump_clock: MockClock,
 
 async def test_what_is_closed_is_not_closed_again_for_being_slow(autojump_clock: MockClock) -> None:
     """What it has still to get, and the close frame, are not forgotten for what it does not get any more."""
-    async with open_pushed(0, outbox_events=1) as (world, ada):
+    async with open_pushed(0, send_buffer_events=1) as (world, ada):
         ada.device.send_batch([piece_of(FIRST), piece_of(SECOND)])
         ada.device.close(CloseCode.FORBIDDEN)
         ada.device.send_batch([piece_of(THIRD)])
@@ -655,7 +657,7 @@ def test_any_interleaving_gives_whole_frames_in_order(
 
 
 async def check_interleaving(acts: list[tuple[str, int]], last: CloseCode | None) -> None:
-    async with open_pushed(0, outbox_events=6) as (_, ada):
+    async with open_pushed(0, send_buffer_events=6) as (_, ada):
         frames: list[bytes] = []
         incomplete = False
         for number, (act, size) in enumerate(acts):

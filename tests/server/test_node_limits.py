@@ -222,8 +222,8 @@ async def test_a_message_too_big_while_a_token_is_verified(kind: str, autojump_c
 @pytest.mark.parametrize(
     ("changes", "data", "fits"),
     [
-        ({"outbox_events": 5}, "x", 6),
-        ({"outbox_bytes": 70_000}, "x" * 20_000, 5),
+        ({"send_buffer_events": 5}, "x", 6),
+        ({"send_buffer_bytes": 70_000}, "x" * 20_000, 5),
     ],
     ids=["events", "bytes"],
 )
@@ -251,8 +251,8 @@ async def test_a_slow_consumer_is_closed(
         assert slow.leftover == b""
         # What was over the limit, by one publish, had been added before.
         gauges = world.node.metrics.gauges()
-        assert gauges.outbox_peak_events == 5
-        assert 0 < gauges.outbox_peak_bytes <= 70_000 + 20_200
+        assert gauges.send_buffer_peak_events == 5
+        assert 0 < gauges.send_buffer_peak_bytes <= 70_000 + 20_200
 
 
 async def test_a_device_that_never_reads_is_dropped(world: World, autojump_clock: MockClock) -> None:
@@ -310,7 +310,7 @@ async def test_a_device_that_pings_without_end_is_closed_and_then_dropped(
     assert MIB < sent < 1.5 * MIB
     assert (world.now(), len(tuple(world.node.devices()))) == (0, 1)
     assert world.closes() == {"too-many": 1}
-    assert world.node.metrics.gauges().outbox_peak_bytes < 301 * len(flood)
+    assert world.node.metrics.gauges().send_buffer_peak_bytes < 301 * len(flood)
     if reads:
         assert device.pongs() == [b"x" * 125] * 300
         assert device.closed == (4429, "too-many")
@@ -355,7 +355,7 @@ async def test_a_legal_batch_closes_nobody_who_reads(
 ) -> None:
     """A publish is within its own limits, and so is what waits of it, although it is more than may wait."""
     _, slow = await stuck_device(world)
-    assert world.settings.max_batch * 10_000 > 2 * world.settings.outbox_bytes
+    assert world.settings.max_batch * 10_000 > 2 * world.settings.send_buffer_bytes
     if reads_at_once:
         world.nursery.start_soon(slow.read)
     for first in (0, 1000):
@@ -371,7 +371,7 @@ async def test_a_legal_batch_closes_nobody_who_reads(
 async def test_what_waits_of_a_batch_counts_against_the_next_publish(
     kind: str, autojump_clock: MockClock
 ) -> None:
-    async with open_world(kind, outbox_events=5) as world:
+    async with open_world(kind, send_buffer_events=5) as world:
         await stuck_device(world)
         await world.publish(*[UPDATE | {"data": "x" * 2000}] * 100)
         assert world.closes() == {}
@@ -393,7 +393,7 @@ async def test_a_slow_device_loses_nothing_while_it_is_within_its_limits(
 
 async def test_answers_pile_up_no_more_than_events(kind: str, autojump_clock: MockClock) -> None:
     """A device that asks and asks, and does not read the answers."""
-    async with open_world(kind, outbox_events=5) as world:
+    async with open_world(kind, send_buffer_events=5) as world:
         near, _ = await stuck_device(world)
         for _ in range(7):
             await near.send_all(text({"vaults": ["a"]}))

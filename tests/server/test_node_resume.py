@@ -147,8 +147,8 @@ async def test_a_quiet_user_can_resume_much_later(autojump_clock: MockClock) -> 
         assert answer_of(await resume(world, start)) == (True, [])
 
 
-async def test_more_than_the_outbox_holds(autojump_clock: MockClock) -> None:
-    async with open_world("lean", outbox_events=10, outbox_bytes=300_000) as world:
+async def test_more_than_the_send_buffer_holds(autojump_clock: MockClock) -> None:
+    async with open_world("lean", send_buffer_events=10, send_buffer_bytes=300_000) as world:
         start = await cursor_of(world)
         await world.publish(*[update(number) for number in range(9)])
         assert answer_of(await resume(world, start)) == (True, [*range(9)])

@@ -76,8 +76,8 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
             {"authenticated": 7, "closed": 1},
             half_open=5,
             send_bytes=600,
-            outbox_peak_events=30,
-            outbox_peak_bytes=4000,
+            send_buffer_peak_events=30,
+            send_buffer_peak_bytes=4000,
         )
     )
     other = Metrics(
@@ -85,8 +85,8 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
             {"authenticated": 2},
             half_open=1,
             send_bytes=20,
-            outbox_peak_events=20,
-            outbox_peak_bytes=5000,
+            send_buffer_peak_events=20,
+            send_buffer_peak_bytes=5000,
             engine_up=False,
             draining=True,
         )
@@ -98,8 +98,8 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
         assert all_of_them["localful_ws_connections", ("closed",)] == 1
         assert all_of_them["localful_ws_half_open", ()] == 6
         assert all_of_them["localful_ws_send_bytes", ()] == 620
-        assert all_of_them["localful_ws_outbox_peak_events", ()] == 30
-        assert all_of_them["localful_ws_outbox_peak_bytes", ()] == 5000
+        assert all_of_them["localful_ws_send_buffer_peak_events", ()] == 30
+        assert all_of_them["localful_ws_send_buffer_peak_bytes", ()] == 5000
         assert all_of_them["localful_ws_engine_up", ()] == 0
         assert all_of_them["localful_ws_draining", ()] == 1
 

@@ -91,9 +91,9 @@ class Checks:
         devices = tuple(server.devices())
         # A batch waits together, however much waits already.
         budget, frame = server.budget, settings.max_event_bytes + settings.max_message_bytes + 4096
-        most = settings.outbox_events + node.most_events + _BESIDE_EVENTS
+        most = settings.send_buffer_events + node.most_events + _BESIDE_EVENTS
         self._bound(node, "events that wait for a device", budget.peak_events, most)
-        most = settings.outbox_bytes + node.most_bytes + frame
+        most = settings.send_buffer_bytes + node.most_bytes + frame
         self._bound(node, "bytes that wait for a device", budget.peak_bytes, most)
         self._bound(node, "bytes that wait", budget.bytes, settings.send_budget)
         self._look_at_slow(node)

@@ -48,9 +48,9 @@ def judge_close(talk: "Talk", code: int, written: float) -> str | None:  # noqa:
                 return f"closed with 4410, and the token was {token}"
         case 4412:
             explained = (
-                talk.slow or world.plan.network.window < 65536 or "outbox_events" in world.plan.settings
+                talk.slow or world.plan.network.window < 65536 or "send_buffer_events" in world.plan.settings
             )
-            bounded = not {"outbox_bytes", "send_budget"}.isdisjoint(world.plan.settings)
+            bounded = not {"send_buffer_bytes", "send_budget"}.isdisjoint(world.plan.settings)
             explained = explained or bounded or world.plan.network.delay[1] > 0
         case 4413:
             explained = world.plan.engine == "redis"

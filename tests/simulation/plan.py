@@ -202,8 +202,8 @@ def _settings(random: Random) -> dict[str, Any]:
         return _sometimes(random, share, **some)
 
     return {
-        **sometimes(0.4, outbox_events=(2, 5, 20)),
-        **sometimes(0.2, outbox_bytes=(80_000, 200_000)),
+        **sometimes(0.4, send_buffer_events=(2, 5, 20)),
+        **sometimes(0.2, send_buffer_bytes=(80_000, 200_000)),
         **sometimes(0.4, history_events=(0, 3, 20, 100)),
         **sometimes(0.3, history_seconds=(0.0, 2.0, 10.0, 60.0)),
         **sometimes(0.15, history_bytes=(0, 41_000, 80_000)),
@@ -225,7 +225,7 @@ def _settings(random: Random) -> dict[str, Any]:
 def _send_settings(random: Random) -> dict[str, Any]:
     return {
         **_sometimes(
-            random, 0.3, outbox_bytes=(80_000,), send_budget=(400_000,), max_publish_bytes=(310_000,)
+            random, 0.3, send_buffer_bytes=(80_000,), send_budget=(400_000,), max_publish_bytes=(310_000,)
         ),
         **_sometimes(random, 0.3, send_timeout=(0.5, 3.0)),
     }

@@ -13,7 +13,7 @@ function overview(time, { published = 0, duplicates = 0, delivered = 0, opened =
     users: 2,
     events: { accepted: { "item-create": published, "user-update": 0 }, duplicates, delivered },
     closes,
-    outbox: { peakBytes: 10, peakEvents: 1 },
+    sendBuffer: { peakBytes: 10, peakEvents: 1 },
     process: { cpuSeconds: time / 4 },
     publishToWrite: { upTo, count, sum: 0 },
   };

@@ -17,7 +17,7 @@ const MAX_MESSAGE = 64 * KiB;
 const MAX_BODY = 64 * KiB * KiB;
 const MAX_BATCH = 1000;
 const MAX_VAULTS = 1000;
-const OUTBOX_BYTES = 4 * KiB * KiB;
+const SEND_BUFFER_BYTES = 4 * KiB * KiB;
 const BACKLOG = 4096;
 const PING_INTERVAL_MS = 1000 * Number(process.env.LOCALFUL_WS_PING_INTERVAL || 25);
 
@@ -169,7 +169,7 @@ function deliver(event) {
     if (event.group !== undefined && ws.session.group === event.group) continue;
     if (isData && !ws.vaults.has(event.vault)) continue;
     if (ws.readyState !== WebSocket.OPEN) continue;
-    if (ws.bufferedAmount > OUTBOX_BYTES) ws.close(4412, 'slow-consumer');
+    if (ws.bufferedAmount > SEND_BUFFER_BYTES) ws.close(4412, 'slow-consumer');
     else ws.send(bytes, AS_TEXT);
   }
   if (event.event === 'vault-delete') for (const ws of devices) ws.vaults.delete(event.vault);

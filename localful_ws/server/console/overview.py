@@ -64,7 +64,10 @@ def build_overview(
         "resumes": several("resumes"),
         "closes": several("closes"),
         "slowConsumers": one("slow_consumers"),
-        "outbox": {"peakEvents": one("outbox_peak_events"), "peakBytes": one("outbox_peak_bytes")},
+        "sendBuffer": {
+            "peakEvents": one("send_buffer_peak_events"),
+            "peakBytes": one("send_buffer_peak_bytes"),
+        },
         "events": {
             "accepted": several("events_accepted"),
             "duplicates": one("duplicates"),

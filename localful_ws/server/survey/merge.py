@@ -25,8 +25,8 @@ from localful_ws.server.survey.questions import (
 _CHOSEN: Final = {
     "localful_ws_engine_up": min,
     "localful_ws_draining": max,
-    "localful_ws_outbox_peak_events": max,
-    "localful_ws_outbox_peak_bytes": max,
+    "localful_ws_send_buffer_peak_events": max,
+    "localful_ws_send_buffer_peak_bytes": max,
     "process_start_time_seconds": min,
 }
 

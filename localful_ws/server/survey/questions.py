@@ -89,7 +89,7 @@ class DeviceView(msgspec.Struct, frozen=True, rename="camel"):
         expires_at: When its session ends, unless it is renewed.
         subscribed: How many vaults it is subscribed to.
         vaults: The first of them.
-        waiting_events: Frames in its outbox.
+        waiting_events: Frames in its send buffer.
         waiting_bytes: Their size.
     """
 

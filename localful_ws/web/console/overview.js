@@ -43,8 +43,8 @@ const CHARTS = [
     least: 1,
   },
   {
-    title: "Outbox peak since the start",
-    lines: [{ key: "peakBytes", name: "largest outbox" }],
+    title: "Send buffer peak since the start",
+    lines: [{ key: "peakBytes", name: "largest send buffer" }],
     format: bytes,
     least: 1024,
     binary: true,
@@ -59,7 +59,7 @@ const COLUMNS = [
   ["Delivered/s", (sample) => orDash(sample.delivered)],
   ["Opened/s", (sample) => orDash(sample.opened)],
   ["Closed/s", (sample) => orDash(sample.closed)],
-  ["Outbox peak", (sample) => bytes(sample.peakBytes)],
+  ["Send buffer peak", (sample) => bytes(sample.peakBytes)],
 ];
 
 const orDash = (value) => (value === null ? "–" : rate(value));
@@ -91,7 +91,7 @@ export class Overview {
 
   #tell(overview) {
     const latest = this.samples.latest;
-    const { connections, outbox } = overview;
+    const { connections, sendBuffer } = overview;
     const half = this.samples.quantile(0.5, MINUTE);
     const most = this.samples.quantile(0.95, MINUTE);
     const slow = this.samples.since((sample) => sample.closes["slow-consumer"] ?? 0, MINUTE);
@@ -106,8 +106,8 @@ export class Overview {
     this.#tile("Publish to write, 95 %", most === null ? "–" : upTo(most), [
       most === null ? "no event in the last minute" : `half ${upTo(half)}`,
     ]);
-    this.#tile("Outbox peak", bytes(outbox.peakBytes), [
-      plural(outbox.peakEvents, "event"),
+    this.#tile("Send buffer peak", bytes(sendBuffer.peakBytes), [
+      plural(sendBuffer.peakEvents, "event"),
       slow > 0 ? `${plural(slow, "slow consumer")} in the last minute` : "",
     ]);
   }

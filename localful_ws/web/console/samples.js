@@ -36,7 +36,7 @@ export class Samples {
       delivered: per((one) => one.events.delivered),
       opened: per((one) => one.connectionsOpened),
       closed: per((one) => sum(one.closes)),
-      peakBytes: overview.outbox.peakBytes,
+      peakBytes: overview.sendBuffer.peakBytes,
       cpu: per((one) => one.process.cpuSeconds),
       closes: overview.closes,
       delays: overview.publishToWrite,

@@ -115,7 +115,7 @@ export class User {
     parts.expires.parentElement.title = moment(device.expiresAt);
     parts.expires.parentElement.classList.toggle("grave", left < 60);
     setText(
-      parts.outbox,
+      parts.sendBuffer,
       device.waitingBytes > 0 ? `${bytes(device.waitingBytes)} in ${whole(device.waitingEvents)}` : "empty",
     );
     parts.vaults.hidden = device.subscribed === 0;
@@ -130,7 +130,7 @@ export class User {
       device,
       connected: el("span", { class: "number" }),
       expires: el("span", { class: "number" }),
-      outbox: el("span", { class: "number" }),
+      sendBuffer: el("span", { class: "number" }),
       none: el("span", {}, "no vault"),
       vaults: el("button", { class: "link clip", type: "button", onclick: () => this.#showVaults(parts.device) }),
     };
@@ -144,7 +144,7 @@ export class User {
       el("span", { class: "device-group mono clip", title: group }, group),
       connected,
       pair("token ends in", parts.expires),
-      pair("outbox", parts.outbox),
+      pair("send buffer", parts.sendBuffer),
       vaults,
       el("button", { ...disconnect, onclick: () => this.#disconnectGroup(group) }, "Disconnect…"),
     ];

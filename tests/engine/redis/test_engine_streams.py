@@ -85,7 +85,7 @@ async def test_a_batch_of_a_thousand_users(redis_server: RedisServer) -> None:
 
 async def test_events_as_large_as_a_batch_may_be(redis_server: RedisServer) -> None:
     events = [large(number, 900_000) for number in range(5)]
-    async with open_nodes(redis_server.url, outbox_bytes=4 * 1024 * 1024) as (one, two):
+    async with open_nodes(redis_server.url, send_buffer_bytes=4 * 1024 * 1024) as (one, two):
         device, other = await one.join(Device("ada")), await two.join(Device("ada"))
         two.leave(other)
         await two.publish(*events[:4])
@@ -96,14 +96,14 @@ async def test_events_as_large_as_a_batch_may_be(redis_server: RedisServer) -> N
         other.cursor, one_cursor = device.cursor, other.cursor
         await two.publish(*events)
         await two.join(other, since=True)
-        assert other.resumed is False, "more than an outbox holds"
+        assert other.resumed is False, "more than a send buffer holds"
         assert device.cursor != one_cursor
 
 
-async def test_more_than_an_outbox_holds_is_not_told(redis_server: RedisServer) -> None:
+async def test_more_than_a_send_buffer_holds_is_not_told(redis_server: RedisServer) -> None:
     settings = make_settings()
-    room = settings.outbox_bytes - settings.replay_limits().max_bytes
-    changes: dict[str, Any] = {"outbox_events": 31, "outbox_bytes": room + 20_000}
+    room = settings.send_buffer_bytes - settings.replay_limits().max_bytes
+    changes: dict[str, Any] = {"send_buffer_events": 31, "send_buffer_bytes": room + 20_000}
     async with open_nodes(redis_server.url, count=1, **changes) as (node,):
         device = await node.join(Device("ada"))
         node.leave(device)

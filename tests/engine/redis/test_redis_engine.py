@@ -73,11 +73,15 @@ async def test_no_resuming_from_what_is_no_place_in_the_stream(redis_server: Red
 
 
 async def test_no_resuming_if_more_was_missed_than_a_device_may_be_told(redis_server: RedisServer) -> None:
-    async with open_nodes(redis_server.url, count=1, outbox_events=4) as (node,):
+    async with open_nodes(redis_server.url, count=1, send_buffer_events=4) as (node,):
         cursors = await cursors_of(node, 4)
         assert (await come(node, cursors[0])).resumed is False
         assert (await come(node, cursors[1])).numbers == [2, 3, 4]
-    sizes: dict[str, Any] = {"outbox_bytes": 100_000, "max_message_bytes": 1024, "max_event_bytes": 64_000}
+    sizes: dict[str, Any] = {
+        "send_buffer_bytes": 100_000,
+        "max_message_bytes": 1024,
+        "max_event_bytes": 64_000,
+    }
     async with open_nodes(redis_server.url, count=1, **sizes) as (node,):
         device = await node.join(Device("ada"))
         start, middle = device.cursor, ""
