@@ -4,10 +4,16 @@ The tests of ``localful_ws/a/x.py`` are the modules of ``tests/a/`` whose names 
 ``test_x.py``, ``test_x_and_more.py``, ``test_a_x.py``. Where there is no such folder they are in the one
 above, and there the word ``a`` will do: those of ``settings/kinds.py`` are in ``tests/test_settings.py``. A
 module in which no function does anything needs none.
+
+The parts of the package, which are the modules and folders that are directly in it, import each other in one
+direction: none needs itself by way of another. So `settings` has neither `engine` nor `server`: they need it.
 """
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +117,29 @@ def test_the_table_is_of_modules_and_tests_that_are_there() -> None:
     assert set(LISTED) <= set(MODULES)
     assert [module for module, times in LISTED.items() if times > 1] == []
     assert [path for path in ELSEWHERE if not (TESTS / path).is_file()] == []
+
+
+def part_of(path: Path) -> str:
+    """The part of the package that a module belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_parts(path: Path) -> Iterator[str]:
+    """The parts that a module imports from, wherever in it, and for types only as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (module.split(".")[1] for module in modules if module.startswith(f"{PACKAGE.name}."))
+
+
+def test_parts_import_each_other_in_one_direction() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        graph.setdefault(part_of(path), set()).update(imported_parts(path))
+    for part, imported in graph.items():
+        imported.discard(part)
+    TopologicalSorter(graph).prepare()

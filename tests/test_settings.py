@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from localful_ws.engine import ReplayLimits
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import (
@@ -65,9 +64,6 @@ def test_the_protocol_is_told_what_is_set() -> None:
         max_event_bytes=1_000,
         max_batch=10,
         publish_body_timeout=2.0,
-        send_buffer_events=9,
-        send_buffer_bytes=200_000,
-        max_message_bytes=100_000,
     )
     assert settings.limits() == Limits(4.0, 30.0, 7, Rate(5, 1.0))
     assert settings.handshake_rules() == HandshakeRules(
@@ -76,7 +72,6 @@ def test_the_protocol_is_told_what_is_set() -> None:
     assert settings.publish_limits() == PublishLimits(
         max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10, body_timeout=2.0
     )
-    assert settings.replay_limits() == ReplayLimits(max_events=8, max_bytes=100_000 - 4096)
 
 
 def test_the_defaults_are_those_of_the_parts_they_are_for() -> None:

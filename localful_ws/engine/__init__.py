@@ -9,6 +9,8 @@ from attrs import field, frozen
 from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, data_in, encode_event, text_frame
 from localful_ws.publishing import Disconnect
+from localful_ws.settings import Settings
+from localful_ws.settings.together import ENVELOPE
 
 
 class EngineUnavailableError(Exception):
@@ -94,6 +96,15 @@ class ReplayLimits:
 
     max_events: int = 1024
     max_bytes: int = 4 * 1024 * 1024
+
+
+def replay_limits(settings: Settings) -> ReplayLimits:
+    """Make the limits that the settings ask for: what a device's send buffer holds."""
+    # Something must be left for the answer that goes before it, which names the subscription.
+    return ReplayLimits(
+        max_events=settings.send_buffer_events - 1,
+        max_bytes=max(0, settings.send_buffer_bytes - settings.max_message_bytes - ENVELOPE),
+    )
 
 
 class Subscriber(Protocol):

@@ -7,7 +7,7 @@ import trio
 from attrs import frozen
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber
+from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber, replay_limits
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
 from localful_ws.engine.turns import Turn
@@ -44,7 +44,7 @@ class MemoryEngine:
         self._clock = clock
         self._timeout = settings.publish_timeout
         self._revocation_seconds = settings.revocation_seconds
-        self._replay_limits = settings.replay_limits()
+        self._replay_limits = replay_limits(settings)
         self._history = History(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes)
         )

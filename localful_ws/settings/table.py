@@ -9,12 +9,11 @@ from pathlib import Path
 
 from attrs import NOTHING, frozen
 
-from localful_ws.engine import ReplayLimits
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import kinds
 from localful_ws.settings.setting import Spelling, setting
-from localful_ws.settings.together import ENVELOPE, check_together
+from localful_ws.settings.together import check_together
 
 _KIB = 1024
 _MOST_BYTES = 1024**3
@@ -327,12 +326,4 @@ class Settings:
             max_event_bytes=self.max_event_bytes,
             max_events=self.max_batch,
             body_timeout=self.publish_body_timeout,
-        )
-
-    def replay_limits(self) -> ReplayLimits:
-        """How much a device may be given at once that it missed: what its send buffer holds."""
-        # Something must be left for the answer that goes before it, which names the subscription.
-        return ReplayLimits(
-            max_events=self.send_buffer_events - 1,
-            max_bytes=max(0, self.send_buffer_bytes - self.max_message_bytes - ENVELOPE),
         )

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt
+from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, ReplayLimits, replay_limits
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
@@ -57,6 +57,11 @@ def make_engine(queue: int = 10, timeout: float = 5, **changes: Any) -> MemoryEn
 
 def disconnect(user: str | None = None, group: str | None = None) -> Disconnect:
     return Disconnect(user, group, at=STARTED, until=STARTED + 60)
+
+
+def test_what_is_replayed_fits_into_a_send_buffer() -> None:
+    settings = make_settings(send_buffer_events=9, send_buffer_bytes=200_000, max_message_bytes=100_000)
+    assert replay_limits(settings) == ReplayLimits(max_events=8, max_bytes=100_000 - 4096)
 
 
 async def test_everything_is_handed_over_in_order(nursery: trio.Nursery, autojump_clock: MockClock) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from localful_ws.engine import replay_limits
 from localful_ws.protocol import EventName
 from localful_ws.settings import Settings
 
@@ -151,7 +152,7 @@ def resumes(talk: "Talk", asked: "Asked", cursor: str, written: float) -> bool |
         return True if world.plan.engine == "memory" and settings.history_bytes > 1_000_000 else None
     if world.plan.engine == "redis" and missed[-1].at > asked.at:
         return None  # what comes while a node begins to follow the user need not be remembered
-    limits = settings.replay_limits()
+    limits = replay_limits(settings)
     if len(missed) > min(settings.history_events, limits.max_events) or not settings.history_seconds:
         return False
     if world.stepped:
@@ -170,4 +171,4 @@ def _resumes_from_memory(settings: Settings, missed: Sequence[Fact], written: fl
         return False
     if settings.history_bytes < 1_000_000 or age > settings.history_seconds - _ROUNDING:
         return None
-    return sum(fact.size for fact in missed) <= settings.replay_limits().max_bytes
+    return sum(fact.size for fact in missed) <= replay_limits(settings).max_bytes

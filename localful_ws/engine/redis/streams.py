@@ -10,7 +10,7 @@ import trio
 from attrs import define
 from coredis.exceptions import ReadOnlyError, RedisClusterError, ResponseError
 
-from localful_ws.engine import EngineUnavailableError, Position, Subscriber
+from localful_ws.engine import EngineUnavailableError, Position, Subscriber, replay_limits
 from localful_ws.engine.redis.clients import Message, PubSub, RedisClient, is_cluster
 from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
@@ -61,7 +61,7 @@ class Streams:
         self._queue = queue
         self._join_timeout = settings.auth_timeout
         self._head_milliseconds = round(settings.cursor_seconds * 1000)
-        self._replay_limits = settings.replay_limits()
+        self._replay_limits = replay_limits(settings)
         self._followed: dict[str, Followed] = {}
         self._by_channel: dict[bytes, Followed] = {}
         self._subscriptions = Subscriptions(self._subscribed)

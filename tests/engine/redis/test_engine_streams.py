@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Position, Receipt
+from localful_ws.engine import Position, Receipt, replay_limits
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from tests.redis_server import RedisServer
@@ -102,7 +102,7 @@ async def test_events_as_large_as_a_batch_may_be(redis_server: RedisServer) -> N
 
 async def test_more_than_a_send_buffer_holds_is_not_told(redis_server: RedisServer) -> None:
     settings = make_settings()
-    room = settings.send_buffer_bytes - settings.replay_limits().max_bytes
+    room = settings.send_buffer_bytes - replay_limits(settings).max_bytes
     changes: dict[str, Any] = {"send_buffer_events": 31, "send_buffer_bytes": room + 20_000}
     async with open_nodes(redis_server.url, count=1, **changes) as (node,):
         device = await node.join(Device("ada"))
