@@ -229,7 +229,8 @@ class Device(WebSocket):
     def _take(self, frame: Received, now: float) -> None:
         actions = self.core.receive_frame(now)
         if actions:
-            self._act(actions)
+            # Any frame costs as much as these: no more are taken, be one of them a close.
+            self._act(actions, Phase.DISCARDING)
         elif isinstance(frame, TextReceived):
             self._act(self.core.receive_text(frame.text, now))
         elif isinstance(frame, PingReceived):
@@ -244,13 +245,13 @@ class Device(WebSocket):
 
     # --- its end ---
 
-    def _act(self, actions: tuple[Action, ...]) -> None:
+    def _act(self, actions: tuple[Action, ...], closing: Phase = Phase.CLOSING) -> None:
         for action in actions:
             if isinstance(action, Send):
                 frame = text_frame(encode_server_message(action.message).encode())
                 self.send(piece_of(frame))
             elif isinstance(action, Close):
-                self._end(Phase.CLOSING, action.code, action.code.reason)
+                self._end(closing, action.code, action.code.reason)
 
     def _note_end(self, reason: str) -> None:
         self.core.connection_lost()

@@ -32,6 +32,7 @@ from localful_ws.server.parking import Parking, Poller, system_poller
 from localful_ws.server.send_buffer import SendBudget, SendLimits
 from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.timers import Timers
+from localful_ws.server.turn import Turn
 from localful_ws.server.upgrade import UpgradeRequest
 from localful_ws.server.watching import Watching
 from localful_ws.settings import Settings
@@ -90,6 +91,7 @@ class Node:
         self.ping_interval = settings.ping_interval
         self.ping_timeout = settings.ping_timeout
         self.close_timeout = settings.close_timeout
+        self.turn = Turn()
         self.draining = False
         self.metrics = Metrics(gauges=self._gauges)
         self._settings = settings
@@ -122,6 +124,13 @@ class Node:
 
         Starts with the nursery in which connections are to be served.
         """
+        trio.lowlevel.add_instrument(self.turn)
+        try:
+            await self._run(task_status)
+        finally:
+            trio.lowlevel.remove_instrument(self.turn)
+
+    async def _run(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._verifier.run)
             nursery.start_soon(self.timers.run)

@@ -131,6 +131,7 @@ class Opening:
                 if not data:
                     return None, b""
                 received += data
+            await self._node.turn.wait()
             request = parse_upgrade(bytes(received[:length]))
             accepted, session = await self._node.judge(request)
         except HandshakeError as error:

@@ -17,8 +17,9 @@ from localful_ws.wakeup import Signal
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them
 _BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
 _RECEIVE_BYTES = 4096
+_DISCARD_BYTES = 65536
 _AT_ONCE = 256
-_TURN_SECONDS = 0.002
+_TURN_SECONDS = 0.001
 
 
 class Poller(Protocol):
@@ -191,7 +192,8 @@ class Parking:
 
     def _receive(self, device: WebSocket) -> None:
         try:
-            data = _socket(device).recv(_RECEIVE_BYTES)
+            discards = device.phase is Phase.DISCARDING
+            data = _socket(device).recv(_DISCARD_BYTES if discards else _RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:

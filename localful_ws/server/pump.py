@@ -22,11 +22,12 @@ StartSoon = Callable[[Callable[[], Awaitable[object]]], object]
 
 
 async def receive(stream: trio.abc.Stream, device: WebSocket) -> None:
-    """Wait for what comes next, and push it into the device."""
+    """Wait for what comes next, and push it into the device when it is its turn."""
     try:
         data = await stream.receive_some(RECEIVE_BYTES)
     except BROKEN:
         data = b""
+    await device.turn.wait()
     if data:
         device.received(bytes(data))
     else:

@@ -14,7 +14,9 @@ from attrs import define, field, frozen
 
 from localful_ws.server.timers import Timers
 
-_GATHER = 64  # pieces handed to the kernel at once; IOV_MAX is 1024
+GATHER = 64
+"""How many pieces are handed to the kernel at once; IOV_MAX is 1024."""
+
 _PIECE_BYTES = 65536  # what is longer gains nothing from going out in one piece
 _COPIED_BYTES = 4096  # frames up to this size are joined; of longer ones no copy is made
 # What Python takes for a piece beside its bytes.
@@ -117,7 +119,7 @@ class SendBuffer:
 
     def head(self) -> list[bytes | memoryview]:
         """What to hand to the kernel next."""
-        buffers = [piece.data for piece in islice(self.pieces, _GATHER)]
+        buffers = [piece.data for piece in islice(self.pieces, GATHER)]
         if self.offset:
             buffers[0] = memoryview(buffers[0])[self.offset :]
         return buffers

@@ -9,11 +9,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from localful_ws.protocol import CloseCode, FrameReader, Received, close_frame
-from localful_ws.server.send_buffer import Piece, SendBuffer, piece_of
+from localful_ws.server.send_buffer import GATHER, Piece, SendBuffer, piece_of, pieces_of
+from localful_ws.server.turn import Turn
 
 if TYPE_CHECKING:
     from localful_ws.server.node import Node
 
+# So much may have been under way when our close frame left. Beyond it the device's own is not looked for.
+_READ_AFTER_CLOSE = 4096
 # One that sends this much although it was told to go is not waited for.
 _MOST_AFTER_CLOSE = 1024 * 1024
 
@@ -91,7 +94,18 @@ class WebSocket(ABC):
         due: See `localful_ws.server.timers.Timed`.
     """
 
-    __slots__ = ("_after_close", "_node", "_reader", "buffer", "due", "heard", "line", "phase", "pump")
+    __slots__ = (
+        "_after_close",
+        "_held",
+        "_node",
+        "_reader",
+        "buffer",
+        "due",
+        "heard",
+        "line",
+        "phase",
+        "pump",
+    )
 
     def __init__(self, node: "Node", line: Line, pump: Pump) -> None:
         self.line = line
@@ -103,8 +117,15 @@ class WebSocket(ABC):
         self._node = node
         # What a frame or message needs that has come in part.
         self._reader: FrameReader | None = None
+        # While frames are taken: the answers, which leave together.
+        self._held: list[Piece] | None = None
         # How many bytes came since our close frame.
         self._after_close = 0
+
+    @property
+    def turn(self) -> Turn:
+        """What a task waits for before it pushes the device."""
+        return self._node.turn
 
     @property
     @abstractmethod
@@ -129,6 +150,8 @@ class WebSocket(ABC):
             self._after_close += size
             if self._after_close > _MOST_AFTER_CLOSE:
                 self.abort()
+            elif self._after_close > _READ_AFTER_CLOSE and self.phase is _CLOSING:
+                self._read_no_more(Phase.DISCARDING)
 
     def received(self, data: bytes) -> None:
         """Take bytes that came from the device."""
@@ -182,20 +205,19 @@ class WebSocket(ABC):
         """
         if self.phase is not _OPEN:
             return
-        if self.buffer is None:
-            self._send_now(piece)
-        elif self._node.budget.is_over(self.buffer):
+        if self._held is not None:
+            self._held.append(piece)
+        elif self.buffer is not None and self._node.budget.is_over(self.buffer):
             self.close_slow_consumer()
         else:
-            self._node.budget.add(self.buffer, piece)
+            self._write((piece,))
 
     def send_batch(self, pieces: Sequence[Piece]) -> None:
         """Send several pieces. They wait together however many they are: a batch closes nobody who reads."""
         if self.phase is _OPEN and self.buffer is not None and self._node.budget.is_over(self.buffer):
             self.close_slow_consumer()
-        for piece in pieces:
-            if self.phase is _OPEN:
-                self._write(piece)
+        if self.phase is _OPEN:
+            self._write(pieces)
 
     def close_slow_consumer(self) -> None:
         """Close because more would have to wait than may, or for too long. What waits is forgotten.
@@ -222,16 +244,23 @@ class WebSocket(ABC):
         if reader is None:
             return
         now = self._node.clock.now()
+        self._held = []
         try:
             while not self.verifying and (self.phase is _OPEN or self.phase is _CLOSING):
                 frame = reader.next()
                 if frame is None:
                     if reader.idle:
                         self._reader = None
-                    return
+                    break
                 self._take(frame, now)
+            self._send_held()
         except Exception:
             self.fail()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self.send_batch(held if len(held) == 1 else pieces_of([piece.data for piece in held]))
 
     def take(self, frame: Received) -> None:
         """Take a frame, from a pump that reads frames itself."""
@@ -265,21 +294,26 @@ class WebSocket(ABC):
 
     def _end(self, phase: Phase, code: CloseCode, reason: str) -> None:
         """Go on to a phase of the end. At its beginning our close frame is sent, the last of all frames."""
+        self._send_held()
+        if self.phase is _GONE:
+            return
         begins = self.phase is _OPEN
         self.phase = phase
         self._node.timers.set(self, self._node.clock.now() + self._node.close_timeout)
         if begins:
             self._note_end(reason)
-            self._write(piece_of(close_frame(code, code.reason)))
-        if phase is _CLOSING:
+            self._write((piece_of(close_frame(code, code.reason)),))
+        if phase is not _CLOSING:
+            self._read_no_more(phase)
+        if self.phase is phase:
             # A token that is being verified is not waited for any more.
             self.pump.interest_changed(self)
-            return
+
+    def _read_no_more(self, phase: Phase) -> None:
+        self.phase = phase
         self._reader = None
         if self.buffer is None:
             self._all_sent()
-        if self.phase is phase:
-            self.pump.interest_changed(self)
 
     def _all_sent(self) -> None:
         if self.phase is Phase.FINISHING:
@@ -303,21 +337,34 @@ class WebSocket(ABC):
         self._note_gone()
         self.pump.close(self, at_once=at_once)
 
-    def _write(self, piece: Piece) -> None:
-        """Send a piece, however much is waiting."""
+    def _write(self, pieces: Sequence[Piece]) -> None:
+        """Send pieces, however much is waiting."""
         if self.buffer is None:
-            self._send_now(piece)
+            for start in range(0, len(pieces), GATHER):
+                sent = self._send_now([piece.data for piece in pieces[start : start + GATHER]])
+                if sent is not None:
+                    self.buffer = self._node.budget.open(self, self._node.clock.now())
+                    self.pump.interest_changed(self)
+                    self._let_wait(self.buffer, pieces[start:], sent)
+                    break
         else:
-            self._node.budget.add(self.buffer, piece)
+            self._let_wait(self.buffer, pieces)
 
-    def _send_now(self, piece: Piece) -> None:
+    def _send_now(self, buffers: Sequence[bytes | memoryview]) -> int | None:
+        """Send some buffers; says how much of them is sent, None if nothing is left."""
         try:
-            sent = self.line.send(piece.data)
+            sent = self.line.sendmsg(buffers) if len(buffers) > 1 else self.line.send(buffers[0])
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # whoever reads is told that the connection is broken
-        if sent != len(piece.data):
-            self.buffer = self._node.budget.open(self, self._node.clock.now())
-            self.pump.interest_changed(self)
-            self._node.budget.add(self.buffer, piece, sent)
+            return None  # whoever reads is told that the connection is broken
+        return None if sent == sum(map(len, buffers)) else sent
+
+    def _let_wait(self, buffer: SendBuffer, pieces: Sequence[Piece], sent: int = 0) -> None:
+        phase = self.phase
+        for piece in pieces:
+            if sent >= len(piece.data):
+                sent -= len(piece.data)
+            elif self.phase is phase:  # room may be made for it by closing this one
+                self._node.budget.add(buffer, piece, sent)
+                sent = 0

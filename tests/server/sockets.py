@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import cast
 
@@ -30,6 +30,7 @@ class FakeSocket:
         shut: Whether the server has said that nothing more comes.
         lingers: Whether what it has taken would still leave when it is closed.
         closings: How often it was closed.
+        receiving: What happens each time the server receives.
     """
 
     poller: "FakePoller"
@@ -42,6 +43,7 @@ class FakeSocket:
     shut: bool = False
     lingers: bool = True
     closings: int = 0
+    receiving: Callable[[], object] = lambda: None
 
     # --- the other end ---
 
@@ -80,6 +82,7 @@ class FakeSocket:
             raise BlockingIOError
         data = bytes(self.incoming[:size])
         del self.incoming[:size]
+        self.receiving()
         return data
 
     def send(self, data: bytes | memoryview) -> int:

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.server.device import Device
 from localful_ws.server.parking import Parking
+from localful_ws.server.websocket import Phase
 from localful_ws.tokens import StaticKeyVerifier, TokenRules
 from tests.raw_device import PING, RawDevice, close, frame, handshake, text
 from tests.redis_world import settle
@@ -38,6 +39,7 @@ class Pushed:
         act: What it does when something has come, beside taking note.
         got: What has come.
         buffer: Whether something waits to be sent.
+        phase: How far it is on its way to its end.
         ended: How it ended.
         failures: How often it was told that it failed.
     """
@@ -49,6 +51,7 @@ class Pushed:
     buffer: bool | None = None
     reading: bool = True
     verifying: bool = False
+    phase: Phase = Phase.OPEN
     ended: list[str] = Factory(list)
     failures: int = 0
     verified: trio.Event = field(factory=trio.Event)
