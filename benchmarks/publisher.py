@@ -108,10 +108,15 @@ class _Line:
         self.pipeline = pipeline
         self.buffer = b""
         self.unsent = b""
-        self.sock = socket.create_connection(("127.0.0.1", publisher.client.target.internal_port), timeout=5)
+        self.connect()
+
+    def connect(self) -> None:
+        """Open the connection."""
+        client = self.publisher.client
+        self.sock = socket.create_connection(("127.0.0.1", client.target.internal_port), timeout=5)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(0)
-        publisher.client.watch(self.sock, self.on_ready, select.EPOLLIN)
+        client.watch(self.sock, self.on_ready, select.EPOLLIN)
 
     def send_next(self) -> None:
         """Send as many requests as may be on their way at once."""
@@ -137,7 +142,12 @@ class _Line:
         if mask & select.EPOLLIN:
             chunk = self.sock.recv(1 << 16)
             if not chunk:
-                raise BenchmarkError("the server hung up on the publisher")
+                if self.unanswered:
+                    raise BenchmarkError("the server hung up on the publisher")
+                # It was idle for so long that the server closed it.
+                self.close()
+                self.connect()
+                return
             self.buffer += chunk
             while self.buffer and self.answer():
                 self.unanswered -= 1

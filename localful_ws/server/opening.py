@@ -46,22 +46,22 @@ class Opening:
         device: The device, from the moment at which the handshake is accepted.
     """
 
-    __slots__ = ("_given_way", "_node", "_pump", "_scope", "_stream", "device")
+    __slots__ = ("_node", "_pump", "_scope", "_stream", "device")
 
     def __init__(self, node: "Node", stream: trio.abc.Stream) -> None:
         self.device: Device | None = None
         self._node = node
         self._stream = stream
         # Bounds each thing that is waited for in its turn: one scope, since scopes are dear.
-        self._scope = trio.CancelScope()
-        self._given_way = False
+        self._scope = trio.CancelScope(deadline=trio.current_time() + node.handshake_timeout)
         # Who pushes the device; None if it is to be parked.
         self._pump: StreamPump | None = None
 
     def give_way(self) -> None:
         """End this connection, so that another one can be let in."""
-        self._given_way = True
         self._scope.cancel()
+        if self.device is not None:
+            self.device.abort()
 
     def hurry(self, deadline: float) -> None:
         """Wait no longer for the request than until ``deadline``, on Trio's clock."""
@@ -70,14 +70,21 @@ class Opening:
     async def run(self) -> None:
         """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
         node, handed_on = self._node, False
-        self._scope.deadline = trio.current_time() + node.handshake_timeout
         node.begin_opening(self)
         try:
+            session, received = None, b""
             with self._scope:
-                await self._open_and_authenticate()
-            node.end_opening(self)
+                session, received = await self._open()
+                if self.device is not None and session is None:
+                    await self._wait_for_token(self.device, received)
             device = self.device
-            if device is not None and not self._given_way:
+            if device is not None:
+                # A message came in time, be it in the last moment. Its answer must not be cut off.
+                if session is not None:
+                    await device.begin(session)
+                    device.received(received)
+                await device.verify()
+                node.end_opening(self)
                 deadline = device.core.next_deadline()
                 if device.state is State.AWAITING_AUTH and deadline is not None:
                     device.time_passed(max(deadline, node.clock.now()))
@@ -101,27 +108,22 @@ class Opening:
             elif not handed_on:
                 self.device.abort()
 
-    async def _open_and_authenticate(self) -> None:
-        session: Session | None = None
-        received = b""
-        if isinstance(self._stream, TlsStream):
-            try:
-                await self._stream.do_handshake()
-            except trio.BrokenResourceError:
-                return
-        if self._node.transport == "trio-websocket":
-            session = await self._open_with_library()
-        else:
-            session, received = await self._open()
-        if self.device is not None:
-            await self._authenticate(self.device, session, received)
-
     async def _open(self) -> tuple[Session | None, bytes]:
         """Read the request, judge it, open or refuse.
 
         Returns:
             The session of a token that came with the request, and what came after the request already.
         """
+        if isinstance(self._stream, TlsStream):
+            try:
+                await self._stream.do_handshake()
+            except trio.BrokenResourceError:
+                return None, b""
+        if self._node.transport == "trio-websocket":
+            return await self._upgrade_with_library(), b""
+        return await self._upgrade()
+
+    async def _upgrade(self) -> tuple[Session | None, bytes]:
         received = bytearray()
         if isinstance(self._stream, TcpStream):
             received += self._stream.receive_now()
@@ -162,8 +164,7 @@ class Opening:
                 while await self._stream.receive_some(_DISCARD_BYTES):
                     pass
 
-    async def _open_with_library(self) -> Session | None:
-        """The same with trio-websocket."""
+    async def _upgrade_with_library(self) -> Session | None:
         pump = TrioWebSocketPump(
             self._stream, self._node.start_soon, self._node.close_timeout, self._node.max_message_bytes
         )
@@ -188,31 +189,14 @@ class Opening:
             return session
         return None
 
-    async def _authenticate(self, device: Device, session: Session | None, received: bytes) -> None:
-        """Wait for the first message, no longer than the protocol allows, and have its token verified."""
+    async def _wait_for_token(self, device: Device, received: bytes) -> None:
+        """Wait for the first message, no longer than the protocol allows."""
         deadline = device.core.next_deadline()
-        if session is not None:
-            self._scope.deadline = math.inf
-            await device.begin(session)
-        elif deadline is not None:
+        if deadline is not None:
             self._scope.deadline = self._node.clock.deadline(deadline)
-        if received:
-            device.received(received)
-        while True:
-            if device.verifying:
-                await self._verify(device)
-            if device.state is not State.AWAITING_AUTH:
-                return
+        device.received(received)
+        while device.state is State.AWAITING_AUTH and not device.verifying:
             await self._receive(device)
-
-    async def _verify(self, device: Device) -> None:
-        # The message came in time, be it in the last moment. Its answer must not be cut off.
-        self._scope.deadline = math.inf
-        if self._scope.cancel_called and not self._given_way:
-            with trio.CancelScope(shield=True):
-                await device.verify()
-        else:
-            await device.verify()
 
     async def _receive(self, device: Device) -> None:
         """Wait for what comes next. What waits to be sent leaves first: nobody else sees to that as yet."""

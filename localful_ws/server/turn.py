@@ -6,7 +6,7 @@ that are being let in, each with a little work, would hold up everything else to
 
 import trio
 
-_SECONDS = 0.001
+_SECONDS = 0.002
 
 
 class Turn(trio.abc.Instrument):
@@ -14,8 +14,6 @@ class Turn(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self._until: float | None = None
-        # Whoever there was no time for: one in each run.
-        self._queue = trio.Semaphore(1)
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as Trio calls it
         """See `trio.abc.Instrument`."""
@@ -26,10 +24,8 @@ class Turn(trio.abc.Instrument):
 
         No deadline cuts this short: what came in time was in time, however busy the node is.
         """
-        if not self._has_time():
-            with trio.CancelScope(shield=True):
-                async with self._queue:
-                    pass
+        while not self._has_time():
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _has_time(self) -> bool:
         now = trio.current_time()

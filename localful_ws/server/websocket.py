@@ -155,6 +155,8 @@ class WebSocket(ABC):
 
     def received(self, data: bytes) -> None:
         """Take bytes that came from the device."""
+        if not data:
+            return
         self.arrived(len(data))
         if self.phase is _OPEN or self.phase is _CLOSING:
             if self._reader is None:
@@ -207,10 +209,12 @@ class WebSocket(ABC):
             return
         if self._held is not None:
             self._held.append(piece)
-        elif self.buffer is not None and self._node.budget.is_over(self.buffer):
+        elif self.buffer is None:
+            self._send_now((piece,))
+        elif self._node.budget.is_over(self.buffer):
             self.close_slow_consumer()
         else:
-            self._write((piece,))
+            self._node.budget.add(self.buffer, piece)
 
     def send_batch(self, pieces: Sequence[Piece]) -> None:
         """Send several pieces. They wait together however many they are: a batch closes nobody who reads."""
@@ -339,32 +343,39 @@ class WebSocket(ABC):
 
     def _write(self, pieces: Sequence[Piece]) -> None:
         """Send pieces, however much is waiting."""
-        if self.buffer is None:
-            for start in range(0, len(pieces), GATHER):
-                sent = self._send_now([piece.data for piece in pieces[start : start + GATHER]])
-                if sent is not None:
-                    self.buffer = self._node.budget.open(self, self._node.clock.now())
-                    self.pump.interest_changed(self)
-                    self._let_wait(self.buffer, pieces[start:], sent)
-                    break
-        else:
-            self._let_wait(self.buffer, pieces)
-
-    def _send_now(self, buffers: Sequence[bytes | memoryview]) -> int | None:
-        """Send some buffers; says how much of them is sent, None if nothing is left."""
-        try:
-            sent = self.line.sendmsg(buffers) if len(buffers) > 1 else self.line.send(buffers[0])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return None  # whoever reads is told that the connection is broken
-        return None if sent == sum(map(len, buffers)) else sent
-
-    def _let_wait(self, buffer: SendBuffer, pieces: Sequence[Piece], sent: int = 0) -> None:
         phase = self.phase
+        for start in range(0, len(pieces), GATHER):
+            if self.phase is not phase:
+                return  # closed, to make room for what was to wait
+            if self.buffer is not None:
+                self._let_wait(pieces[start:])
+                return
+            self._send_now(pieces[start : start + GATHER])
+
+    def _send_now(self, pieces: Sequence[Piece]) -> None:
+        try:
+            if len(pieces) == 1:
+                data = pieces[0].data
+                sent, size = self.line.send(data), len(data)
+            else:
+                buffers = [piece.data for piece in pieces]
+                sent, size = self.line.sendmsg(buffers), sum(map(len, buffers))
+        except BlockingIOError:
+            self._let_wait(pieces)
+        except OSError:
+            return  # whoever reads is told that the connection is broken
+        else:
+            if sent != size:
+                self._let_wait(pieces, sent)
+
+    def _let_wait(self, pieces: Sequence[Piece], sent: int = 0) -> None:
+        if self.buffer is None:
+            self.buffer = self._node.budget.open(self, self._node.clock.now())
+            self.pump.interest_changed(self)
+        buffer, phase = self.buffer, self.phase
         for piece in pieces:
             if sent >= len(piece.data):
                 sent -= len(piece.data)
-            elif self.phase is phase:  # room may be made for it by closing this one
+            elif self.phase is phase:
                 self._node.budget.add(buffer, piece, sent)
                 sent = 0

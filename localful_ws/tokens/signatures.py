@@ -1,5 +1,6 @@
 """Signatures of JWTs (RFC 7515), through one PyJWT object that is set up once."""
 
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -38,7 +39,7 @@ def verified_payload(token: str, key: VerificationKey) -> bytes:
             extension of the format (``crit``); this server knows none.
     """
     try:
-        _check_depth(token)
+        _check_depth(token.partition(".")[0])
         decoded = _jws.decode_complete(token, key.key, [key.algorithm])
     except jwt.InvalidAlgorithmError:
         raise TokenRejectedError(f"The token must be signed with {key.algorithm}.") from None
@@ -59,16 +60,18 @@ def unverified_header(token: str) -> TokenHeader:
         TokenRejectedError: If it is no JWT.
     """
     try:
-        _check_depth(token)
+        _check_depth(token.partition(".")[0])
         header = _jws.get_unverified_header(token)
     except _FAILURES:
         raise TokenRejectedError(_NO_JWT) from None
     return TokenHeader(algorithm=header.get("alg"), key_id=header.get("kid"))
 
 
-def _check_depth(token: str) -> None:
+# One issuer's tokens have the same header. What raises is not remembered.
+@lru_cache(maxsize=16)
+def _check_depth(header: str) -> None:
     # PyJWT parses the header, before it looks at the signature, as deep as the interpreter goes.
-    if is_too_deep(base64url_decode(token.partition(".")[0]), MESSAGE_DEPTH):
+    if is_too_deep(base64url_decode(header), MESSAGE_DEPTH):
         raise jwt.DecodeError
 
 
