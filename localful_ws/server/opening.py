@@ -1,7 +1,7 @@
 """How a connection becomes a device: read the request, judge it, open or refuse; then authenticate.
 
 All of it is one task in the nursery of the connections. Then the device is parked and the task is over; where
-it can't be parked, the task goes on as its pump.
+it can't be parked, the task goes on as its pump, and keeps nothing of the opening.
 """
 
 import math
@@ -67,8 +67,12 @@ class Opening:
         """Wait no longer for the request than until ``deadline``, on Trio's clock."""
         self._scope.deadline = min(self._scope.deadline, deadline)
 
-    async def run(self) -> None:
-        """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
+    async def run(self) -> StreamPump | None:
+        """Serve the connection until its device is let in or it is over. Nothing it does is raised here.
+
+        Returns:
+            The device's pump, which is to be run; None if there is nothing more to do.
+        """
         node, handed_on = self._node, False
         self._scope.deadline = trio.current_time() + node.handshake_timeout
         node.begin_opening(self)
@@ -81,13 +85,12 @@ class Opening:
                 deadline = device.core.next_deadline()
                 if device.state is State.AWAITING_AUTH and deadline is not None:
                     device.time_passed(max(deadline, node.clock.now()))
-                if self._pump is not None:
-                    await self._pump.run()
-                elif node.parking is not None:
+                if self._pump is None and node.parking is not None:
                     # Where all is being cancelled there is no parking any more.
                     await trio.lowlevel.checkpoint_if_cancelled()
                     node.parking.park(device)
                 handed_on = True
+                return self._pump
         except Exception:
             if self.device is None:
                 _log.exception("a connection failed")
@@ -100,6 +103,7 @@ class Opening:
                 await trio.aclose_forcefully(self._stream)
             elif not handed_on:
                 self.device.abort()
+        return None
 
     async def _open_and_authenticate(self) -> None:
         session: Session | None = None
