@@ -17,7 +17,7 @@ from benchmarks.model import BenchmarkError
 from benchmarks.record import Record
 from benchmarks.running import running
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.servers import ENGINE_SERVERS, ENGINES, REVISION, SERVERS, Server, server_named
+from benchmarks.servers import ENGINE_SERVERS, ENGINES, SERVERS, Server, server_named
 from benchmarks.setup import variables
 from benchmarks.sizes import QUICK, Sizes
 from benchmarks.tables import report
@@ -38,13 +38,13 @@ def interrupted(_signal: int, _frame: FrameType | None) -> NoReturn:
 def read_servers(
     _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Names of servers: those of the table, and `localful@REV`."""
+    """Names of servers: those of the table, and `NAME@REV`."""
     for name in given:
         try:
             server_named(name)
         except KeyError:
             raise click.BadParameter(
-                f"{name!r} is neither {REVISION}REV nor a server of the table."
+                f"{name!r} is no server of the table, nor one of the daemon's at a revision."
             ) from None
     return given
 
@@ -132,7 +132,7 @@ def run_all(
     multiple=True,
     metavar="NAME",
     callback=read_servers,
-    help=f"Only this; repeatable. One of {', '.join(SERVERS)}; or {REVISION}REV, the daemon as it was.",
+    help=f"Only this; repeatable. One of {', '.join(SERVERS)}; or NAME@REV, the daemon as it was.",
 )
 @click.option(
     "--beside",
@@ -214,7 +214,7 @@ def main(
             scenarios = tuple(name for name, each in SCENARIOS.items() if quick or not each.is_apart)
         servers = servers or tuple(SERVERS)
         if beside is not None:
-            servers += (f"{REVISION}{beside}",)
+            servers += (f"localful@{beside}",)
         try:
             chosen = choose_servers(servers, record)
             run_all(record, scenarios, chosen, max_connections, time.monotonic() + time_limit)

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import ssl
 import struct
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import msgspec
 
 from benchmarks.ledger import is_cursor
 from benchmarks.model import BenchmarkError, DeviceSpec, Speaks, access_token, to_json
+from benchmarks.tls import CONTEXT, TlsSocket
 from benchmarks.wire import CLOSE, PING, PONG, TEXT, check_upgrade, client_frame, read_frames, upgrade_request
 
 if TYPE_CHECKING:
@@ -117,7 +119,25 @@ class Device:
         error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self.failed(f"connect: error {error}")
+        elif self.client.target.tls:
+            self.sock = CONTEXT.wrap_socket(self.sock, do_handshake_on_connect=False)
+            self.client.change(self.sock, self.on_handshake, select.EPOLLIN)
+            self.on_handshake(0)
+        else:
+            self.begin()
+
+    def on_handshake(self, _mask: int) -> None:
+        assert isinstance(self.sock, TlsSocket)
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
             return
+        except OSError as error:
+            self.failed(f"TLS: {error}")
+            return
+        self.begin()
+
+    def begin(self) -> None:
         speaks = self.client.target.speaks
         self.client.change(
             self.sock, self.on_line if speaks is Speaks.LINE else self.on_upgrade, select.EPOLLIN

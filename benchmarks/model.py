@@ -54,6 +54,8 @@ class Target:
     routes: Routes
     path: str = "/v1/sync"
     """Where devices connect; `{user}` is replaced."""
+    tls: bool = False
+    """Whether devices connect by TLS."""
     publish_path: str = "/v1/events"
     """Where events are posted; with `{user}` in it, one event a request, as the device shall see it."""
 

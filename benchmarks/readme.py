@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.servers import ENGINE_SERVERS, REVISION
+from benchmarks.servers import AT, ENGINE_SERVERS
 from benchmarks.tables import scenario_tables, setting_line, target_table
 
 BESIDE_PEERS = frozenset({"users", "latency"})
@@ -27,7 +27,7 @@ def update(record: dict[str, Any]) -> None:
         if SCENARIOS[name].is_apart
     }
     measured = set().union(*(record["scenarios"][name] for name in sections))
-    peers = {name for name in measured if name not in ENGINE_SERVERS and not name.startswith(REVISION)}
+    peers = {name for name in measured if name not in ENGINE_SERVERS and AT not in name}
     if peers:
         sections["setting"] = setting_line(record)
         sections["targets"] = target_table(record)

@@ -18,7 +18,7 @@ import attrs
 from benchmarks import revisions
 from benchmarks.model import ROOT
 from benchmarks.scenarios.common import Result
-from benchmarks.servers import REVISION
+from benchmarks.servers import AT
 from benchmarks.sizes import Sizes
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -109,8 +109,8 @@ class Record:
 
     def revisions(self) -> dict[str, str]:
         """Which commit an older release is, by the server's name."""
-        names = {name for servers in self.series.values() for name in servers if name.startswith(REVISION)}
-        return {name: revisions.commit(name.removeprefix(REVISION))[:12] for name in sorted(names)}
+        names = {name for servers in self.series.values() for name in servers if AT in name}
+        return {name: revisions.commit(name.partition(AT)[2])[:12] for name in sorted(names)}
 
     def save(self) -> Path:
         """Write the file of this run, and `latest.json` if it was whole, of full size, and nothing failed."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import httpx
 
+from benchmarks import tls
 from benchmarks.client import Client
 from benchmarks.model import BenchmarkError, Target
 from benchmarks.processes import accepts, spawn, stop, tail
@@ -90,6 +91,8 @@ def running(
         command, environment = server.start(Path(directory), setup)
         if redis is not None:
             environment = environment | {"LOCALFUL_WS_ENGINE": redis.url}
+        if server.tls:
+            environment = environment | tls.certificate(Path(directory))
         process = spawn(command, environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             ports = wait_for_ports(process, log.fileno(), environment)
@@ -100,6 +103,7 @@ def running(
                 speaks=server.speaks,
                 routes=server.routes,
                 path=server.path,
+                tls=server.tls,
                 publish_path=server.publish_path,
             )
             yield Running(server=server, target=target, pids=family(process.pid), setup=setup, redis=redis)

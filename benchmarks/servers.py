@@ -18,8 +18,9 @@ from benchmarks.redis_server import APPEND_ONLY, IN_MEMORY, find_redis
 from benchmarks.setup import Setup
 
 PEERS = Path(__file__).resolve().parent / "peers"
-REVISION = "localful@"
-"""What the name of an older release begins with; the revision follows."""
+LEAN = "localful-lean"
+AT = "@"
+"""Between the name of a server and the revision at which it is measured."""
 
 Check = Callable[[], str | None]
 Start = Callable[[Path, Setup], "tuple[list[str], dict[str, str]]"]
@@ -43,6 +44,8 @@ class Server:
     note: str = ""
     redis: tuple[str, ...] | None = None
     """The options of the Redis that is started beside it, if it wants one."""
+    tls: bool = False
+    """Whether devices connect by TLS, with a certificate that is made for the run."""
 
 
 def open_files() -> int:
@@ -140,18 +143,23 @@ def redis_missing() -> str | None:
     return daemon_missing() or python_has("coredis")()
 
 
-def start_daemon(transport: str, workers: int = 1, revision: str | None = None) -> Start:
-    """Start what all this is about, as it is here or as it was at a revision."""
-    changes = {"LOCALFUL_WS_TRANSPORT": transport, "LOCALFUL_WS_WORKERS": str(workers)}
+@attrs.frozen
+class Daemon:
+    """Starts what all this is about, as it is here or as it was at a revision."""
 
-    def start(_directory: Path, setup: Setup) -> tuple[list[str], dict[str, str]]:
+    transport: str
+    workers: int = 1
+    revision: str | None = None
+
+    def __call__(self, _directory: Path, setup: Setup) -> tuple[list[str], dict[str, str]]:
+        """The command and the extra environment."""
         # Isolated, or the checkout that this runs in would be imported instead of the revision.
+        revision = self.revision
         python = [sys.executable] if revision is None else [str(revisions.interpreter(revision)), "-I"]
         program = ["-m", "localful_ws"] if setup.collector else ["-c", WITHOUT_COLLECTOR]
         command = [*python, *program, "serve", "--port", "0", "--internal-port", "0"]
+        changes = {"LOCALFUL_WS_TRANSPORT": self.transport, "LOCALFUL_WS_WORKERS": str(self.workers)}
         return command, setup.environment() | changes
-
-    return start
 
 
 WITHOUT_COLLECTOR = "import gc; gc.disable(); from localful_ws.cli import main; main()"
@@ -160,31 +168,39 @@ ENGINES = frozenset({"users", "latency", "load", "others", "resume"})
 """The scenarios in which engines and workers are compared."""
 OURS = EVERYTHING | {"load", "resume", "abuse", "soak", "leak", "crowd"}
 """The scenarios of one process of the daemon with the memory engine."""
-ENGINE_SERVERS = ("localful-lean", "localful-redis", "localful-redis-file", "localful-redis-workers")
+ENGINE_SERVERS = (LEAN, "localful-redis", "localful-redis-file", "localful-redis-workers")
 
 SERVERS: dict[str, Server] = {
     server.name: server
     for server in (
         Server(
-            name="localful-lean",
+            name=LEAN,
             label="localful_ws, lean",
             scenarios=OURS,
             missing=daemon_missing,
-            start=start_daemon("lean"),
+            start=Daemon("lean"),
         ),
         Server(
             name="localful-trio-websocket",
             label="localful_ws, trio-websocket",
             scenarios=EVERYTHING | {"abuse"},
             missing=daemon_missing,
-            start=start_daemon("trio-websocket"),
+            start=Daemon("trio-websocket"),
+        ),
+        Server(
+            name="localful-tls",
+            label="localful_ws, lean, TLS",
+            scenarios=frozenset({"connections"}),
+            missing=lambda: daemon_missing() or python_has("trustme")(),
+            start=Daemon("lean"),
+            tls=True,
         ),
         Server(
             name="localful-redis",
             label="localful_ws, lean, Redis",
             scenarios=ENGINES,
             missing=redis_missing,
-            start=start_daemon("lean"),
+            start=Daemon("lean"),
             redis=IN_MEMORY,
         ),
         Server(
@@ -192,7 +208,7 @@ SERVERS: dict[str, Server] = {
             label="localful_ws, lean, Redis with a file",
             scenarios=frozenset({"latency"}),
             missing=redis_missing,
-            start=start_daemon("lean"),
+            start=Daemon("lean"),
             redis=APPEND_ONLY,
             note="`appendonly yes`, `appendfsync everysec`",
         ),
@@ -201,7 +217,7 @@ SERVERS: dict[str, Server] = {
             label="localful_ws, lean, Redis, 2 workers",
             scenarios=frozenset({"users", "load"}),
             missing=redis_missing,
-            start=start_daemon("lean", workers=2),
+            start=Daemon("lean", workers=2),
             redis=IN_MEMORY,
         ),
         Server(
@@ -264,18 +280,24 @@ SERVERS: dict[str, Server] = {
 
 
 def server_named(name: str) -> Server:
-    """One of `SERVERS`, or `localful@REV`: the daemon as it was at a revision of this repository.
+    """One of `SERVERS`, or `NAME@REV`: one that is the daemon, as it was at a revision of this repository.
+
+    `localful@REV` is `localful-lean@REV`.
 
     Raises:
         KeyError: There is no such server. Whether there is such a revision is not looked at.
     """
-    revision = name.removeprefix(REVISION)
-    if revision in ("", name):
-        return SERVERS[name]
-    return Server(
+    which, at, revision = name.partition(AT)
+    server = SERVERS[LEAN if at and which == "localful" else which]
+    if not at:
+        return server
+    # A revision is installed without the client of Redis.
+    if not revision or not isinstance(server.start, Daemon) or server.redis is not None:
+        raise KeyError(name)
+    return attrs.evolve(
+        server,
         name=name,
-        label=f"localful_ws, lean, at {revision}",
-        scenarios=OURS,
+        label=f"{server.label}, at {revision}",
         missing=lambda: revisions.missing(revision),
-        start=start_daemon("lean", revision=revision),
+        start=attrs.evolve(server.start, revision=revision),
     )

@@ -52,6 +52,7 @@ class Sizes:
     resume_missed: int = 20
     ping_devices: int = 2000
     ping_interval: float = 1.0
+    """In whole seconds, or nchan can't be told."""
     ping_seconds: float = 10.0
     crowd_devices: int = 150_000
     crowd_window: int = 2000
@@ -142,8 +143,7 @@ QUICK = Sizes(
     resume_devices=50,
     resume_missed=5,
     ping_devices=100,
-    ping_interval=0.5,
-    ping_seconds=2.0,
+    ping_seconds=4.0,
     crowd_devices=600,
     crowd_window=50,
     crowd_seconds=2.0,

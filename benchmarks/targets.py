@@ -4,7 +4,9 @@ from typing import Any
 
 import attrs
 
-LEAN, TRIO = "localful-lean", "localful-trio-websocket"
+from benchmarks.servers import LEAN
+
+TRIO = "localful-trio-websocket"
 NODE, WEBSOCKETS, FLOOR = "node-ws", "websockets", "floor-sends"
 
 

@@ -181,7 +181,9 @@ class Node:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, until it is parked or over. Nothing it does is raised here."""
-        await Opening(self, stream).run()
+        pump = await Opening(self, stream).run()
+        if pump is not None:
+            await pump.run()
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
         """Start a task among the connections. One that raises is logged and harms nobody else."""

@@ -1,10 +1,9 @@
 """How a connection becomes a device: read the request, judge it, open or refuse; then authenticate.
 
 All of it is one task in the nursery of the connections. Then the device is parked and the task is over; where
-it can't be parked, the task goes on as its pump.
+it can't be parked, the task goes on as its pump, and keeps nothing of the opening.
 """
 
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -67,8 +66,12 @@ class Opening:
         """Wait no longer for the request than until ``deadline``, on Trio's clock."""
         self._scope.deadline = min(self._scope.deadline, deadline)
 
-    async def run(self) -> None:
-        """Serve the connection until it is parked or over. What fails in it is logged, and raised nowhere."""
+    async def run(self) -> StreamPump | None:
+        """Serve the connection until its device is let in or it is over. Nothing it does is raised here.
+
+        Returns:
+            The device's pump, which is to be run; None if there is nothing more to do.
+        """
         node, handed_on = self._node, False
         node.begin_opening(self)
         try:
@@ -79,22 +82,14 @@ class Opening:
                     await self._wait_for_token(self.device, received)
             device = self.device
             if device is not None:
-                # A message came in time, be it in the last moment. Its answer must not be cut off.
-                if session is not None:
-                    await device.begin(session)
-                    device.received(received)
-                await device.verify()
+                await self._authenticate(device, session, received)
                 node.end_opening(self)
-                deadline = device.core.next_deadline()
-                if device.state is State.AWAITING_AUTH and deadline is not None:
-                    device.time_passed(max(deadline, node.clock.now()))
-                if self._pump is not None:
-                    await self._pump.run()
-                elif node.parking is not None:
+                if self._pump is None and node.parking is not None:
                     # Where all is being cancelled there is no parking any more.
                     await trio.lowlevel.checkpoint_if_cancelled()
                     node.parking.park(device)
                 handed_on = True
+                return self._pump
         except Exception:
             if self.device is None:
                 _log.exception("a connection failed")
@@ -107,6 +102,7 @@ class Opening:
                 await trio.aclose_forcefully(self._stream)
             elif not handed_on:
                 self.device.abort()
+        return None
 
     async def _open(self) -> tuple[Session | None, bytes]:
         """Read the request, judge it, open or refuse.
@@ -197,6 +193,19 @@ class Opening:
         device.received(received)
         while device.state is State.AWAITING_AUTH and not device.verifying:
             await self._receive(device)
+
+    async def _authenticate(self, device: Device, session: Session | None, received: bytes) -> None:
+        """Begin the session of the token that came; without one the device is closed.
+
+        A token came in time, be it in the last moment. Its answer must not be cut off.
+        """
+        if session is not None:
+            await device.begin(session)
+            device.received(received)
+        await device.verify()
+        deadline = device.core.next_deadline()
+        if device.state is State.AWAITING_AUTH and deadline is not None:
+            device.time_passed(max(deadline, self._node.clock.now()))
 
     async def _receive(self, device: Device) -> None:
         """Wait for what comes next. What waits to be sent leaves first: nobody else sees to that as yet."""

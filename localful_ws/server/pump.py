@@ -75,11 +75,19 @@ class StreamPump:
         return self._stream.socket if isinstance(self._stream, TcpStream) else self
 
     async def run(self) -> None:
-        """Push the device until it reads no more."""
+        """Push the device until it reads no more. What fails in that is logged, and raised nowhere."""
         device = self.device
-        while device is not None and device.reading:
-            await self.receive(device)
-            await device.verify()
+        if device is None:
+            return
+        try:
+            while device.reading:
+                await self.receive(device)
+                await device.verify()
+        except Exception:
+            device.fail()
+        except trio.Cancelled:
+            device.abort()
+            raise
 
     async def receive(self, device: WebSocket) -> None:
         """Wait for what comes next, and push it into the device."""

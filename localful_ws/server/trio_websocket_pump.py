@@ -5,6 +5,8 @@ for all devices and go out beside its own, frame by frame. It is the device that
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import structlog
@@ -43,24 +45,17 @@ class TrioWebSocketPump(StreamPump):
         answered: Whether the handshake is over, so that only the device sends.
     """
 
-    __slots__ = (
-        "_connection",
-        "_max_message_bytes",
-        "_reader_ended",
-        "_reading",
-        "_start_reader",
-        "answered",
-    )
+    __slots__ = ("_connection", "_max_message_bytes", "_reader_runs", "_waiting", "answered")
 
     def __init__(
         self, stream: trio.abc.Stream, start_soon: StartSoon, close_timeout: float, max_message_bytes: int
     ) -> None:
         super().__init__(stream, start_soon, close_timeout)
         self.answered = False
-        self._start_reader = start_soon
         self._max_message_bytes = max_message_bytes
-        self._reading = trio.CancelScope()
-        self._reader_ended = trio.Event()
+        self._reader_runs = False
+        # What is not worth waiting for when the reader has ended.
+        self._waiting: trio.CancelScope | None = None
         self._connection: WebSocketConnection | None = None
 
     async def take_request(self) -> WebSocketRequest:
@@ -69,16 +64,34 @@ class TrioWebSocketPump(StreamPump):
         Raises:
             ConnectionClosed: If the peer leaves, or sends something else.
         """
-        # The reader ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
-        with trio.CancelScope() as waiting:
-            reader = _Reader(self._start_reader, self._reading, self._reader_ended, waiting)
-            return await wrap_server_stream(
-                cast("trio.Nursery", reader),
-                _LibraryStream(self, self._stream),
-                max_message_size=self._max_message_bytes,
-                receive_buffer_size=RECEIVE_BYTES,
-            )
+        try:
+            with trio.CancelScope() as self._waiting:
+                return await wrap_server_stream(
+                    cast("trio.Nursery", self),
+                    _LibraryStream(self, self._stream),
+                    max_message_size=self._max_message_bytes,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+        finally:
+            self._waiting = None
         raise ConnectionClosed(None)
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """Start the library's reader, in place of the nursery that it asks for."""
+        self._reader_runs = True
+        self._start_soon(partial(self._run, reader))
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        # It raises on some malformed handshakes. That ends this connection and nothing else.
+        try:
+            await reader()
+        except Exception as error:
+            _log.debug("a connection's reader failed", error=type(error).__name__)
+        finally:
+            self._reader_runs = False
+            # It ends when the peer leaves or sends no HTTP; nobody would ever see a request then.
+            if self._waiting is not None:
+                self._waiting.cancel()
 
     async def accept(self, request: WebSocketRequest, subprotocol: str | None) -> None:
         """Answer the handshake, so that there can be a device."""
@@ -88,18 +101,17 @@ class TrioWebSocketPump(StreamPump):
     def close(self, device: WebSocket, *, at_once: bool) -> None:
         """See `localful_ws.server.websocket.Pump`."""
         super().close(device, at_once=at_once)
-        self.stop_reading()
-
-    def stop_reading(self) -> None:
-        """Have the library read no more, wherever it waits: messages that nobody takes would hold it up."""
-        self._connection = None
-        self._reading.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._start_soon(partial(_drain, connection))
 
     async def receive(self, device: WebSocket) -> None:
         """Wait for the next message, and push it into the device."""
         if self._connection is None:
             # The library reads no more, but for once.
-            await self._reader_ended.wait()
+            with trio.CancelScope() as self._waiting:
+                if self._reader_runs:
+                    await trio.sleep_forever()
             await super().receive(device)
             return
         try:
@@ -154,35 +166,8 @@ class _LibraryStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-class _Reader:
-    """Stands in for the nursery in which trio-websocket starts a connection's reader.
-
-    The reader raises on some malformed handshakes. That ends this connection and nothing else.
-    """
-
-    __slots__ = ("_ended", "_reading", "_start_soon", "_waiting")
-
-    def __init__(
-        self,
-        start_soon: StartSoon,
-        reading: trio.CancelScope,
-        ended: trio.Event,
-        waiting: trio.CancelScope,
-    ) -> None:
-        self._start_soon = start_soon
-        self._reading = reading
-        self._ended = ended
-        self._waiting = waiting
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        async def run() -> None:
-            try:
-                with self._reading:
-                    await reader()
-            except Exception as error:
-                _log.debug("a connection's reader failed", error=type(error).__name__)
-            finally:
-                self._ended.set()
-                self._waiting.cancel()
-
-        self._start_soon(run)
+async def _drain(connection: WebSocketConnection) -> None:
+    """Take what the library has still read: messages that nobody takes would hold its reader up for ever."""
+    with suppress(ConnectionClosed):
+        while True:
+            await connection.get_message()

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
-from tests.raw_device import close, handshake
+from tests.raw_device import close, handshake, text
 from tests.redis_world import settle
 from tests.server.verifiers import slow_verifier
 from tests.world import TRANSPORTS, TRIO_WEBSOCKET, World, open_world
@@ -54,6 +54,17 @@ async def test_devices_that_do_not_answer_are_dropped(world: World, autojump_clo
     assert (device.closed, world.now()) == ((1001, "server-shutdown"), world.settings.close_timeout)
     await settle()
     assert device.ended_at == world.settings.close_timeout
+
+
+async def test_what_nobody_takes_any_more_holds_nothing_up(kind: str, autojump_clock: MockClock) -> None:
+    """The device is dropped while its token is verified; what it said after that is still being read."""
+    async with open_world(kind, close_timeout=1, verifier=slow_verifier(2)) as world:
+        device = await world.raw(handshake())
+        messages = [text({"vaults": []})] * 10
+        await device.say(text({"event": "authenticate", "token": world.token()}), *messages)
+        await world.node.drain(60)
+        assert (device.closed, device.ended_at) == ((1001, "server-shutdown"), 1)
+        assert world.now() == 2
 
 
 async def test_it_takes_no_longer_than_it_may(world: World, autojump_clock: MockClock) -> None:
