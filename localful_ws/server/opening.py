@@ -130,6 +130,8 @@ class Opening:
                     return None, b""
                 received += data
             await self._node.turn.wait()
+            # It may have given way meanwhile.
+            await trio.lowlevel.checkpoint_if_cancelled()
             request = parse_upgrade(bytes(received[:length]))
             accepted, session = await self._node.judge(request)
         except HandshakeError as error:

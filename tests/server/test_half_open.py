@@ -173,3 +173,28 @@ async def test_one_that_comes_when_the_drain_has_begun(autojump_clock: MockClock
         await trio.sleep(3)
         await settle()
         assert (early.ended_at, late.ended_at, over) == (1.0, 1.0, [1.0])
+
+
+@pytest.mark.parametrize("way", ["parked", "lean"])
+@pytest.mark.parametrize("headers", [(), ("Authorization: Bearer {}",)], ids=["bare", "with a token"])
+async def test_one_that_gives_way_while_it_waits_for_its_turn(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, way: str, headers: tuple[str, ...]
+) -> None:
+    """It waits shielded. No device is made of it afterwards."""
+    async with open_door(way, max_half_open=1) as door:
+        there_is_time = trio.Event()
+
+        async def wait() -> None:
+            with trio.CancelScope(shield=True):
+                await there_is_time.wait()
+
+        monkeypatch.setattr(door.world.node.turn, "wait", wait)
+        asked = [header.format(door.world.token()) for header in headers]
+        first = await door.raw(handshake(*asked))
+        second = await door.raw()
+        there_is_time.set()
+        await settle()
+        assert are_there([first, second]) == [False, True]
+        assert (first.received, door.figures()) == (b"", (1, 1))
+        assert door.world.node.metrics.connections_opened == 0
+        assert door.world.take_failures() == [TOLD]
