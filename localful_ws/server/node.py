@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Engine, EngineUnavailableError, Entry, Position, Receipt
+from localful_ws.engine import Engine, Entry, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import (
     Accept,
@@ -74,6 +74,7 @@ class Node:
         poller: Poller | None = None,
     ) -> None:
         self.clock = clock
+        self.engine = engine
         self.timers = Timers(clock)
         self.budget = SendBudget(
             SendLimits(
@@ -97,7 +98,6 @@ class Node:
         self._settings = settings
         self._rules = settings.handshake_rules()
         self._verifier = verifier
-        self._engine = engine
         self._router = Router[Device]()
         self.respondent = Respondent(self._router, self.metrics)
         self.watching = Watching(engine, clock.now)
@@ -150,12 +150,12 @@ class Node:
 
     async def finish(self) -> None:
         """Take no more from publishers, and have routed what was accepted, in bounded time."""
-        await self._engine.aclose()
+        await self.engine.aclose()
         with trio.move_on_after(self._settings.publish_timeout):
             await self._routed_all.wait()
 
     async def _run_engine(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self._engine.run(self, task_status=task_status)
+        await self.engine.run(self, task_status=task_status)
         self._routed_all.set()
 
     # --- devices ---
@@ -173,9 +173,9 @@ class Node:
             send_bytes=self.budget.bytes,
             send_buffer_peak_events=self.budget.peak_events,
             send_buffer_peak_bytes=self.budget.peak_bytes,
-            engine_up=self._engine.unavailable() is None,
+            engine_up=self.engine.unavailable() is None,
             draining=self.draining,
-            engine=self._engine.figures(),
+            engine=self.engine.figures(),
             users=self._router.users(),
         )
 
@@ -277,7 +277,7 @@ class Node:
             )
 
     def _no_engine(self) -> Rejection | None:
-        reason = self._engine.unavailable()
+        reason = self.engine.unavailable()
         return None if reason is None else Rejection(CloseCode.TRY_AGAIN_LATER, reason)
 
     async def verify(self, token: str) -> Session | Rejection:
@@ -302,30 +302,6 @@ class Node:
             return Rejection(CloseCode.TOO_MANY, f"A user may have at most {limit} connections.")
         return None
 
-    async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> Rejection | None:
-        """Follow the user's stream for one more device; see `localful_ws.engine.Engine.join`.
-
-        Returns:
-            None once ``begin`` has returned; else why the stream can't be followed.
-        """
-        try:
-            await self._engine.join(user, since, begin)
-        except EngineUnavailableError as error:
-            return Rejection(CloseCode.TRY_AGAIN_LATER, error.message)
-        return None
-
-    async def pause(self, user: str, act: Callable[[str], object]) -> Rejection | None:
-        """Do something in a pause between events; see `localful_ws.engine.Engine.pause`.
-
-        Returns:
-            None once ``act`` has returned; else why it can't be done.
-        """
-        try:
-            await self._engine.pause(user, act)
-        except EngineUnavailableError as error:
-            return Rejection(CloseCode.TRY_AGAIN_LATER, error.message)
-        return None
-
     def enter(self, device: Device, session: Session) -> None:
         """Ask this device about the events of its user from now on."""
         self._router.add(session.user, device)
@@ -334,7 +310,7 @@ class Node:
         """Ask this device no more; it has ended, or is about to."""
         session = device.session
         if session is not None and self._router.remove(session.user, device):
-            self._engine.leave(session.user)
+            self.engine.leave(session.user)
 
     # --- events ---
 
@@ -344,7 +320,7 @@ class Node:
             return "The server is shutting down."
         if not self._verifier.ready:
             return "The keys that access tokens are verified with have not been fetched yet."
-        return self._engine.unavailable()
+        return self.engine.unavailable()
 
     async def publish(self, events: Sequence[Event]) -> Receipt:
         """Accept events from a publisher.
@@ -352,7 +328,7 @@ class Node:
         Raises:
             EngineUnavailableError: If they can't be accepted now.
         """
-        receipt = await self._engine.publish(events)
+        receipt = await self.engine.publish(events)
         self.metrics.accepted((event.name for event in events), receipt.duplicates)
         return receipt
 
@@ -366,7 +342,7 @@ class Node:
             EngineUnavailableError: If it can't be done now.
             TooManyRevocationsError: If no more revocations can be remembered.
         """
-        return await self._engine.disconnect(disconnect)
+        return await self.engine.disconnect(disconnect)
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""

@@ -109,7 +109,7 @@ async def test_a_stream_that_cannot_be_followed(
     async def join(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(world.node._engine, "join", join)
+    monkeypatch.setattr(world.node.engine, "join", join)
     device = await world.raw(
         handshake(f"Authorization: Bearer {world.token()}" if with_handshake else "X: y")
     )
@@ -296,7 +296,7 @@ async def test_the_end_of_the_node_ends_its_connections(kind: str, autojump_cloc
 async def test_a_node_must_run_before_it_serves(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         node = world.node
-        idle = type(node)(world.settings, node.clock, slow_verifier(), node._engine)
+        idle = type(node)(world.settings, node.clock, slow_verifier(), node.engine)
         with pytest.raises(RuntimeError, match=r"^Node\.run must be running"):
             idle.start_soon(trio.sleep, 0)
         await idle.drain(10)
