@@ -195,6 +195,6 @@ async def test_one_that_gives_way_while_it_waits_for_its_turn(
         there_is_time.set()
         await settle()
         assert are_there([first, second]) == [False, True]
-        assert (first.received, door.figures()) == (b"", (1, 1))
+        assert (bytes(first.received), door.figures()) == (b"", (1, 1))
         assert door.world.node.metrics.connections_opened == 0
         assert door.world.take_failures() == [TOLD]
