@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from localful_ws.engine import Entry, Position
+from localful_ws.engine import EngineUnavailableError, Entry, Position
 from localful_ws.protocol import (
     Action,
     BinaryReceived,
@@ -162,17 +162,15 @@ class Device(WebSocket):
         if isinstance(outcome, Rejection):
             self._reject(outcome)
             return
-        rejection: Rejection | None = None
-        if self.core.session is not None:
-            user = self.core.session.user
-            rejection = await self._node.pause(user, partial(self._accept, outcome))
-        else:
-            try:
-                rejection = await self._node.join(outcome.user, since, partial(self._begin, outcome, since))
-            except NotJoinedError:
-                return
-        if rejection is not None:
-            self._reject(rejection)
+        try:
+            if self.core.session is not None:
+                await self._node.pause(self.core.session.user, partial(self._accept, outcome))
+            else:
+                await self._node.join(outcome.user, since, partial(self._begin, outcome, since))
+        except EngineUnavailableError as error:
+            self._reject(Rejection(CloseCode.TRY_AGAIN_LATER, error.message))
+        except NotJoinedError:
+            return
 
     def _begin(self, session: Session, since: str | None, position: Position) -> None:
         """Authenticate, tell what was missed, and follow the user's events, all in one turn.
