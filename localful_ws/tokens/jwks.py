@@ -120,6 +120,7 @@ class JwksVerifier:
         self._phase = _Phase.FETCHING
         # Not before this moment does the next fetch begin.
         self._due = now()
+        # Set while a fetch is under way it asks for no further one: nobody waits for it then.
         self._wanted = Signal()
         self._fetched = Signal()
 

@@ -60,6 +60,7 @@ class RedisEngine:
         self._reason: str | None = "Redis has not been reached yet."
         self._tried = trio.Event()
         self._closing = trio.Event()
+        # Waited for as long as there is a client: what was said of an earlier one is forgotten with it.
         self._restart = Signal()
         self._connecting = trio.CancelScope()
 
