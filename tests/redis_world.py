@@ -17,7 +17,6 @@ from trio.testing import MockClock
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Position, Receipt, Subscriber
-from localful_ws.engine.redis.control import Tally
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
@@ -84,11 +83,13 @@ class RedisWorldEngine(RedisEngine):
     async def _hear_all(self) -> None:
         """Hear of everything that has been published so far: of this, last of all."""
         assert self._client is not None
-        nonce, tally = secrets.token_hex(8), Tally(expected=1)
+        nonce = secrets.token_hex(8)
+        tally: list[int] = []
         self._control.tallies[nonce] = tally
         message = msgspec.json.encode({"nonce": nonce, "closed": 0})
         await self._client.publish(self._control.channels[1], message)
-        await tally.complete.wait()
+        while not tally:
+            await self._control.answered.wait()
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

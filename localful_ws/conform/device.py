@@ -25,6 +25,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from localful_ws.conform.matching import Seen
 from localful_ws.protocol import BEARER_SUBPROTOCOL, SUBPROTOCOL, decode_json
+from localful_ws.wakeup import Signal
 
 _CHUNK: Final = 65536
 _MOST_BODY: Final = 65536
@@ -51,17 +52,16 @@ class LiveDevice:
         self._said_close = False
         self._now = now
         self._shows_pings = shows_pings
-        self._news = trio.Event()
+        self._changed = Signal()
         self._stream: trio.abc.Stream | None = None
         # The scene sends, and whoever reads answers pings.
         self._sending = trio.Lock()
         self._frames = FrameProtocol(client=True, extensions=[])
         self._websocket: WSConnection | None = None
-        self._opened = trio.Event()
+        self._handshaking = False
         self.is_open = False
         self.selected: str | None = None
-        self._may_read = trio.Event()
-        self._may_read.set()
+        self._reads = True
         self._receiving = trio.CancelScope()
 
     # --- what it does ---
@@ -85,11 +85,12 @@ class LiveDevice:
             request: What to ask for.
             seconds: How long the server may take to answer.
         """
-        self._opened, self.is_open, self.selected = trio.Event(), False, None
+        self._handshaking, self.is_open, self.selected = True, False, None
         self._websocket = WSConnection(ConnectionType.CLIENT)
         await self._send(self._websocket.send(request))
         with trio.move_on_after(seconds):
-            await self._opened.wait()
+            while self._handshaking:
+                await self._changed.wait()
             return
         self._see("gets-no-answer")
 
@@ -119,17 +120,18 @@ class LiveDevice:
         if self._stream is not None:
             stream, self._stream = self._stream, None
             self._receiving.cancel()
-            self._may_read.set()
+            await self.read_again()
             await trio.aclose_forcefully(stream)
 
     async def stop_reading(self) -> None:
         """Take nothing more from the connection."""
-        self._may_read = trio.Event()
+        self._reads = False
         self._receiving.cancel()
 
     async def read_again(self) -> None:
         """Read on."""
-        self._may_read.set()
+        self._reads = True
+        self._changed.set()
 
     async def ignore_pings(self) -> None:
         """Answer no pings from now on."""
@@ -145,13 +147,16 @@ class LiveDevice:
         """The next thing it sees, or None if there is none before a moment on Trio's clock."""
         with trio.move_on_at(deadline):
             while not self.seen:
-                await self._news.wait()
+                await self._changed.wait()
         return self.seen[0] if self.seen else None
 
     def _see(self, action: str, value: Any = None) -> None:
         self.seen.append(Seen(self._now(), action, value))
-        self._news.set()
-        self._news = trio.Event()
+        self._changed.set()
+
+    def _end_handshake(self) -> None:
+        self._handshaking = False
+        self._changed.set()
 
     async def _send(self, data: bytes | bytearray) -> None:
         async with self._sending:
@@ -177,12 +182,13 @@ class LiveDevice:
             except (RemoteProtocolError, LocalProtocolError) as error:
                 self._see("gets-rubbish", str(error))
                 break
-        self._opened.set()
+        self._end_handshake()
 
     async def _receive(self, stream: trio.abc.Stream) -> bytes | None:
         """The next bytes; none at the end, None if the device itself broke off."""
         while self._stream is stream:
-            await self._may_read.wait()
+            while not self._reads:
+                await self._changed.wait()
             with trio.CancelScope() as self._receiving:
                 try:
                     return bytes(await stream.receive_some(_CHUNK))
@@ -196,12 +202,12 @@ class LiveDevice:
         match event:
             case AcceptConnection():
                 self.is_open, self.selected = True, event.subprotocol
-                self._opened.set()
+                self._end_handshake()
             case RejectConnection() | RejectData():
                 refusal = reading.refusal(event)
                 if refusal is not None:
                     self._see("refused", refusal)
-                    self._opened.set()
+                    self._end_handshake()
             case TextMessage():
                 text = reading.text(event)
                 if text is not None:

@@ -13,6 +13,7 @@ import trio
 from attrs import Factory, define, field
 
 from localful_ws.demo.errors import DemoError
+from localful_ws.wakeup import Signal
 
 JWT_SECRET = "made-up-secret-for-trying-localful-out"
 PUBLISHER_KEY = "made-up-publisher-key"
@@ -59,7 +60,7 @@ class DaemonProcess:
     _process: trio.Process
     ports: dict[str, int] = Factory(dict)
     _log: deque[str] = field(factory=lambda: deque(maxlen=5))
-    _changed: trio.Event = field(factory=trio.Event)
+    _changed: Signal = field(factory=Signal)
     # Set when the log has been read to its end as well, so that its last words are there.
     _ended: trio.Event = field(factory=trio.Event)
 
@@ -143,7 +144,6 @@ class DaemonProcess:
         if isinstance(entry, dict) and entry.get("event") == "listening":
             self.ports[str(entry["listener"])] = int(entry["port"])
             self._changed.set()
-            self._changed = trio.Event()
 
     def _last_words(self) -> str:
         return "".join(f"\n  {line}" for line in self._log)

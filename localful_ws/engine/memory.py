@@ -10,12 +10,12 @@ from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber, replay_limits
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
-from localful_ws.engine.turns import Turn
 from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Future
 
 _log = structlog.get_logger(__name__)
 
@@ -24,12 +24,6 @@ _log = structlog.get_logger(__name__)
 class _Batch:
     events: Sequence[Event]
     accepted_at: float
-
-
-@frozen
-class _Disconnecting:
-    disconnect: Disconnect
-    outcome: "trio.MemorySendChannel[int | TooManyRevocationsError]"
 
 
 class MemoryEngine:
@@ -51,11 +45,13 @@ class MemoryEngine:
         self._ids = RecentIds(settings.idempotency_seconds, settings.idempotency_events)
         # A place is waited for before ids are looked at: two publishes of the same id must not both wait.
         self._places = trio.Semaphore(settings.publish_queue)
-        self._send, self._receive = trio.open_memory_channel[_Batch | _Disconnecting](settings.publish_queue)
+        self._send, self._receive = trio.open_memory_channel[_Batch | Callable[[Subscriber], None]](
+            settings.publish_queue
+        )
         self._closed = False
         self._routing = False
         # What is done when the batch that is being routed has been.
-        self._turns: list[Turn] = []
+        self._turns: list[Callable[[], None]] = []
 
     def unavailable(self) -> str | None:
         """None: this engine is always there."""
@@ -89,14 +85,19 @@ class MemoryEngine:
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`."""
-        send, receive = trio.open_memory_channel[int | TooManyRevocationsError](1)
+        closed = Future[int]()
+
+        def apply(subscriber: Subscriber) -> None:
+            # Done even if nobody waits for it any more.
+            try:
+                closed.set(subscriber.apply_disconnect(disconnect))
+            except TooManyRevocationsError as error:
+                closed.fail(error)
+
         await self._take_place()
-        self._send.send_nowait(_Disconnecting(disconnect, send))
+        self._send.send_nowait(apply)
         with trio.move_on_after(self._timeout):
-            outcome = await receive.receive()
-            if isinstance(outcome, TooManyRevocationsError):
-                raise outcome
-            return outcome
+            return await closed.wait()
         raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
@@ -114,12 +115,12 @@ class MemoryEngine:
         if not self._routing:
             act(self._history.cursor(user))
             return
-        turn = Turn(lambda: act(self._history.cursor(user)))
-        self._turns.append(turn)
+        done = Future[object]()
+        self._turns.append(lambda: done.set_by(lambda: act(self._history.cursor(user))))
         with trio.move_on_after(self._timeout):
-            await turn.wait()
-        if not turn.taken:
-            raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+            await done.wait()
+            return
+        raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def run(
         self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -131,11 +132,8 @@ class MemoryEngine:
                 self._places.release()
                 if isinstance(item, _Batch):
                     await self._route(item, subscriber)
-                    continue
-                try:
-                    item.outcome.send_nowait(subscriber.apply_disconnect(item.disconnect))
-                except TooManyRevocationsError as error:
-                    item.outcome.send_nowait(error)
+                else:
+                    item(subscriber)
 
     async def aclose(self) -> None:
         """See `Engine.aclose`."""
@@ -160,8 +158,8 @@ class MemoryEngine:
         await subscriber.route(entries, batch.accepted_at)
         self._routing = False
         turns, self._turns = self._turns, []
-        for turn in turns:
-            turn.take()
+        for take_turn in turns:
+            take_turn()
 
     def _refuse_deleted(self, user: str, now: float, subscriber: Subscriber) -> None:
         deletion = Disconnect(user=user, at=now, until=now + self._revocation_seconds, close=False)

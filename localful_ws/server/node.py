@@ -2,8 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 import trio
@@ -112,6 +111,7 @@ class Node:
         self._half_open: dict[Opening, None] = {}
         # Those of them whose device is not there yet.
         self._strangers: set[Opening] = set()
+        # Those of these who will have one: their handshakes were accepted.
         self._reserved: set[Opening] = set()
         self._told_half_open = -math.inf
         self._connections: trio.Nursery | None = None
@@ -208,10 +208,13 @@ class Node:
         """Count it no more: it is in, or over."""
         self._half_open.pop(opening, None)
         self._strangers.discard(opening)
+        self._reserved.discard(opening)
 
     def _give_way(self) -> None:
         oldest = next(iter(self._half_open))
-        self.end_opening(oldest)
+        # A place that is kept for it is free when it is over.
+        del self._half_open[oldest]
+        self._strangers.discard(oldest)
         oldest.give_way()
         self.metrics.half_opens_dropped += 1
         if trio.current_time() > self._told_half_open + _TELL_AGAIN_AFTER:
@@ -221,18 +224,10 @@ class Node:
                 half_open=len(self._half_open),
             )
 
-    @contextmanager
-    def reserved(self, opening: Opening) -> Iterator[None]:
-        """Keep a place for a connection whose handshake was accepted and whose device is not there yet."""
-        self._reserved.add(opening)
-        try:
-            yield
-        finally:
-            self._reserved.remove(opening)
-
     def opened(self, opening: Opening, device: Device) -> None:
-        """Take note that the handshake of a connection was accepted."""
+        """Take note that a connection whose handshake was accepted has its device."""
         self._strangers.discard(opening)
+        self._reserved.discard(opening)
         self.admit(device)
 
     def admit(self, device: Device) -> None:
@@ -244,8 +239,8 @@ class Node:
         """Count a device no more; its connection is over."""
         self._devices.pop(device, None)
 
-    async def judge(self, request: UpgradeRequest) -> tuple[Accept, Session | None]:
-        """Decide about a handshake. When it returns there is a place for the device.
+    async def judge(self, opening: Opening, request: UpgradeRequest) -> tuple[Accept, Session | None]:
+        """Decide about a handshake. When it returns there is a place for the device, which is kept for it.
 
         Returns:
             How to answer, and the session of a token that came with it.
@@ -255,17 +250,19 @@ class Node:
         """
         accepted = judge_handshake(self._rules, request.target, request.headers, request.subprotocols)
         self._refuse_all()
-        if accepted.token is None:
-            return accepted, None
-        outcome = await self.verify(accepted.token)
-        if isinstance(outcome, Session):
-            outcome = self.refusal(outcome, renewal=False) or self._no_engine() or outcome
-        if isinstance(outcome, Rejection):
-            self.metrics.authentication_failed(outcome.code.reason)
-            raise HandshakeError(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
-        # Others may have taken the last place while the token was verified.
-        self._refuse_all()
-        return accepted, outcome
+        session = None
+        if accepted.token is not None:
+            outcome = await self.verify(accepted.token)
+            if isinstance(outcome, Session):
+                outcome = self.refusal(outcome, renewal=False) or self._no_engine() or outcome
+            if isinstance(outcome, Rejection):
+                self.metrics.authentication_failed(outcome.code.reason)
+                raise HandshakeError(_REFUSED[outcome.code], outcome.code.reason, outcome.message)
+            # Others may have taken the last place while the token was verified.
+            self._refuse_all()
+            session = outcome
+        self._reserved.add(opening)
+        return accepted, session
 
     def _refuse_all(self) -> None:
         """Refuse whoever comes now, if nobody can be let in."""

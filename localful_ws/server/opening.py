@@ -133,7 +133,7 @@ class Opening:
             # It may have given way meanwhile.
             await trio.lowlevel.checkpoint_if_cancelled()
             request = parse_upgrade(bytes(received[:length]))
-            accepted, session = await self._node.judge(request)
+            accepted, session = await self._node.judge(self, request)
         except HandshakeError as error:
             await self._refuse(error)
             return None, b""
@@ -168,20 +168,19 @@ class Opening:
         )
         with suppress(ConnectionClosed, *BROKEN):
             request = await pump.take_request()
+            offers = tuple(request.proposed_subprotocols)
+            upgrade = UpgradeRequest(request.path, tuple(request.headers), offers)
             try:
-                accepted, session = await self._node.judge(
-                    UpgradeRequest(request.path, tuple(request.headers), tuple(request.proposed_subprotocols))
-                )
+                accepted, session = await self._node.judge(self, upgrade)
             except HandshakeError as error:
                 self._node.metrics.handshake_refused(error.status)
                 headers, body = refusal(error)
                 await request.reject(error.status, extra_headers=headers, body=body)
                 return None
-            with self._node.reserved(self):
-                await pump.accept(request, accepted.subprotocol)
-                self._pump = pump
-                self.device = pump.device = Device(self._node, pump.line, pump)
-                self._node.opened(self, self.device)
+            await pump.accept(request, accepted.subprotocol)
+            self._pump = pump
+            self.device = pump.device = Device(self._node, pump.line, pump)
+            self._node.opened(self, self.device)
             if self._node.draining:
                 self.device.close(CloseCode.SERVER_SHUTDOWN)
             return session

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
-import trio
 
 from localful_ws.engine import Engine, Entry, Position
+from localful_ws.wakeup import Signal
 
 MOST_WATCHERS: Final = 16
 """Watchers of one node."""
@@ -46,7 +46,7 @@ class Watcher:
         self._lines: deque[bytes] = deque()
         self._missed = 0
         self._ended = False
-        self._changed = trio.Event()
+        self._changed = Signal()
 
     def begin(self, position: Position, *, resumes: bool) -> None:
         """Tell where it begins, and what it missed before."""
@@ -109,7 +109,6 @@ class Watcher:
             self._lines.append(self._missed_line())
         self._lines.append(line)
         self._changed.set()
-        self._changed = trio.Event()
 
     def _missed_line(self) -> bytes:
         missed, self._missed = self._missed, 0

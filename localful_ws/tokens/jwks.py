@@ -17,6 +17,7 @@ from localful_ws.tokens.errors import TokenRejectedError, VerifierUnavailableErr
 from localful_ws.tokens.keys import ALGORITHMS, SECRET_ALGORITHM
 from localful_ws.tokens.keyset import KeySet, parse_key_set
 from localful_ws.tokens.signatures import TokenHeader, VerificationKey, unverified_header, verified_payload
+from localful_ws.wakeup import Signal
 
 _HEADERS: Final = {
     "accept": "application/jwk-set+json, application/json",
@@ -119,8 +120,9 @@ class JwksVerifier:
         self._phase = _Phase.FETCHING
         # Not before this moment does the next fetch begin.
         self._due = now()
-        self._wanted = trio.Event()
-        self._fetched = trio.Event()
+        # Set while a fetch is under way it asks for no further one: nobody waits for it then.
+        self._wanted = Signal()
+        self._fetched = Signal()
 
     @property
     def ready(self) -> bool:
@@ -172,9 +174,8 @@ class JwksVerifier:
         self._wanted.set()
         if self._due - self._now() > self._limits.patience:
             return
-        fetched = self._fetched
         with trio.move_on_after(self._limits.patience):
-            await fetched.wait()
+            await self._fetched.wait()
 
     async def _refresh(self, client: httpx.AsyncClient) -> None:
         pause = self._limits.first_retry
@@ -196,9 +197,7 @@ class JwksVerifier:
         self._keys = keys
         self._phase = _Phase.CURRENT
         self._due = began + self._limits.min_interval
-        self._wanted = trio.Event()
         self._fetched.set()
-        self._fetched = trio.Event()
 
     async def _fetch(self, client: httpx.AsyncClient) -> KeySet:
         try:

@@ -2,8 +2,9 @@
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from localful_ws.conform.device import LiveDevice
 from localful_ws.conform.live import LiveStage, Tolerance
 from localful_ws.conform.play import play
 from localful_ws.conform.scenes import Scene, read_scenes
@@ -47,3 +48,18 @@ async def test_scene_in_memory(scene: Scene, kind: str, autojump_clock: MockCloc
             await play(scene, stage, Terms(Issuer(SECRET), int(STARTED)))
             await stage.leave()
         assert set(site.world.take_failures()) == COMPLAINTS.get(scene.name, set())
+
+
+async def test_a_device_that_stops_reading_twice_reads_again(nursery: trio.Nursery) -> None:
+    ours, theirs = memory_stream_pair()
+    device = LiveDevice(trio.current_time, shows_pings=True)
+    await device.connect(ours, nursery)
+    for _ in range(2):
+        await device.stop_reading()
+        await wait_all_tasks_blocked()
+    await theirs.send_all(b"anything")
+    await wait_all_tasks_blocked()
+    assert not device.seen
+    await device.read_again()
+    await wait_all_tasks_blocked()
+    assert [seen.action for seen in device.seen] == ["gets-rubbish"]

@@ -1,6 +1,5 @@
 """Disconnects on their way to all nodes, and the revocations that are kept in Redis."""
 
-import math
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -8,7 +7,6 @@ from typing import Final
 import msgspec
 import structlog
 import trio
-from attrs import define, field
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Subscriber
@@ -18,6 +16,7 @@ from localful_ws.engine.redis.lua import REVOKE
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
@@ -50,28 +49,6 @@ class _Answer(msgspec.Struct):
     closed: int
 
 
-@define(eq=False)
-class Tally:
-    """The answers to one order.
-
-    Attributes:
-        expected: How many will come.
-        answers: How many have come.
-        closed: The connections that these say were closed.
-        complete: Set when all have come.
-    """
-
-    expected: float = math.inf
-    answers: int = 0
-    closed: int = 0
-    complete: trio.Event = field(factory=trio.Event)
-
-    def check(self) -> None:
-        """See whether all have come."""
-        if self.answers >= self.expected:
-            self.complete.set()
-
-
 _order_decoder: Final = msgspec.json.Decoder(_Order)
 _answer_decoder: Final = msgspec.json.Decoder(_Answer)
 
@@ -86,7 +63,8 @@ class Control:
         put_call: Has something called in its place among the events.
 
     Attributes:
-        tallies: Of the orders that wait for answers, by their nonces.
+        tallies: How many connections each node closed that has answered, by the nonces of the orders.
+        answered: Set when an answer has come.
     """
 
     def __init__(
@@ -105,7 +83,8 @@ class Control:
             keys.control.encode(): self._take_order,
             self._own_channel.encode(): self._take_answer,
         }
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[str, list[int]] = {}
+        self.answered = Signal()
         self._to_answer, self._answers = trio.open_memory_channel[tuple[str, bytes]](_MOST_ANSWERS)
 
     @property
@@ -122,7 +101,7 @@ class Control:
         Raises:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
-        nonce, tally = secrets.token_hex(8), Tally()
+        nonce = secrets.token_hex(8)
         order = _Order(
             at=disconnect.at,
             until=disconnect.until,
@@ -132,7 +111,7 @@ class Control:
             reply=self._own_channel if disconnect.close else "",
             nonce=nonce,
         )
-        self.tallies[nonce] = tally
+        tally = self.tallies[nonce] = []
         try:
             told: int = await client.register_script(REVOKE)(
                 [self._keys.revoked, self._keys.lapses],
@@ -150,11 +129,10 @@ class Control:
             if told < 0:
                 raise TooManyRevocationsError
             if disconnect.close:
-                tally.expected = told
-                tally.check()
                 with trio.move_on_after(_ANSWER_SECONDS):
-                    await tally.complete.wait()
-            return tally.closed
+                    while len(tally) < told:
+                        await self.answered.wait()
+            return sum(tally)
         finally:
             del self.tallies[nonce]
 
@@ -177,9 +155,8 @@ class Control:
         answer = _answer_decoder.decode(data)
         tally = self.tallies.get(answer.nonce)
         if tally is not None:
-            tally.answers += 1
-            tally.closed += answer.closed
-            tally.check()
+            tally.append(answer.closed)
+            self.answered.set()
 
     def _apply(self, order: _Order, subscriber: Subscriber) -> None:
         disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until, close=order.close)

@@ -31,6 +31,7 @@ from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +60,8 @@ class RedisEngine:
         self._reason: str | None = "Redis has not been reached yet."
         self._tried = trio.Event()
         self._closing = trio.Event()
-        self._restart = trio.Event()
+        # Waited for as long as there is a client: what was said of an earlier one is forgotten with it.
+        self._restart = Signal()
         self._connecting = trio.CancelScope()
 
     # --- for publishers ---
@@ -273,7 +275,6 @@ class RedisEngine:
             open_client(settings.engine, settings.redis_timeout) as client,
             open_pubsub(client) as pubsub,
         ):
-            self._restart = trio.Event()
             if self._closing.is_set():
                 return
             try:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import trio
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 from localful_ws.engine import Entry, Subscriber
 from localful_ws.engine.redis.feeds import Feed
+from localful_ws.wakeup import Signal
 
 # What an event takes besides its data and its frame.
 _EVENT_BYTES = 512
@@ -24,7 +25,7 @@ class Followed:
         followers: For how many devices it is followed, those included that are joining.
         routed: The cursor of the end of what has been routed, or just is; empty until the stream was read.
         reading: Whether its stream is being read, or will be after a pause.
-        changed: Set, and replaced, when the feed has changed and somebody waits for it.
+        changed: Set when the feed has changed.
     """
 
     user: str
@@ -32,19 +33,7 @@ class Followed:
     followers: int = 0
     routed: str = ""
     reading: bool = False
-    changed: trio.Event | None = None
-
-    def tell_change(self) -> None:
-        """Wake whoever waits for a change."""
-        changed, self.changed = self.changed, None
-        if changed is not None:
-            changed.set()
-
-    async def wait_change(self) -> None:
-        """Wait until something has changed."""
-        if self.changed is None:
-            self.changed = trio.Event()
-        await self.changed.wait()
+    changed: Signal = Factory(Signal)
 
 
 @frozen
@@ -74,7 +63,7 @@ class RouteQueue:
         self._send, self._receive = trio.open_memory_channel[Taken | Callable[[Subscriber], None]](
             float("inf")
         )
-        self._room = trio.Event()
+        self._room = Signal()
         self._routing = False
         self.bytes = 0
 
@@ -89,8 +78,6 @@ class RouteQueue:
     async def wait_room(self) -> None:
         """Wait until it isn't full."""
         while self.is_full():
-            if self._room.is_set():
-                self._room = trio.Event()
             await self._room.wait()
 
     def put(self, followed: Followed, entries: Sequence[Entry]) -> None:

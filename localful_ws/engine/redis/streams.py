@@ -19,8 +19,8 @@ from localful_ws.engine.redis.lua import READ
 from localful_ws.engine.redis.queue import Followed, RouteQueue
 from localful_ws.engine.redis.subscriptions import Subscriptions
 from localful_ws.engine.redis.wire import UNREADABLE, decode_live, decode_reading
-from localful_ws.engine.turns import Turn
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Future, Signal
 
 _log = structlog.get_logger(__name__)
 
@@ -67,9 +67,9 @@ class Streams:
         self._subscriptions = Subscriptions(self._subscribed)
         # Streams to be read, in order.
         self._to_read: dict[Followed, None] = {}
-        self._something_to_read = trio.Event()
+        self._something_to_read = Signal()
         self._client: RedisClient | None = None
-        self._connected = trio.Event()
+        self._connected = Signal()
         # Why streams could not be read since Redis was reached.
         self._troubles: set[str] = set()
 
@@ -82,28 +82,28 @@ class Streams:
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
         """See `localful_ws.engine.Engine.join`."""
         followed = self._follow(user)
-        turn: Turn | None = None
+        begun = False
         try:
             with trio.move_on_after(self._join_timeout):
                 while self._client is None:
                     await self._connected.wait()
                 while not followed.routed:
-                    await followed.wait_change()
+                    await followed.changed.wait()
                 if since is None:
-                    turn = Turn(lambda: begin(Position(followed.routed)))
-                    turn.take()
-                    await turn.wait()
+                    begin(Position(followed.routed))
+                    begun = True
                 else:
                     position = await self._find_place(followed, since)
-                    turn = Turn(lambda: begin(position))
-                    if self._queue.put_call(lambda _: turn.take()):
-                        await turn.wait()
+                    done = Future[None]()
+                    if self._queue.put_call(lambda _: done.set_by(lambda: begin(position))):
+                        await done.wait()
+                        begun = True
         except REDIS_ERRORS as error:
             self._tell_trouble(error)
         finally:
-            if turn is None or not turn.taken:
+            if not begun:
                 self.leave(user)
-        if turn is None or not turn.taken:
+        if not begun:
             raise EngineUnavailableError("The user's events can't be followed just now.", retry_after=1)
 
     async def pause(self, user: str, act: Callable[[str], object]) -> None:
@@ -111,23 +111,21 @@ class Streams:
         followed = self._followed.get(user)
         if followed is None:
             return  # the device is gone
-        turn = Turn(lambda: act(followed.routed))
-        placed = True
         if self._queue.is_idle():
-            turn.take()
-        else:
-            placed = self._queue.put_call(lambda _: turn.take())
-        if placed:
+            act(followed.routed)
+            return
+        done = Future[object]()
+        if self._queue.put_call(lambda _: done.set_by(lambda: act(followed.routed))):
             with trio.move_on_after(self._join_timeout):
-                await turn.wait()
-        if not turn.taken:
-            raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+                await done.wait()
+                return
+        raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def _find_place(self, followed: Followed, since: str) -> Position:
         """Find out what was missed since a cursor, up to what has been taken in when this returns."""
         feed = followed.feed
         while feed.behind:
-            await followed.wait_change()
+            await followed.changed.wait()
         cursor = read_cursor(since)
         if cursor is None or cursor[0] != feed.epoch:
             return Position(write_cursor(feed.epoch, feed.last))
@@ -143,7 +141,7 @@ class Streams:
                 self._want_reading(followed)
             # A message may be on its way; or the device was served by a node that is ahead of this one.
             while (feed.last < reading.last and not watch.broken) or feed.behind:
-                await followed.wait_change()
+                await followed.changed.wait()
         finally:
             feed.watches.remove(watch)
         end = write_cursor(feed.epoch, feed.last)
@@ -197,7 +195,6 @@ class Streams:
                     nursery.start_soon(self._read_later, later)
         finally:
             self._client = None
-            self._connected = trio.Event()
             self._subscriptions.lose()
 
     def hear(self, message: Message) -> None:
@@ -220,7 +217,7 @@ class Streams:
                     self._queue.put(followed, entries)
         if feed.behind:
             self._want_reading(followed)
-        followed.tell_change()
+        followed.changed.set()
 
     def _subscribed(self, channels: Sequence[bytes]) -> None:
         for channel in channels:
@@ -239,8 +236,6 @@ class Streams:
         """Read streams that are behind, one after the other."""
         while True:
             while not self._to_read:
-                if self._something_to_read.is_set():
-                    self._something_to_read = trio.Event()
                 await self._something_to_read.wait()
             followed = next(iter(self._to_read))
             del self._to_read[followed]
@@ -298,7 +293,7 @@ class Streams:
             self.counts.lost += 1
             end = write_cursor(feed.epoch, feed.last)
             self._queue.put_call(lambda subscriber: _lose_events(subscriber, followed, end))
-        followed.tell_change()
+        followed.changed.set()
 
     async def _read(
         self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""

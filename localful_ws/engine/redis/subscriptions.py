@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-import trio
-
 from localful_ws.engine.redis.clients import PubSub
+from localful_ws.wakeup import Signal
 
 _AT_ONCE: Final = 500
 
@@ -25,7 +24,7 @@ class Subscriptions:
         self._in_force: set[bytes] = set()
         # Where the two may differ, in the order in which that came about.
         self._changed: dict[bytes, None] = {}
-        self._something_changed = trio.Event()
+        self._something_changed = Signal()
 
     def want(self, channel: bytes) -> None:
         """Have a channel subscribed to."""
@@ -46,7 +45,6 @@ class Subscriptions:
         """Subscribe and unsubscribe until cancelled, or until Redis fails."""
         while True:
             while not self._changed:
-                self._something_changed = trio.Event()
                 await self._something_changed.wait()
             some = list(islice(self._changed, _AT_ONCE))
             for channel in some:

@@ -19,6 +19,7 @@ from localful_ws.server.survey.questions import (
     MetricsQuestion,
     Question,
 )
+from localful_ws.wakeup import Signal
 
 ANSWER_SECONDS: Final = 1.0
 """How long a worker has to answer."""
@@ -65,7 +66,7 @@ class Surveyor:
         # What has been put, by its number: who was asked, and what they said.
         self._rounds: dict[int, dict[Participant, Answer | None]] = {}
         self._number = 0
-        self._changed = trio.Event()
+        self._changed = Signal()
 
     def join(self, worker: Participant) -> None:
         """Ask this worker from now on."""
@@ -78,7 +79,7 @@ class Surveyor:
             self._departed = merge(_METRICS, [self._departed, _lasting(self._counts.pop(worker))])
         for answers in self._rounds.values():
             answers.pop(worker, None)
-        self._change()
+        self._changed.set()
 
     def ask(self, worker: Participant, asked: Ask) -> None:
         """A worker wants the answer of all."""
@@ -86,7 +87,7 @@ class Surveyor:
             return
         if asked.question in self._wanted or len(self._wanted) < MOST_WAITING:
             self._wanted.setdefault(asked.question, {})[worker] = asked.number
-            self._change()
+            self._changed.set()
 
     def answered(self, worker: Participant, answered: Answered) -> None:
         """A worker answered for itself."""
@@ -97,7 +98,7 @@ class Surveyor:
         answers = self._rounds.get(answered.number, {})
         if worker in answers:
             answers[worker] = answered.answer
-            self._change()
+            self._changed.set()
 
     async def run(self) -> None:
         """Answer until cancelled; those who want the same at the same time get the same answer."""
@@ -115,7 +116,7 @@ class Surveyor:
             if worker in self._participants:
                 worker.post(Answered(number, question, answer))
         self._put.discard(question)
-        self._change()
+        self._changed.set()
 
     async def _ask_all(self, question: Question) -> Answer:
         self._number += 1
@@ -138,10 +139,6 @@ class Surveyor:
         own = [family for family in process_families() if family.name not in _WORKERS_OWN]
         own += figures_of_workers(len(fresh), self._workers - len(fresh), self.restarts)
         return [*stale, self._departed, MetricsAnswer(own)]
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
 
 def figures_of_workers(told: int, missing: int, restarts: int) -> list[Family]:

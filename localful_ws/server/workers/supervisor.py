@@ -36,6 +36,7 @@ from localful_ws.server.workers.messages import (
     parent_end,
 )
 from localful_ws.settings import Settings, SettingsError
+from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
@@ -156,14 +157,14 @@ class Supervisor:
         self._shutdown = trio.Event()
         self._surveyor = Surveyor(count)
         self._ready: set[WorkerProcess] = set()
-        self._changed = trio.Event()
+        self._changed = Signal()
         self._started = False
 
     def shut_down(self) -> None:
         """Have all workers drain; `serve` returns when they have."""
         notify_stopping("draining")
         self._shutdown.set()
-        self._change()
+        self._changed.set()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep workers until `shut_down`, let them drain, and return. Starts when all of them are ready.
@@ -264,7 +265,7 @@ class Supervisor:
             case Ready():
                 self._ready.add(worker)
                 self._surveyor.join(worker.channel)
-                self._change()
+                self._changed.set()
             case Failed():
                 worker.failure = message
             case Ask():
@@ -285,10 +286,6 @@ class Supervisor:
         await trio.sleep(self._settings.drain_seconds + self._settings.publish_timeout + MARGIN_SECONDS)
         _log.warning("a worker took too long to end, and is killed", worker=worker.process.pid)
         worker.process.kill()
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
 
 def _end_of(worker: WorkerProcess) -> dict[str, object]:

@@ -13,7 +13,6 @@ from typing import Final
 
 import structlog
 import trio
-from attrs import define, field
 
 from localful_ws.logs import configure_logging
 from localful_ws.server.daemon import Daemon
@@ -32,6 +31,7 @@ from localful_ws.server.workers.messages import (
     worker_end,
 )
 from localful_ws.settings import Settings, SettingsError
+from localful_ws.wakeup import Future
 
 _log = structlog.get_logger(__name__)
 
@@ -70,15 +70,6 @@ async def _be_worker(sock: socket.socket) -> int:
     return status
 
 
-@define(eq=False)
-class _Waiting:
-    """One that waits for the answer of all workers."""
-
-    question: Question
-    answer: Answer | None = None
-    over: trio.Event = field(factory=trio.Event)
-
-
 class Worker:
     """A daemon that shares its ports, and what connects it with its parent.
 
@@ -95,7 +86,7 @@ class Worker:
         self._serving = trio.CancelScope()
         self._orphaned = False
         self._wanted = 0
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, tuple[Question, Future[Answer | None]]] = {}
         # Questions from the parent; there are few at a time.
         self._ask, self._asked = trio.open_memory_channel[Ask](_MOST_ASKED)
 
@@ -150,8 +141,8 @@ class Worker:
             pass
         _log.warning("the parent process is gone: draining")
         self._orphaned = True
-        for waiting in self._waiting.values():
-            waiting.over.set()
+        for _, answer in self._waiting.values():
+            answer.set(None)
         self.shut_down()
 
     def _take(self, message: ToWorker) -> None:
@@ -163,10 +154,9 @@ class Worker:
                 with suppress(trio.WouldBlock):
                     self._ask.send_nowait(message)
             case Answered():
-                for number, waiting in self._waiting.items():
-                    if number <= message.number and waiting.question == message.question:
-                        waiting.answer = message.answer
-                        waiting.over.set()
+                for number, (question, answer) in self._waiting.items():
+                    if number <= message.number and question == message.question:
+                        answer.set(message.answer)
             case Start():
                 pass
 
@@ -183,14 +173,15 @@ class Worker:
             return None
         self._wanted += 1
         number = self._wanted
-        waiting = self._waiting[number] = _Waiting(question)
+        answer = Future[Answer | None]()
+        self._waiting[number] = question, answer
         try:
             self._channel.post(Ask(number, question))
             with trio.move_on_after(_ANSWER_SECONDS):
-                await waiting.over.wait()
+                return await answer.wait()
+            return None
         finally:
             del self._waiting[number]
-        return waiting.answer
 
 
 def _sentence(error: BaseException) -> str:
