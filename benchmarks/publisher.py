@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from benchmarks.client import Client
 from benchmarks.model import PUBLISHER_KEY, BenchmarkError, Event, to_json
 
 PIPELINE = 32
+IDLE_SECONDS = 30.0
+"""A connection that was idle for longer is not used again: the daemon hangs up on one after a minute."""
 
 
 def request(port: int, path: str, body: bytes) -> bytes:
@@ -113,6 +116,7 @@ class _Line:
     def connect(self) -> None:
         """Open the connection."""
         client = self.publisher.client
+        self.used = time.monotonic()
         self.sock = socket.create_connection(("127.0.0.1", client.target.internal_port), timeout=5)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(0)
@@ -124,6 +128,11 @@ class _Line:
             data = self.publisher.take()
             if data is None:
                 return
+            now = time.monotonic()
+            if not self.unanswered and now - self.used > IDLE_SECONDS:
+                self.close()
+                self.connect()
+            self.used = now
             self.unanswered += 1
             self.unsent = data
             self.flush()
