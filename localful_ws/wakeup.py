@@ -43,7 +43,7 @@ class Future(Generic[T]):
     """
 
     _is_wanted: bool = field(default=True, init=False)
-    _said: trio.Event = field(factory=trio.Event, init=False)
+    _waiting: trio.lowlevel.Task | None = field(default=None, init=False)
     _value: T = field(init=False)
     _error: Exception | None = field(default=None, init=False)
 
@@ -69,15 +69,19 @@ class Future(Generic[T]):
 
     async def wait(self) -> T:
         """Wait for what came of it. Nobody is cancelled any more to whom it was said."""
-        try:
-            if not self._said.is_set():
-                await self._said.wait()
-        finally:
-            self._is_wanted = False
+        if self._is_wanted:
+            self._waiting = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self._error is not None:
             raise self._error
         return self._value
 
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        # At the moment of the cancellation, not when the task runs next: something may be said in between.
+        self._is_wanted = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def _say(self) -> None:
         self._is_wanted = False
-        self._said.set()
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting)

@@ -153,3 +153,20 @@ async def test_what_is_said_in_the_moment_of_cancellation_is_returned(nursery: t
     scope.cancel()
     await wait_all_tasks_blocked()
     assert returned == [7]
+
+
+async def test_what_is_done_in_the_moment_after_cancellation_is_not_done(nursery: trio.Nursery) -> None:
+    """Whoever waited has not run since, and will be told that it was not done."""
+    future, done, scope = Future[None](), list[str](), trio.CancelScope()
+
+    async def wait() -> None:
+        with scope:
+            await future.wait()
+
+    nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    scope.cancel()
+    future.set_by(lambda: done.append("done"))
+    await wait_all_tasks_blocked()
+    assert scope.cancelled_caught
+    assert not done
