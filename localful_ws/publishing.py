@@ -48,13 +48,11 @@ class PublishLimits:
         max_body_bytes: Size of a whole body (``max-publish-bytes``).
         max_event_bytes: Size of one event's ``data``, as JSON text (``max-event-bytes``).
         max_events: Events in a batch.
-        body_timeout: Seconds within which a body must have arrived.
     """
 
     max_body_bytes: int = 32 * 1024 * 1024
     max_event_bytes: int = 65536
     max_events: int = 1000
-    body_timeout: float = 30.0
 
 
 @frozen
@@ -114,7 +112,7 @@ _BATCH_DEPTH: Final = MESSAGE_DEPTH + 2  # the batch, its list, and an event
 _EVENT_NAMES: Final = {name.value: name for name in EventName}
 
 
-def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
+def decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> list[Event]:
     """Read the body of a publish: one event, or ``{"events": [...]}``.
 
     A batch is all or nothing; one of no events is accepted and comes to nothing. Unknown extra keys are
@@ -161,7 +159,7 @@ def decode_intake_entry(fields: Mapping[bytes, bytes], entry: str, limits: Publi
     ]
 
 
-def decode_disconnect_body(body: bytes, now: float, seconds: float) -> Disconnect:
+def decode_disconnect_body(body: bytes | bytearray, now: float, seconds: float) -> Disconnect:
     """Read the body of a disconnect: ``{"user": ...}`` or ``{"group": ...}``, and perhaps ``until``.
 
     Args:
@@ -194,7 +192,7 @@ def body_too_big(limits: PublishLimits) -> PublishError:
     )
 
 
-def _decode_publish_body(body: bytes, limits: PublishLimits) -> tuple[list[Event], bool]:
+def _decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> tuple[list[Event], bool]:
     """Read the body of a publish; also says whether it was a batch."""
     if len(body) > limits.max_body_bytes:
         raise body_too_big(limits)
@@ -214,7 +212,7 @@ def _decode_publish_body(body: bytes, limits: PublishLimits) -> tuple[list[Event
     return [_accept(event, index, limits) for index, event in enumerate(batch.events)], True
 
 
-def _check_body(body: bytes, depth: int) -> None:
+def _check_body(body: bytes | bytearray, depth: int) -> None:
     """Refuse what no parser is to be given."""
     if not body:
         raise not_json("The body is empty; send a JSON object.")
@@ -224,7 +222,7 @@ def _check_body(body: bytes, depth: int) -> None:
 
 def _decode(
     decoder: msgspec.json.Decoder[T],
-    text: bytes,
+    text: bytes | bytearray,
     find_fault: Callable[[object], PublishError | None],
     what: str = "The body",
     key: str | None = None,

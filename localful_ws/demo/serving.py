@@ -19,7 +19,7 @@ from localful_ws.demo.backend import SEEDS, Backend, BackendSettings
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.demo.errors import DemoError
 from localful_ws.demo.site import build_site
-from localful_ws.server.internal import serve_internal
+from localful_ws.server.http.server import HttpServer
 
 PORT: Final = 42104
 """Where the page is, if that port is free and nobody says otherwise."""
@@ -89,7 +89,12 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(backend.run)
         await nursery.start(
-            partial(serve_internal, backend.app, listening, shutdown=never, graceful_timeout=_GOODBYE_SECONDS)
+            partial(
+                HttpServer(backend.app).serve,
+                listening,
+                shutdown=never,
+                graceful_timeout=_GOODBYE_SECONDS,
+            )
         )
         _greet(url, daemon)
         if open_browser:

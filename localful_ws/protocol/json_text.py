@@ -53,7 +53,7 @@ def decode_json(text: str, depth: int = MESSAGE_DEPTH) -> Any:
     return _decode(text)
 
 
-def is_too_deep(text: str | bytes, depth: int) -> bool:
+def is_too_deep(text: str | bytes | bytearray, depth: int) -> bool:
     """Whether a parser would have to go deeper than so many arrays and objects within each other.
 
     It is told before anything is parsed, without recursion, and need not be JSON: behind a mistake, where no

@@ -10,7 +10,9 @@ from localful_ws.clock import Clock
 from localful_ws.engine.build import build_engine
 from localful_ws.server.collector import tuned_collector
 from localful_ws.server.console.routes import Console
-from localful_ws.server.internal import build_app, serve_internal
+from localful_ws.server.http.app import build_app
+from localful_ws.server.http.connection import HttpTimes
+from localful_ws.server.http.server import HttpServer
 from localful_ws.server.listeners import Addresses, ListenError, address, bind, log_addresses, tls_context
 from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
@@ -124,13 +126,19 @@ class Daemon:
             node,
             publisher_key=settings.publisher_key,
             limits=settings.publish_limits(),
+            body_budget=settings.publish_budget,
             survey=survey,
             now=node.clock.now,
             revocation_seconds=settings.revocation_seconds,
+            allowed_hosts=(settings.internal_host, *settings.allow_host),
             console=Console(node, settings, survey) if settings.console == "on" else None,
         )
-        await serve_internal(
+        server = HttpServer(
             app,
+            max_connections=settings.max_internal_connections,
+            times=HttpTimes(body=settings.publish_body_timeout),
+        )
+        await server.serve(
             self._internal,
             shutdown=stop,
             graceful_timeout=settings.publish_timeout,

@@ -76,6 +76,20 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise self._gone() from error
 
+    def send_now(self, data: bytes) -> int:
+        """Send what the kernel takes at once, and say how much that is.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is broken.
+            trio.ClosedResourceError: If the stream is closed.
+        """
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._gone() from error
+
     def receive_now(self) -> bytes:
         """What has come already; nothing if that is nothing, or if there will be no more."""
         try:
@@ -141,6 +155,7 @@ async def accept_connections(
     listening: socket.socket,
     serve: Callable[[TcpStream], Awaitable[None]],
     connections: trio.Nursery,
+    wait_for_room: Callable[[], Awaitable[int]] | None = None,
 ) -> None:
     """Accept connections until cancelled, the fewer at a time the busier the others are.
 
@@ -148,9 +163,11 @@ async def accept_connections(
         listening: A bound, listening, non-blocking socket; its options pass on to the connections.
         serve: What to start for each connection.
         connections: Where to start it.
+        wait_for_room: Says how many more there may be, having waited until that is not none.
     """
     at_a_time, more = 1, False
     while True:
+        room = _MOST_AT_A_TIME if wait_for_room is None else await wait_for_room()
         began = trio.current_time()
         await trio.lowlevel.wait_readable(listening)
         if more:
@@ -158,7 +175,7 @@ async def accept_connections(
             at_a_time = max(1, at_a_time // 2) if busy else min(at_a_time + 1, _MOST_AT_A_TIME)
         more = False
         try:
-            for _ in range(at_a_time):
+            for _ in range(min(at_a_time, room)):
                 sock = _accept(listening)
                 if sock is not None:
                     connections.start_soon(serve, TcpStream(sock))

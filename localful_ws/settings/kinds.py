@@ -29,6 +29,7 @@ _SIZES = {
 _SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)", re.ASCII)
 _RATE = re.compile(r"(\d{1,9})/(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,63}", re.ASCII)
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?", re.ASCII)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#A-Z]+", re.ASCII)
 
 
@@ -124,6 +125,16 @@ def _read_origins(raw: object) -> tuple[str, ...]:
     return cleaned
 
 
+def _read_hosts(raw: object) -> tuple[str, ...]:
+    hosts = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(hosts, list | tuple) or not all(isinstance(host, str) for host in hosts):
+        raise ValueError
+    cleaned = tuple(dict.fromkeys(host.strip().lower() for host in hosts))
+    if not all(host == "*" or _HOST.fullmatch(host) for host in cleaned):
+        raise ValueError
+    return cleaned
+
+
 def _read_path(raw: object) -> str:
     path = _read_text(raw)
     if not path.isascii() or not path.startswith("/") or any(mark in path for mark in " ?#"):
@@ -197,6 +208,13 @@ ORIGINS = Kind(
     _read_origins,
     ", ".join,
     metavar="ORIGIN",
+    repeatable=True,
+)
+HOSTS = Kind(
+    "names such as localful-ws or ws.internal.example, without a port, or *",
+    _read_hosts,
+    ", ".join,
+    metavar="HOST",
     repeatable=True,
 )
 PATH = Kind("a path that begins with /", _read_path, metavar="PATH")

@@ -2,6 +2,9 @@
 
 import resource
 
+INTERNAL_CONNECTIONS = 128
+"""So many connections to the internal port are among the files that are kept for everything else."""
+
 _RESERVE = 256
 # Where the limit is "unlimited" something else ends first.
 _MOST = 1_000_000

@@ -12,6 +12,7 @@ from attrs import NOTHING, frozen
 from localful_ws.protocol import HandshakeRules, Limits, Rate
 from localful_ws.publishing import PublishLimits
 from localful_ws.settings import kinds
+from localful_ws.settings.open_files import INTERNAL_CONNECTIONS
 from localful_ws.settings.setting import Spelling, setting
 from localful_ws.settings.together import check_together
 
@@ -60,6 +61,20 @@ class Settings:
     internal_host: str = setting("127.0.0.1", kinds.TEXT, "address the internal HTTP listener binds")
     internal_port: int = setting(
         42103, kinds.WHOLE, "its port; 0 takes a free one", at_least=0, at_most=65535
+    )
+    max_internal_connections: int = setting(
+        INTERNAL_CONNECTIONS,
+        kinds.WHOLE,
+        "connections to the internal port; others wait, and those that are idle are closed for them",
+        at_least=1,
+        at_most=_MOST_THINGS,
+    )
+    allow_host: tuple[str, ...] = setting(
+        (),
+        kinds.HOSTS,
+        "names by which the internal port may be asked without the publisher key, beside addresses and "
+        "localhost; * for any (repeat it; with commas in the environment)",
+        if_unset="none",
     )
     console: str = setting(
         "on",
@@ -204,6 +219,13 @@ class Settings:
         at_most=_MOST_BYTES,
     )
     max_batch: int = setting(1000, kinds.WHOLE, "events in a publish", at_least=1, at_most=_MOST_THINGS)
+    publish_budget: int = setting(
+        64 * _KIB * _KIB,
+        kinds.SIZE,
+        "memory for all bodies over 64 KiB that are arriving, at least `max-publish-bytes`; over it HTTP 503",
+        at_least=_KIB,
+        at_most=64 * _MOST_BYTES,
+    )
     publish_body_timeout: float = setting(
         30.0, kinds.SECONDS, "the body of a publish has this long to arrive", at_least=0.1
     )
@@ -325,5 +347,4 @@ class Settings:
             max_body_bytes=self.max_publish_bytes,
             max_event_bytes=self.max_event_bytes,
             max_events=self.max_batch,
-            body_timeout=self.publish_body_timeout,
         )

@@ -55,6 +55,13 @@ def _check_sizes(settings: "Settings") -> None:
             f"1KiB more than max-token-length and {_ID} bytes for each of max-vaults",
             "subscription",
         ),
+        (
+            "publish-budget",
+            settings.publish_budget,
+            settings.max_publish_bytes,
+            "max-publish-bytes",
+            "publish",
+        ),
         ("send-budget", settings.send_budget, publish, "max-publish-bytes and send-buffer-bytes", "publish"),
         (
             "history-bytes",

@@ -16,7 +16,7 @@ from localful_ws.publishing import PublishLimits
 from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.console.pages import console_pages
 from localful_ws.server.console.routes import Console, ConsoleNode
-from localful_ws.server.internal import NodeControl, build_app
+from localful_ws.server.http.app import NodeControl, build_app
 from localful_ws.server.survey.questions import Survey
 from localful_ws.web.files import SHARED, page_routes
 from tests.contracts.openapi import OPERATIONS, openapi_document

@@ -16,7 +16,7 @@ from localful_ws.engine import EngineUnavailableError, Position, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
-from localful_ws.server.internal import build_app
+from localful_ws.server.http.app import build_app
 from localful_ws.settings import Settings
 from tests.redis_world import settle
 from tests.server.verifiers import SlowVerifier, slow_verifier

@@ -11,7 +11,7 @@ from attrs import define, field
 from starlette.applications import Starlette
 
 from localful_ws.server.console.routes import Console
-from localful_ws.server.internal import build_app
+from localful_ws.server.http.app import build_app
 from localful_ws.server.survey.questions import Survey
 from tests.contracts.conforming import assert_conforms
 from tests.redis_world import settle

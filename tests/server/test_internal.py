@@ -22,7 +22,7 @@ from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishLimits
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.routing import Router
-from localful_ws.server.internal import build_app, serve_internal
+from localful_ws.server.http.app import build_app, serve_internal
 from localful_ws.server.survey.questions import Answer, MetricsAnswer, MetricsQuestion, Question, Survey
 from localful_ws.server.survey.respondent import Respondent
 from tests.contracts.conforming import assert_conforms

@@ -14,7 +14,7 @@ from localful_ws.engine import Engine, Entry
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event, Session
-from localful_ws.server.internal import build_app
+from localful_ws.server.http.app import build_app
 from localful_ws.server.node import Node
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings

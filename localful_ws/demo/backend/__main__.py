@@ -1,23 +1,21 @@
 """``python -m localful_ws.demo.backend``: the backend beside a daemon that runs already."""
 
 import signal
+import socket
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
-from typing import cast
 
 import click
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from hypercorn.typing import ASGIFramework
 
 from localful_ws.demo.backend import SEEDS, Backend, BackendSettings, build_backend
+from localful_ws.server.http.server import HttpServer
+from localful_ws.server.listeners import ListenError, address, bind
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_READ_SECONDS = 60
+_BACKLOG = 128
 _GOODBYE_SECONDS = 1.0
 
 
@@ -73,32 +71,31 @@ def main(
         except sqlite3.Error as error:
             raise click.ClickException(f"The database can't be opened: {error}.") from None
         try:
-            trio.run(run, backend, f"{host}:{port}")
+            listening = bind(host, port, setting="port", backlog=_BACKLOG)
+            trio.run(run, backend, listening)
+        except ListenError as error:
+            raise click.ClickException(str(error)) from None
         finally:
             backend.close()
 
 
-async def run(backend: Backend, address: str) -> None:
+async def run(backend: Backend, listening: socket.socket) -> None:
     """Serve and publish until a signal comes.
 
     Args:
         backend: The backend.
-        address: Where to listen: ``host:port``.
+        listening: Where; it is closed at the end.
     """
     stopping = trio.Event()
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as background:
             background.start_soon(_stop_at_signal, signals, stopping)
             await background.start(backend.run)
-            serving = partial(
-                serve,
-                cast("ASGIFramework", backend.app),
-                _hypercorn_config(address),
-                shutdown_trigger=stopping.wait,
+            host, port = address(listening)
+            _greet(f"http://{host}:{port}")
+            await HttpServer(backend.app).serve(
+                listening, shutdown=stopping, graceful_timeout=_GOODBYE_SECONDS
             )
-            async with trio.open_nursery() as foreground:
-                bound = await foreground.start(serving)
-                _greet(bound[0])
             background.cancel_scope.cancel()
 
 
@@ -111,16 +108,6 @@ def _greet(url: str) -> None:
 async def _stop_at_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:
     async for _ in signals:
         stopping.set()
-
-
-def _hypercorn_config(address: str) -> Config:
-    config = Config()
-    config.bind = [address]
-    config.accesslog = None
-    config.errorlog = None
-    config.read_timeout = _READ_SECONDS
-    config.graceful_timeout = _GOODBYE_SECONDS
-    return config
 
 
 if __name__ == "__main__":

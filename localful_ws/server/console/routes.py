@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.metrics import Metrics
-from localful_ws.server.answers import error_answer, json_answer, refuse_without_key, unavailable_answer
 from localful_ws.server.console.overview import build_overview, name_engine
+from localful_ws.server.http.access import PublisherKey
+from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
 from localful_ws.server.survey.questions import (
     MOST_USERS,
     DevicesAnswer,
@@ -125,7 +126,7 @@ class Console:
         }
 
 
-def console_routes(console: Console, key: bytes) -> list[BaseRoute]:
+def console_routes(console: Console, key: PublisherKey) -> list[BaseRoute]:
     """The routes of the console's API.
 
     Args:
@@ -149,14 +150,14 @@ class _Guarded:
         answer: Makes the answer to a query.
     """
 
-    def __init__(self, key: bytes, answer: Callable[[QueryParams], Awaitable[ASGIApp]]) -> None:
+    def __init__(self, key: PublisherKey, answer: Callable[[QueryParams], Awaitable[ASGIApp]]) -> None:
         self._key = key
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response: ASGIApp | None
         if scope["method"] == "GET":
-            response = refuse_without_key(dict(scope["headers"]), self._key)
+            response = self._key.refuse(scope, dict(scope["headers"]))
         else:
             allow = {"Allow": "GET"}
             response = error_answer(405, "method-not-allowed", "See the header Allow.", headers=allow)

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from localful_ws.demo.backend import build_backend
 from localful_ws.demo.backend.outbox import add_event
 from localful_ws.protocol import EventName
-from localful_ws.server.internal import build_app
+from localful_ws.server.http.app import build_app
 from tests.demo.backend.backend_world import (
     PUBLISHER_KEY,
     SECRET,

@@ -1,0 +1,339 @@
+"""One connection of an HTTP client: each of its requests, in turn, is answered by the application (ASGI)."""
+
+import math
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+import trio
+from attrs import frozen
+from starlette.types import ASGIApp, Message, Scope
+
+from localful_ws.server.http.answers import error_answer
+from localful_ws.server.http.requests import Request, RequestError, RequestReader
+from localful_ws.server.tcp import TcpStream, shut_down_sending
+
+_log = structlog.get_logger(__name__)
+
+BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+_AT_ONCE: Final = 65536
+_CLOSE: Final = (b"connection", b"close")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_BODY: Final = frozenset({204, 304})
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
+
+
+@frozen
+class HttpTimes:
+    """How long what may take, in seconds.
+
+    Attributes:
+        idle: From one request to the next.
+        head: A request head, from its first byte.
+        body: A request body, from the head.
+        send: Until a client takes something of an answer.
+        linger: To throw away what a client still sends after the answer that ends its connection.
+    """
+
+    idle: float = 60.0
+    head: float = 10.0
+    body: float = 30.0
+    send: float = 10.0
+    linger: float = 2.0
+
+
+_FAILED: Final = RequestError(500, "internal-error", "The server failed; its log says more.")
+
+
+class HttpConnection:
+    """Serves one connection; `run` is its task.
+
+    Args:
+        app: The application.
+        stream: The connection.
+        times: How long what may take.
+        scope: What is the same in the ASGI scopes of all its requests.
+
+    Attributes:
+        due: When it is over unless something happens, on Trio's clock; whoever keeps the time calls `cancel`.
+        is_idle: Whether it waits for a request of which nothing has come.
+        is_ending: Whether it takes no further request.
+    """
+
+    __slots__ = (
+        "_app",
+        "_fault",
+        "_reader",
+        "_scope",
+        "_stream",
+        "_task",
+        "_times",
+        "due",
+        "is_ending",
+        "is_idle",
+    )
+
+    def __init__(self, app: ASGIApp, stream: trio.abc.Stream, times: HttpTimes, scope: Scope) -> None:
+        self.due = trio.current_time() + times.idle
+        self.is_idle = True
+        self.is_ending = False
+        self._app = app
+        self._stream = stream
+        self._times = times
+        self._scope = scope
+        self._task = trio.CancelScope()
+        self._reader = RequestReader()
+        # Why nothing can be read any more.
+        self._fault: RequestError | None = None
+
+    def cancel(self) -> None:
+        """End it at once."""
+        self._task.cancel()
+
+    def end(self) -> None:
+        """End it after the answer under way, if there is one."""
+        self.is_ending = True
+        if self.is_idle:
+            self.cancel()
+
+    async def run(self) -> None:
+        """Serve it until it is over. Nothing it does is raised here."""
+        try:
+            with self._task:
+                await self._serve()
+        except BROKEN:
+            pass
+        except Exception as error:
+            # Not with its message, which may quote what was sent: a key perhaps.
+            _log.warning("an HTTP connection failed", errors=_kinds(error))
+        finally:
+            self._reader.close()
+            await trio.aclose_forcefully(self._stream)
+
+    async def _serve(self) -> None:
+        requests = self._reader.requests
+        while True:
+            while not requests:
+                if self._fault is not None:
+                    await self._refuse(self._fault)
+                    return
+                self.is_idle = self._reader.is_between
+                if (self.is_idle and self.is_ending) or not await self.receive():
+                    return
+            self.is_idle, self.due = False, math.inf
+            request = requests.popleft()
+            exchange = Exchange(self, request)
+            try:
+                await self._app(self._scope_of(request), exchange.receive, exchange.send)
+            except Exception:
+                _log.exception("a request failed", method=request.method, path=request.path)
+                self._fault = _FAILED
+            if self._fault is not None and not exchange.is_begun:
+                await self._refuse(self._fault)
+                return
+            if self._fault is _FAILED or not exchange.keeps_alive:
+                await self._linger()
+                return
+            self.due = trio.current_time() + self._times.idle
+            if requests:
+                # Whoever sends many at once must not keep everybody else waiting.
+                await trio.lowlevel.checkpoint()
+
+    async def receive(self) -> bool:
+        """Read on; False if there will be nothing more.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        if self._fault is not None:
+            return False
+        reader = self._reader
+        data = await self._stream.receive_some(_AT_ONCE)
+        if not data and reader.is_between:
+            return False
+        was_between = reader.is_between
+        try:
+            reader.feed(bytes(data))
+        except RequestError as error:
+            self._fault = error
+        if was_between:
+            self.due = trio.current_time() + self._times.head
+        return True
+
+    async def receive_body(self, began: float) -> bool:
+        """The same, for the body of a request whose head came at that moment, on Trio's clock."""
+        with trio.move_on_at(began + self._times.body) as waiting:
+            return await self.receive() and self._fault is None
+        if waiting.cancelled_caught:
+            self._fault = RequestError(
+                408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
+            )
+        return False
+
+    async def write(self, data: bytes) -> None:
+        """Send. A client that takes nothing for long is given up.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        if isinstance(self._stream, TcpStream):
+            data = data[self._stream.send_now(data) :]
+        for start in range(0, len(data), _AT_ONCE):
+            self.due = trio.current_time() + self._times.send
+            await self._stream.send_all(data[start : start + _AT_ONCE])
+            self.due = math.inf
+
+    async def _refuse(self, error: RequestError) -> None:
+        answer = error_answer(error.status, error.identifier, error.message)
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), _CLOSE]
+        await self.write(_head(error.status, headers) + answer.body)
+        await self._linger()
+
+    async def _linger(self) -> None:
+        # Were the connection closed with something unread, the client might never see its answer.
+        self._reader.close()
+        self.due = trio.current_time() + self._times.linger
+        if isinstance(self._stream, TcpStream):
+            shut_down_sending(self._stream.socket)
+        while await self._stream.receive_some(_AT_ONCE):
+            pass
+
+    def _scope_of(self, request: Request) -> Scope:
+        return {
+            **self._scope,
+            "http_version": request.version,
+            "method": request.method,
+            "path": request.path,
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "headers": request.headers,
+        }
+
+
+class Exchange:
+    """One request and its answer, as the application sees them: ``receive`` and ``send`` of ASGI.
+
+    Args:
+        connection: Where they come from and go to.
+        request: The request.
+
+    Attributes:
+        is_begun: Whether something of the answer was sent.
+        keeps_alive: Whether the connection goes on when the application has returned.
+    """
+
+    __slots__ = (
+        "_began",
+        "_chunks",
+        "_connection",
+        "_continues",
+        "_is_read",
+        "_persists",
+        "_request",
+        "_start",
+        "_with_body",
+        "is_begun",
+        "keeps_alive",
+    )
+
+    def __init__(self, connection: HttpConnection, request: Request) -> None:
+        self.is_begun = False
+        self.keeps_alive = False
+        self._began = trio.current_time()
+        self._connection = connection
+        self._request = request
+        # Whether the client waits to be asked for the body.
+        self._continues = request.expects_continue
+        # Whether all of the body was handed on.
+        self._is_read = False
+        self._start: Message | None = None
+        # How the answer is sent: whether the connection goes on after it, with its body, and in chunks.
+        self._persists = False
+        self._with_body = True
+        self._chunks = False
+
+    async def receive(self) -> Message:
+        """Return what has come of the body; after its end, wait until the client is gone."""
+        request, connection = self._request, self._connection
+        try:
+            if self._is_read:
+                while await connection.receive():
+                    pass
+                return {"type": "http.disconnect"}
+            if self._continues and not request.is_complete and not request.body:
+                await connection.write(_CONTINUE)
+            self._continues = False
+            while not request.is_complete and not request.body:
+                if not await connection.receive_body(self._began):
+                    return {"type": "http.disconnect"}
+        except BROKEN:
+            return {"type": "http.disconnect"}
+        self._is_read = request.is_complete
+        return {"type": "http.request", "body": request.take_body(), "more_body": not request.is_complete}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer. If the client is gone nothing is sent, and nothing raised."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        body: bytes = message.get("body", b"")
+        is_last = not message.get("more_body", False)
+        head = b""
+        if self._start is not None:
+            head, self._start = self._begin(self._start, len(body) if is_last else None), None
+        if not self._with_body:
+            body = b""
+        elif self._chunks:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body = chunk + b"0\r\n\r\n" if is_last else chunk
+        try:
+            await self._connection.write(head + body)
+            self.keeps_alive = is_last and self._persists
+        except BROKEN:
+            self._persists = False
+
+    def _begin(self, start: Message, length: int | None) -> bytes:
+        """Write the head of an answer whose body has this length, if that is known."""
+        request, status = self._request, start["status"]
+        self.is_begun = True
+        self._persists = request.keeps_alive and request.is_complete and not self._connection.is_ending
+        self._with_body = request.method != "HEAD" and status not in _WITHOUT_BODY
+        headers: list[tuple[bytes, bytes]] = list(start.get("headers", ()))
+        if status not in _WITHOUT_BODY and not any(name.lower() == b"content-length" for name, _ in headers):
+            if length is not None:
+                headers.append((b"content-length", b"%d" % length))
+            elif request.version == "1.1":
+                self._chunks = True
+                headers.append((b"transfer-encoding", b"chunked"))
+            else:
+                self._persists = False
+        if not self._persists:
+            headers.append(_CLOSE)
+        elif request.version == "1.0":
+            headers.append((b"connection", b"keep-alive"))
+        return _head(status, headers)
+
+
+def _head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"%bdate: %b\r\n%b\r\n" % (line, _date(int(time.time())), b"".join(lines))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """The header that every answer of a server with a clock has (RFC 9110, section 6.6.1)."""
+    return formatdate(second, usegmt=True).encode()
+
+
+def _kinds(error: BaseException) -> list[str]:
+    """The names of what was raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return [kind for inner in error.exceptions for kind in _kinds(inner)]
+    return [type(error).__name__]
