@@ -18,6 +18,7 @@ FAULTS = (
 )
 IN_SCENARIOS = {
     "fanout": (NO_FAULT, *FAULTS),
+    "single": (NO_FAULT, "lose", "repeat", "wrong-user", "echo"),
     "ping": (NO_FAULT, "no-ping"),
     "abuse": (NO_FAULT, "keep", "close"),
     "crowd": (NO_FAULT, "wrong-user"),

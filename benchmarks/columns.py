@@ -37,6 +37,18 @@ TABLES: dict[str, tuple[tuple[str, tuple[Column, ...]], ...]] = {
             ),
         ),
     ),
+    "single": (
+        (
+            "CPU of the server per event, a request each, {single_users:,} users with two devices in turn",
+            (
+                Column("serial_us", "one after the other, µs"),
+                Column("together_us", "8 at a time, µs"),
+                Column("together_per_second", "events/s, 8 at a time"),
+                Column("together_cores", "cores busy: server", compared=False),
+                Column("together_client_cores", "client", compared=False),
+            ),
+        ),
+    ),
     "latency": (
         (
             "Publish to delivery, {latency_rate} events a second beside {latency_idle} idle devices",
@@ -92,7 +104,12 @@ TABLES: dict[str, tuple[tuple[str, tuple[Column, ...]], ...]] = {
             "Cores that were busy meanwhile, of {cores}: the server's, Redis', the client's",
             tuple(
                 Column(f"{phase}_{whose}cores", f"{title}: {label}", compared=False)
-                for phase, title in (("connect", "connects"), ("single", "single"), ("batch", "batches"))
+                for phase, title in (
+                    ("connect", "connects"),
+                    ("single", "single"),
+                    ("batch", "batches"),
+                    ("paced", "at the rate"),
+                )
                 for whose, label in (("", "server"), ("redis_", "Redis"), ("client_", "client"))
             ),
         ),

@@ -166,7 +166,7 @@ WITHOUT_COLLECTOR = "import gc; gc.disable(); from localful_ws.cli import main; 
 EVERYTHING = frozenset({"connections", "fanout", "users", "latency", "storm", "ping"})
 ENGINES = frozenset({"users", "latency", "load", "others", "resume"})
 """The scenarios in which engines and workers are compared."""
-OURS = EVERYTHING | {"load", "resume", "abuse", "soak", "leak", "crowd"}
+OURS = EVERYTHING | {"single", "load", "resume", "abuse", "soak", "leak", "crowd"}
 """The scenarios of one process of the daemon with the memory engine."""
 ENGINE_SERVERS = (LEAN, "localful-redis", "localful-redis-file", "localful-redis-workers")
 
@@ -223,7 +223,7 @@ SERVERS: dict[str, Server] = {
         Server(
             name="node-ws",
             label="Node ws",
-            scenarios=EVERYTHING,
+            scenarios=EVERYTHING | {"single"},
             missing=node_missing,
             start=start_node,
         ),

@@ -29,6 +29,10 @@ class Sizes:
     users: int = 4000
     user_batches: int = 100
     batch: int = 250
+    single_users: int = 1000
+    single_serial: int = 4000
+    single_together: int = 15_000
+    """Takes some seconds, and stays below `delivery_timeout` where only 500 a second get through."""
     latency_idle: int = 5000
     latency_rate: int = 200
     latency_seconds: float = 25.0
@@ -127,6 +131,9 @@ QUICK = Sizes(
     users=100,
     user_batches=4,
     batch=50,
+    single_users=100,
+    single_serial=200,
+    single_together=400,
     latency_idle=200,
     latency_seconds=2.0,
     storm_devices=200,

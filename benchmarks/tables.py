@@ -151,19 +151,19 @@ def target_table(record: dict[str, Any]) -> str:
     if record["quick"]:
         return "A quick run is too small to be judged."
     verdicts = judge(record)
-    rows = [["what", "against", "at most", "measured", ""]]
+    rows = [["what", "against", "wanted", "measured", ""]]
     rows += [
         [
-            verdict.target.what,
+            verdict.target.what.format(**record["sizes"]),
             verdict.target.against,
-            f"{verdict.target.limit:g}",
-            f"{verdict.ratio:.2f}",
+            f"{verdict.target.bound.value} {verdict.target.limit:,g}",
+            number(verdict.measured) if verdict.target.other is None else f"{verdict.measured:.2f}",
             "yes" if verdict.holds else "NO",
         ]
         for verdict in verdicts
-        if verdict.ratio is not None
+        if verdict.measured is not None
     ]
-    missing = sum(verdict.ratio is None for verdict in verdicts)
+    missing = sum(verdict.measured is None for verdict in verdicts)
     tail = f"Not measured in this run: {missing} of {len(verdicts)}."
     return "\n\n".join([*([aligned(rows)] if len(rows) > 1 else []), *([tail] if missing else [])])
 

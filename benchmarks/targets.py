@@ -1,5 +1,6 @@
-"""What the figures must show, as ratios, and whether they do."""
+"""What the figures must show, as ratios or by themselves, and whether they do."""
 
+from enum import Enum
 from typing import Any
 
 import attrs
@@ -10,17 +11,27 @@ TRIO = "localful-trio-websocket"
 NODE, WEBSOCKETS, FLOOR = "node-ws", "websockets", "floor-sends"
 
 
+class Bound(Enum):
+    """On which side of its limit a figure must be; the limit itself will do."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
 @attrs.frozen
 class Target:
-    """Our figure divided by another must not be more than `limit`."""
+    """Our figure, or the ratio of it to another, must keep within `limit`."""
 
     what: str
+    """May name sizes of the run, in braces."""
     against: str
     limit: float
     scenario: str
     ours: tuple[str, str]
     """Server and metric."""
-    other: tuple[str, str]
+    other: tuple[str, str] | None
+    """What ours is divided by; None if it counts by itself."""
+    bound: Bound = Bound.AT_MOST
 
 
 @attrs.frozen
@@ -28,12 +39,17 @@ class Verdict:
     """A target and what was measured."""
 
     target: Target
-    ratio: float | None
+    measured: float | None
+    """The figure, or the ratio."""
 
     @property
     def holds(self) -> bool | None:
         """None if it wasn't measured."""
-        return None if self.ratio is None else self.ratio <= self.target.limit
+        if self.measured is None:
+            return None
+        if self.target.bound is Bound.AT_LEAST:
+            return self.measured >= self.target.limit
+        return self.measured <= self.target.limit
 
 
 def fanout_targets() -> list[Target]:
@@ -108,6 +124,43 @@ def other_targets() -> list[Target]:
     ]
 
 
+def single_targets() -> list[Target]:
+    """One event in each request: what it costs, how many get through, and how long they are under way."""
+    return [
+        *(
+            Target(
+                what=f"single events, {how}, lean",
+                against="Node ws",
+                limit=limit,
+                scenario="single",
+                ours=(LEAN, metric),
+                other=(NODE, metric),
+            )
+            for how, metric, limit in (
+                ("one after the other", "serial_us", 0.8),
+                ("8 at a time", "together_us", 1.1),
+            )
+        ),
+        Target(
+            what="single events/s, 8 at a time, lean",
+            against="-",
+            limit=3500,
+            scenario="single",
+            ours=(LEAN, "together_per_second"),
+            other=None,
+            bound=Bound.AT_LEAST,
+        ),
+        Target(
+            what="p99 at {load_rate:,} single events/s, ms, lean",
+            against="-",
+            limit=20,
+            scenario="load",
+            ours=(LEAN, "paced_p99_ms"),
+            other=None,
+        ),
+    ]
+
+
 def others_targets() -> list[Target]:
     """What a node spends on its own events does not depend on other users' events in the same Redis."""
     return [
@@ -126,6 +179,7 @@ def others_targets() -> list[Target]:
 TARGETS = (
     *fanout_targets(),
     *other_targets(),
+    *single_targets(),
     *connection_targets(),
     *idle_targets(),
     *others_targets(),
@@ -134,12 +188,19 @@ TARGETS = (
 
 def judge(record: dict[str, Any]) -> list[Verdict]:
     """Hold a record against the targets."""
-    verdicts = []
-    for target in TARGETS:
-        servers = record["scenarios"].get(target.scenario, {})
-        ours, other = (
-            servers.get(server, {}).get("median", {}).get(metric)
-            for server, metric in (target.ours, target.other)
-        )
-        verdicts.append(Verdict(target, ours / other if ours is not None and other else None))
-    return verdicts
+    return [Verdict(target, measured(record, target)) for target in TARGETS]
+
+
+def measured(record: dict[str, Any], target: Target) -> float | None:
+    """The figure or the ratio that a target is about; None if it wasn't measured."""
+    servers = record["scenarios"].get(target.scenario, {})
+
+    def median(server: str, metric: str) -> float | None:
+        value: float | None = servers.get(server, {}).get("median", {}).get(metric)
+        return value
+
+    ours = median(*target.ours)
+    if target.other is None:
+        return ours
+    other = median(*target.other)
+    return ours / other if ours is not None and other else None

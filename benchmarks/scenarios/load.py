@@ -1,10 +1,12 @@
 """More than one process takes: how much gets through, what it costs, and how long events are under way."""
 
 import random
+from functools import partial
 
 from benchmarks.model import Event, EventSource, devices_of
 from benchmarks.running import Running
 from benchmarks.scenarios.common import Paced, Result, client_of, publisher_of, quantiles
+from benchmarks.scenarios.flat_out import flat_out
 from benchmarks.scenarios.meter import Meter
 from benchmarks.sizes import Sizes
 
@@ -20,7 +22,7 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
 
     Each user has two devices, and each event is made by one and delivered to the other. Requests wait in the
     client and are sent as soon as a connection is free, over many connections, so that every worker has
-    some. The rate at the end is above what one process can do.
+    some. A server that is slower than the rate at the end has a queue, which is in the latency.
     """
     choose = random.Random(alternation)
     specs = list(devices_of("load", 0, 2 * sizes.load_users))
@@ -42,16 +44,18 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
             ("single", 1, sizes.load_single, SINGLE),
             ("batch", sizes.load_batch, sizes.load_batches, BATCH),
         ):
-            with publisher_of(client, connections) as publisher:
-                for requests in (WARM_UP, rounds):
-                    deliveries = sum(publisher.prepare(batch(together)) for _round in range(requests))
-                    client.settle(0.1)
-                    meter = Meter(server)
-                    publisher.start()
-                    client.run_until(publisher.is_done, sizes.delivery_timeout, f"{phase} events")
-                metrics[f"{phase}_per_second"] = deliveries / meter.seconds()
-                metrics |= meter.per(phase, deliveries) | meter.cores(phase)
-                posts += publisher.posts
+            figures, posted = flat_out(
+                server,
+                client,
+                phase,
+                partial(batch, together),
+                connections=connections,
+                warm_up=WARM_UP,
+                requests=rounds,
+                timeout=sizes.delivery_timeout,
+            )
+            metrics |= figures
+            posts += posted
         pairs = list(zip(specs[::2], specs[1::2], strict=True))
         with publisher_of(client, SINGLE) as publisher:
             paced = Paced(client, publisher, pairs, sizes.load_rate, alternation, source=source)
