@@ -235,8 +235,8 @@ def _decode(
         return decoder.decode(text)
     except UnicodeDecodeError as error:
         raise not_json(f"{what} is not UTF-8: byte {error.start} is wrong.", key) from None
-    except msgspec.DecodeError:
-        raise explain(text, what, key, find_fault) from None
+    except msgspec.DecodeError as error:
+        raise explain(error, text, what, key, find_fault) from None
 
 
 def _of_fields(fields: Mapping[bytes, bytes]) -> _PublishedEvent:

@@ -1,14 +1,17 @@
 """Why what a publisher sent is refused, and where in it that is (spec/protocol.md, "Publish").
 
 msgspec refuses in words of its own, and says where in words too. So what it has refused is parsed again here,
-into plain objects, and looked through from the beginning.
+into plain objects, and looked through from the beginning; unless it is so long that this would take its time.
 """
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Final
+
+import msgspec
 
 from localful_ws.protocol import MAX_DEPTH, MAX_ID, find_too_deep, is_text, refuse_constant
 
@@ -66,21 +69,38 @@ def too_deep(body: bytes | bytearray, depth: int) -> PublishError:
 
 
 def explain(
-    text: bytes | bytearray, what: str, key: str | None, find_fault: Callable[[object], PublishError | None]
+    refusal: msgspec.DecodeError,
+    text: bytes | bytearray,
+    what: str,
+    key: str | None,
+    find_fault: Callable[[object], PublishError | None],
 ) -> PublishError:
     """Explain why msgspec refused a text.
 
     Args:
+        refusal: What msgspec says.
         text: The text, in UTF-8.
         what: How a sentence about it begins.
         key: The key whose value it is, if it is one.
         find_fault: Looks for what is wrong with it, if it is JSON.
     """
+    if len(text) > _LONG and isinstance(refusal, msgspec.ValidationError):
+        # To read it once more would hold up everybody else.
+        return _translate(refusal)
     try:
         content = _decode_json(text.decode())
     except ValueError as error:
         return not_json(f"{what} is not JSON: {error}.", key)
     return find_fault(content) or invalid(f"{what} can't be read.", None, key)
+
+
+def _translate(refusal: msgspec.ValidationError) -> PublishError:
+    """Say it in msgspec's words, and where it is in ours."""
+    complaint, _, place = str(refusal).partition(" - at ")
+    found = _PLACE.fullmatch(place)
+    index, key = (None, None) if found is None else found.groups()
+    named = f"{key}: " if key else ""
+    return invalid(f"{named}{complaint}.", None if index is None else int(index), key)
 
 
 class JsonObject(list[tuple[str, Any]]):
@@ -159,6 +179,8 @@ def _context(index: int | None, key: str | None) -> dict[str, int | str]:
     return {name: value for name, value in (("index", index), ("key", key)) if value is not None}
 
 
+_LONG: Final = 256 * 1024
+_PLACE: Final = re.compile(r"`\$(?:\.events\[(\d+)\])?(?:\.(\w+))?`")
 _TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
 _ANYTHING: Final[_Check] = (lambda _: True, "")
 _AN_ID: Final[_Check] = (is_text, f"must be a string of 1 to {MAX_ID} characters")

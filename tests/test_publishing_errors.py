@@ -157,3 +157,34 @@ def test_every_refusal_says_what_is_wrong(objects: list[str], in_batch: bool) ->
             refused.append(error)
         assert [error.status for error in refused] in ([], [422])
         assert not [error.message for error in refused if error.message.endswith("can't be read.")]
+
+
+UPDATE: dict[str, object] = {"event": "user-update", "user": "u1"}
+
+
+@pytest.mark.parametrize(
+    ("event", "message", "context"),
+    [
+        ({"user": "u1"}, "events[2]: Object missing required field `event`.", {"index": 2}),
+        (UPDATE | {"user": 5}, "events[2]: user: Expected `str`, got `int`.", {"index": 2, "key": "user"}),
+        (5, "events[2]: Expected `object`, got `int`.", {"index": 2}),
+    ],
+)
+def test_a_long_body_is_not_read_twice(event: object, message: str, context: dict[str, object]) -> None:
+    """What is wrong with it is said in msgspec's words."""
+    long = UPDATE | {"more": "x" * 300_000}
+    error = refusal(json.dumps({"events": [UPDATE, long, event]}).encode())
+    assert (error.status, error.message, error.context) == (422, message, context)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "context"),
+    [
+        (b'{"events":[{"event":"%b"]}', 400, {}),
+        (b'["%b"]', 422, {}),
+        (b'{"more":"%b","events":5}', 422, {"key": "events"}),
+    ],
+)
+def test_a_long_body_without_events(body: bytes, status: int, context: dict[str, object]) -> None:
+    error = refusal(body % (b"1" * 300_000))
+    assert (error.status, error.context) == (status, context)

@@ -20,7 +20,10 @@ MESSAGE_DEPTH: Final = MAX_DEPTH + 1
 
 _MOST_DIGITS: Final = 640  # what every Python reads, whatever limit it was given
 
-_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+# So many are counted one by one; of more, whole layers are taken off first, which is much faster.
+_MANY_BRACKETS: Final = 10_000
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_STEPS: Final = {ord("["): 1, ord("]"): -1}
 _NEITHER_BRACKET_NOR_QUOTE: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _BARE_STRING: Final = re.compile(rb'"[^"]*"?')
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
@@ -67,8 +70,19 @@ def is_too_deep(text: str | bytes | bytearray, depth: int) -> bool:
         whole = whole.replace(b"\\\\", b"").replace(b'\\"', b"")
     # Between two quotes side by side there is nothing, be it within a string or not.
     bare = whole.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
-    steps = map(_STEPS.__getitem__, _BARE_STRING.sub(b"", bare))
-    return any(map(depth.__lt__, accumulate(steps)))
+    bare = _BARE_STRING.sub(b"", bare) if b'"' in bare else bare
+    bare = bare.translate(_SQUARE)
+    if len(bare) <= _MANY_BRACKETS:
+        return _goes_deeper(bare, depth)
+    # Without the innermost brackets it is less deep by one; where some are never closed, by one at most.
+    outer, left = bare, depth
+    while left and len(inner := outer.replace(b"[]", b"")) <= len(outer) // 2:
+        outer, left = inner, left - 1
+    return _goes_deeper(outer, left) and _goes_deeper(bare, depth)
+
+
+def _goes_deeper(brackets: bytes | bytearray, depth: int) -> bool:
+    return any(map(depth.__lt__, accumulate(map(_STEPS.__getitem__, brackets))))
 
 
 def find_too_deep(text: str, depth: int) -> tuple[str | int, ...]:

@@ -105,6 +105,28 @@ def test_a_message_is_a_level_deeper_than_the_value_of_a_key() -> None:
             decode_json(text, depth)
 
 
+@pytest.mark.parametrize(
+    ("beginning", "text", "depth"),
+    [
+        ("", "[],", 1),
+        ("[", "[[],{}],", 3),
+        ("", '{"a":[1,[2,[{"b":"[["}]]]},', 5),
+        # Some that are never closed are the deepest, and some are closed that never began.
+        ("[[[[", "[]", 5),
+        ("[[[[]]]]", "[[]]", 4),
+        ("]", "[[]]", 1),
+        ("", "[[]", 10_001),
+        ("{{{{[", "[}{]", 6),
+        ("[[[", "[[]][]", 5),
+    ],
+)
+def test_very_many_brackets(beginning: str, text: str, depth: int) -> None:
+    """Of those whole layers are taken off, which must not change how deep they are."""
+    many = beginning + text * (30_000 // len(text))
+    assert is_too_deep(many, depth - 1)
+    assert not is_too_deep(many, depth)
+
+
 @pytest.mark.parametrize("text", ["[" * 1_000_000, '{"a":' * 200_000, "nonsense" + "[" * 102])
 def test_what_is_too_deep_need_not_be_json(text: str) -> None:
     with pytest.raises(DepthError):

@@ -6,6 +6,7 @@ Publishing is its hot path and comes before everything else; the rest is a Starl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -36,6 +37,7 @@ from localful_ws.web.files import SHARED, page_routes
 # Revocations lapse slowly; nothing is gained by asking soon.
 _RETRY_REVOCATION_AFTER: Final = 60
 _RETRY_BODY_AFTER: Final = 1
+_DECODED_AT_ONCE: Final = 256 * 1024
 
 
 class NodeControl(Protocol):
@@ -96,7 +98,12 @@ def build_app(  # noqa: C901 - a table of small functions
     """
 
     async def publish(body: bytes | bytearray) -> Answer:
-        receipt = await control.publish(decode_publish_body(body, limits))
+        if len(body) <= _DECODED_AT_ONCE:
+            events = decode_publish_body(body, limits)
+        else:
+            # Devices are told of other events meanwhile.
+            events = await trio.to_thread.run_sync(decode_publish_body, body, limits, limiter=one_at_a_time)
+        receipt = await control.publish(events)
         if not receipt.duplicates:
             return Answer(202, b'{"accepted":%d}' % receipt.accepted)
         return json_answer(202, {"accepted": receipt.accepted, "duplicates": receipt.duplicates})
@@ -122,6 +129,7 @@ def build_app(  # noqa: C901 - a table of small functions
             )
         return Response(expose(answer.families), headers={"Content-Type": CONTENT_TYPE})
 
+    one_at_a_time = trio.CapacityLimiter(1)
     key, bodies = PublisherKey(publisher_key), BodyBudget(limits, body_budget)
     others = Starlette(
         routes=[
