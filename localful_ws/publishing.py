@@ -12,7 +12,16 @@ import msgspec
 from attrs import evolve, field, frozen
 from msgspec import UNSET, UnsetType
 
-from localful_ws.protocol import MAX_DEPTH, MAX_ID, MESSAGE_DEPTH, Event, EventName, is_too_deep
+from localful_ws.protocol import (
+    END_OF_TIME,
+    MAX_DEPTH,
+    MAX_ID,
+    MESSAGE_DEPTH,
+    Event,
+    EventName,
+    Session,
+    is_too_deep,
+)
 from localful_ws.publishing_errors import (
     JsonObject,
     PublishError,
@@ -57,21 +66,38 @@ class PublishLimits:
 
 @frozen
 class Disconnect:
-    """Close a user's or a token group's connections and refuse their tokens. Exactly one of the two is named.
+    """Refuse tokens that were issued before a moment, and close the connections that came with them.
+
+    User and group name one login. A user alone is all of the user's logins; a group alone is the logins of
+    that group, whoever's they are.
 
     Attributes:
-        user: The user.
-        group: The token group.
-        at: When it was asked for, Unix seconds: a user's tokens that were issued before are refused.
+        user: The user; None is anybody.
+        group: The token group; None is any. One of the two is named at least.
+        at: When it was asked for, Unix seconds: tokens that were issued before are refused.
         until: Until when to refuse, Unix seconds.
-        close: Whether to close their connections; if not, only new sessions are refused.
+
+    Raises:
+        ValueError: If it would name everybody.
     """
 
     user: str | None = None
     group: str | None = None
     at: float = field(kw_only=True)
     until: float = field(kw_only=True)
-    close: bool = field(default=True, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """See that somebody is named."""
+        if self.user is None and self.group is None:
+            raise ValueError("A disconnect names a user, a group or both.")
+
+    def refuses(self, session: Session) -> bool:
+        """Whether it is about this session's token, as long as it is in force."""
+        return (
+            self.user in (None, session.user)
+            and self.group in (None, session.group)
+            and session.is_issued_before(self.at)
+        )
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
@@ -132,21 +158,32 @@ def decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> list[
     return _decode_publish_body(body, limits)[0]
 
 
-def decode_intake_entry(fields: Mapping[bytes, bytes], entry: str, limits: PublishLimits) -> list[Event]:
+def decode_intake_entry(
+    fields: Mapping[bytes, bytes], entry: str, limits: PublishLimits, *, now: float, seconds: float
+) -> list[Event] | Disconnect:
     """Read an entry of the intake (spec/protocol.md, "Publishing without HTTP").
 
     Args:
-        fields: Its fields: those of an event, or a ``body``. Others are ignored.
-        entry: Its id, of which the ids of events are made that have none.
+        fields: Its fields: those of an event, or a ``body``, or a ``disconnect``. Others are ignored.
+        entry: Its id, of which the ids of events are made that have none. It begins with the moment, in
+            milliseconds, at which a disconnect was asked for.
         limits: What is too much.
+        now: The present, in Unix seconds: nothing was asked for later.
+        seconds: As for `decode_disconnect_body`.
 
     Returns:
-        The events, in order; each has an id.
+        The events, in order, each with an id; or the disconnect, the same however often the entry is read.
 
     Raises:
-        PublishError: As from `decode_publish_body`.
+        PublishError: As from `decode_publish_body` or `decode_disconnect_body`.
     """
-    body = fields.get(b"body")
+    disconnect, body = fields.get(b"disconnect"), fields.get(b"body")
+    if disconnect is not None:
+        if body is not None or b"event" in fields:
+            raise invalid(
+                "Send either a disconnect or what is to be published, not both.", None, "disconnect"
+            )
+        return decode_disconnect_body(disconnect, min(now, int(entry.partition("-")[0]) / 1000), seconds)
     if body is None:
         with_id = fields if b"id" in fields else {**fields, b"id": f"intake:{entry}".encode()}
         return [_accept(_of_fields(with_id), None, limits)]
@@ -160,23 +197,25 @@ def decode_intake_entry(fields: Mapping[bytes, bytes], entry: str, limits: Publi
 
 
 def decode_disconnect_body(body: bytes | bytearray, now: float, seconds: float) -> Disconnect:
-    """Read the body of a disconnect: ``{"user": ...}`` or ``{"group": ...}``, and perhaps ``until``.
+    """Read the body of a disconnect: ``user``, ``group`` or both, and perhaps ``until``.
 
     Args:
         body: The whole body.
-        now: The present, in Unix seconds.
+        now: When it was asked for, in Unix seconds.
         seconds: How long it lasts if the body does not say until when.
 
     Raises:
-        PublishError: 400 if the body is not JSON in UTF-8; 422 if it names neither or both, or ``until`` is
-            not in the future.
+        PublishError: 400 if the body is not JSON in UTF-8; 422 if it names neither, or ``until`` is not in
+            the future, or so far in it that it must be milliseconds.
     """
     _check_body(body, MESSAGE_DEPTH)
     wanted = _decode(_disconnect_decoder, body, fault_in_disconnect)
-    if (wanted.user is UNSET) == (wanted.group is UNSET):
-        raise invalid("Name either the user or the group to disconnect.")
+    if wanted.user is UNSET and wanted.group is UNSET:
+        raise invalid("Name the user to disconnect, or user and group of one login, or a group.")
     if wanted.until is not UNSET and wanted.until <= now:
         raise invalid("until must be in the future, in Unix seconds.", None, "until")
+    if wanted.until is not UNSET and wanted.until >= END_OF_TIME:
+        raise invalid("until must be in Unix seconds, not in milliseconds.", None, "until")
     return Disconnect(
         None if wanted.user is UNSET else wanted.user,
         None if wanted.group is UNSET else wanted.group,

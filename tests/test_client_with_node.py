@@ -192,7 +192,7 @@ async def test_a_refused_subscription_changes_nothing(autojump_clock: MockClock,
 async def test_a_revoked_device_does_not_come_back(autojump_clock: MockClock, kind: str) -> None:
     async with open_world(kind) as world, client_of(world) as client:
         await client.wait_ready()
-        assert await world.disconnect(group="laptop") == 1
+        assert await world.disconnect(user="ada", group="laptop") == 1
         await anext(client)
         with pytest.raises(ClosedByServerError) as caught:
             await anext(client)

@@ -119,6 +119,20 @@ def get_token() -> str:
     return mint_token(JWT_SECRET.encode(), "ada", "tablet", 600, int(time.time()))
 
 
+async def test_disconnecting_without_http_as_it_is_printed() -> None:
+    (text,) = publishing_blocks("sh", "intake-disconnect")
+    with RedisServer() as redis, trio.fail_after(PATIENCE):
+        here = text.replace("redis://127.0.0.1:6379/0", redis.url)
+        async with running_daemon([*SERVE, "--engine", redis.url]) as daemon:
+            url = f"ws://127.0.0.1:{daemon.websocket_port}/v1/sync"
+            token = mint_token(JWT_SECRET.encode(), "ada", "laptop", 600, int(time.time()) - 5)
+            async with open_client(url, lambda: token) as device:
+                assert isinstance(await anext(device), SnapshotNeeded)
+                await output_of(["sh", "-e", "-c", here], clean_environment())
+                with pytest.raises(localful_ws.client.ClosedByServerError):
+                    await anext(device)
+
+
 @pytest.mark.parametrize("language", ["sh", "python"])
 async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
     (text,) = publishing_blocks(language, "intake")
@@ -158,7 +172,7 @@ async def test_permissions_as_they_are_printed() -> None:
                 publish = ["XADD", "localful:intake", "*", "event", "user-update", "user", "ada"]
                 redis.cli("--user", "api", "--pass", "PASSWORD", "--no-auth-warning", *publish)
                 await anext(device)
-                assert (await api.post("/v1/disconnect", json={"group": "other"})).json() == {"closed": 0}
+                assert (await api.post("/v1/disconnect", json={"user": "bob"})).json() == {"closed": 0}
                 assert (await api.get("/readyz")).status_code == 200
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localful_ws.protocol import Event, EventKind, EventName
+from localful_ws.protocol import END_OF_TIME, Event, EventKind, EventName
 from localful_ws.publishing import (
     Disconnect,
     PublishError,
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 NOW = 1_700_000_000.0
 SECONDS = 3600.0
+NOBODY = "Name the user to disconnect, or user and group of one login, or a group."
+MILLISECONDS = "until must be in Unix seconds, not in milliseconds."
 UPDATE = {"event": "user-update", "user": "u1"}
 CREATE = {"event": "item-create", "user": "u1", "vault": "v1", "group": "g1", "data": {"id": "i1"}}
 
@@ -293,6 +295,7 @@ def test_garbage_is_no_disconnect(body: bytes) -> None:
     [
         (b'{"user": "u1"}', Disconnect(user="u1", at=NOW, until=NOW + SECONDS)),
         (b'{"group": "g1", "other": null}', Disconnect(group="g1", at=NOW, until=NOW + SECONDS)),
+        (b'{"group": "g1", "user": "u1"}', Disconnect("u1", "g1", at=NOW, until=NOW + SECONDS)),
         (
             b'{"user": "u1", "x": [%s%s], "y": %s}' % (b"[" * 99, b"]" * 99, b"9" * 5000),
             Disconnect(user="u1", at=NOW, until=NOW + SECONDS),
@@ -309,17 +312,22 @@ def test_disconnect(body: bytes, expected: Disconnect) -> None:
 @pytest.mark.parametrize(
     ("body", "key", "message"),
     [
-        (b"{}", None, "Name either the user or the group to disconnect."),
-        (b'{"until": 1800000000}', None, "Name either the user or the group to disconnect."),
-        (b'{"user": "u1", "group": "g1"}', None, "Name either the user or the group to disconnect."),
+        (b"{}", None, NOBODY),
+        (b'{"until": 1800000000}', None, NOBODY),
+        (b'{"user": "u1", "group": null}', "group", f"group {AN_ID}"),
+        (b'{"user": "", "group": "g1"}', "user", f"user {AN_ID}"),
         (b'{"user": ""}', "user", f"user {AN_ID}"),
         (b'{"group": null}', "group", f"group {AN_ID}"),
         (b'{"group": 1}', "group", f"group {AN_ID}"),
         (b'{"user": "u1", "until": 1700000000}', "until", "until must be in the future, in Unix seconds."),
         (b'{"user": "u1", "until": -1}', "until", "until must be in the future, in Unix seconds."),
         *(
+            (b'{"user": "u1", "until": %s}' % until, "until", MILLISECONDS)
+            for until in (b"1700000000000", b"253402300800", b"1.7e12", b"1e308")
+        ),
+        *(
             (b'{"user": "u1", "until": %s}' % until, "until", "until must be a moment in Unix seconds.")
-            for until in (b"true", b"null", b'"1800000000"', b"1e999", b"[1800000000]", b"9" * 400)
+            for until in (b"true", b"false", b"null", b'"1800000000"', b"1e999", b"[1800000000]", b"9" * 400)
         ),
         (b'{"user": "u1", "until": %s}' % (b"9" * 5000), "until", "until must be a moment in Unix seconds."),
         (b'["u1"]', None, "The body must be a JSON object."),
@@ -336,14 +344,22 @@ def test_a_disconnect_that_cannot_be(body: bytes, key: str | None, message: str)
     assert error.message == message
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_until_is_in_the_future(until: float) -> None:
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(NOW - 10, END_OF_TIME + 10))
+def test_until_is_in_the_future_that_calendars_know(until: float) -> None:
     body = json.dumps({"user": "u1", "until": until}).encode()
-    expected = Disconnect(user="u1", at=NOW, until=until) if until > NOW else 422
+    expected = Disconnect(user="u1", at=NOW, until=until) if NOW < until < END_OF_TIME else 422
     assert accepted_or_status(lambda: decode_disconnect_body(body, NOW, SECONDS)) == expected
 
 
-@pytest.mark.parametrize("body", [b"", b"user=u1", b'{"user": "\xff"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"user=u1",
+        b'{"user": "\xff"}',
+        *(b'{"user": "u1", "until": %s}' % word for word in (b"NaN", b"Infinity")),
+    ],
+)
 def test_a_disconnect_that_is_not_json(body: bytes) -> None:
     with pytest.raises(PublishError) as raised:
         decode_disconnect_body(body, NOW, SECONDS)

@@ -8,14 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localful_ws.protocol import Event, EventName
-from localful_ws.publishing import PublishError, PublishLimits, decode_intake_entry, decode_publish_body
+from localful_ws.publishing import (
+    Disconnect,
+    PublishError,
+    PublishLimits,
+    decode_intake_entry,
+    decode_publish_body,
+)
 
 LIMITS = PublishLimits()
 UPDATE = {"event": "user-update", "user": "u1"}
 CREATE = {"event": "item-create", "user": "u1", "vault": "v1", "group": "g1", "data": {"id": "i1"}}
 AN_ID = "must be a string of 1 to 128 characters."
 ENTRY = {b"event": b"item-create", b"user": b"u1", b"vault": b"v1", b"group": b"g1"}
-AN_ENTRY_ID = "1700000000000-7"
+AN_ENTRY_ID = "1700000000500-7"
+ASKED = 1_700_000_000.5
+SECONDS = 3600.0
+LATER = ASKED + 86400
 TOO_MANY = PublishLimits(max_event_bytes=10, max_events=2)
 
 
@@ -23,8 +32,16 @@ def decode_body(content: object) -> list[Event]:
     return decode_publish_body(json.dumps(content).encode(), LIMITS)
 
 
+def decode(
+    fields: dict[bytes, bytes], limits: PublishLimits = LIMITS, entry: str = AN_ENTRY_ID, now: float = LATER
+) -> list[Event] | Disconnect:
+    return decode_intake_entry(fields, entry, limits, now=now, seconds=SECONDS)
+
+
 def decode_entry(fields: dict[bytes, bytes], limits: PublishLimits = LIMITS) -> list[Event]:
-    return decode_intake_entry(fields, AN_ENTRY_ID, limits)
+    events = decode(fields, limits)
+    assert isinstance(events, list)
+    return events
 
 
 def test_an_entry_with_the_fields_of_an_event() -> None:
@@ -59,6 +76,29 @@ def test_an_entry_with_a_body() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"user": "u1"}, Disconnect("u1", at=ASKED, until=ASKED + SECONDS)),
+        ({"user": "u1", "group": "g1"}, Disconnect("u1", "g1", at=ASKED, until=ASKED + SECONDS)),
+        ({"group": "g1", "until": ASKED + 1}, Disconnect(group="g1", at=ASKED, until=ASKED + 1)),
+    ],
+)
+@pytest.mark.parametrize("now", [ASKED, ASKED + 0.001, LATER])
+def test_an_entry_with_a_disconnect_is_the_same_whenever_it_is_read(
+    body: object, expected: Disconnect, now: float
+) -> None:
+    fields = {b"disconnect": json.dumps(body).encode(), b"user": b"\xff", b"other": b""}
+    assert decode(fields, now=now) == expected
+
+
+def test_nothing_was_asked_for_in_the_future() -> None:
+    """The clock of Redis may be ahead of a node's, and an id can be written by hand."""
+    for entry in ("1700000000501-0", "18446744073709551615-1"):
+        disconnect = decode({b"disconnect": b'{"user":"u1"}'}, entry=entry, now=ASKED)
+        assert disconnect == Disconnect("u1", at=ASKED, until=ASKED + SECONDS)
+
+
+@pytest.mark.parametrize(
     ("fields", "status", "key", "message"),
     [
         ({}, 422, "event", "event is missing."),
@@ -85,6 +125,30 @@ def test_an_entry_with_a_body() -> None:
         ({b"body": b'{"events":[{"data":' + b"[" * 5000}, 422, "data", "events[0]: data is nested more"),
         (ENTRY | {b"data": b'"xxxxxxxxx"'}, 413, "data", "data has 11 bytes of JSON, and may have 10."),
         (ENTRY | {b"body": b"{}"}, 422, "body", "Send either a body or the fields of an event, not both."),
+        (
+            {b"disconnect": b'{"user":"u1"}', b"body": b"{}"},
+            422,
+            "disconnect",
+            "Send either a disconnect or what is to be published, not both.",
+        ),
+        (
+            ENTRY | {b"disconnect": b'{"user":"u1"}'},
+            422,
+            "disconnect",
+            "Send either a disconnect or what is to be published, not both.",
+        ),
+        ({b"disconnect": b""}, 400, None, "The body is empty; send a JSON object."),
+        ({b"disconnect": b"ada"}, 400, None, "The body is not JSON: "),
+        ({b"disconnect": b'{"user":"\xff"}'}, 400, None, "The body is not UTF-8: byte 9 is wrong."),
+        ({b"disconnect": b"{}"}, 422, None, "Name the user to disconnect, or user and group of one login"),
+        ({b"disconnect": b'{"user":""}'}, 422, "user", f"user {AN_ID}"),
+        ({b"disconnect": b'{"user":"u1","until":1700000000.5}'}, 422, "until", "until must be in the future"),
+        (
+            {b"disconnect": b'{"user":"u1","until":1800000000000}'},
+            422,
+            "until",
+            "until must be in Unix seconds,",
+        ),
         ({b"body": b""}, 400, None, "The body is empty; send a JSON object."),
         ({b"body": b"item-create"}, 400, None, "The body is not JSON: "),
         ({b"body": b'{"events": [1]}'}, 422, None, "events[0]: It must be a JSON object."),
@@ -109,15 +173,21 @@ def test_an_entry_that_cannot_be(
 
 @given(
     st.dictionaries(
-        st.sampled_from([b"event", b"user", b"vault", b"group", b"data", b"id", b"body", b"other"]),
-        st.binary(max_size=8) | st.sampled_from([b"item-create", b"user-update", b"u1", b"{}", b"1"]),
+        st.sampled_from(
+            [b"event", b"user", b"vault", b"group", b"data", b"id", b"body", b"disconnect", b"other"]
+        ),
+        st.binary(max_size=8)
+        | st.sampled_from([b"item-create", b"user-update", b"u1", b"{}", b"1", b'{"user":"u"}']),
     )
 )
 def test_garbage_is_refused_or_is_events(fields: dict[bytes, bytes]) -> None:
     try:
-        events = decode_entry(fields)
+        decoded = decode(fields)
     except PublishError:
         return
-    for event in events:
+    if isinstance(decoded, Disconnect):
+        assert decoded.at == ASKED
+        return
+    for event in decoded:
         json.loads(event.data)
         assert event.id

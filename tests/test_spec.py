@@ -37,6 +37,7 @@ from localful_ws.publishing import (
     PublishError,
     PublishLimits,
     decode_disconnect_body,
+    decode_intake_entry,
     decode_publish_body,
 )
 from tests.spec_document import Block, blocks, page, schema, schema_names, validator
@@ -253,14 +254,24 @@ def test_disconnect_example_is_taken(block: Block) -> None:
 
 def as_published(entry: dict[str, str]) -> Any:
     """The body that an entry of the intake stands for."""
-    if "body" in entry:
-        return json.loads(entry["body"])
+    for key in ("body", "disconnect"):
+        if key in entry:
+            return json.loads(entry[key])
     return {key: json.loads(value) if key == "data" else value for key, value in entry.items()}
+
+
+def validate_as_published(entry: dict[str, str]) -> None:
+    """See that what an entry of the intake stands for could be sent by HTTP."""
+    label = "disconnect:request" if "disconnect" in entry else "publish:request"
+    validator(label).validate(as_published(entry))
 
 
 @pytest.mark.parametrize("block", examples("intake:entry"), ids=by_name)
 def test_intake_example_can_be_published(block: Block) -> None:
-    validator("publish:request").validate(as_published(json.loads(block.text)))
+    entry = json.loads(block.text)
+    validate_as_published(entry)
+    fields = {key.encode(): value.encode() for key, value in entry.items()}
+    assert decode_intake_entry(fields, "1-0", PublishLimits(), now=1.0, seconds=60.0)
 
 
 def test_rejected_intake_example_cannot_be_published() -> None:
@@ -272,13 +283,13 @@ def test_rejected_intake_example_cannot_be_published() -> None:
     assert refusal.value.message == rejected["reason"]
 
 
-def test_redis_command_appends_an_entry() -> None:
-    [block] = [block for block in BLOCKS if block.language == "redis"]
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "redis"], ids=by_name)
+def test_redis_command_appends_an_entry(block: Block) -> None:
     command, stream, entry_id, *words = shlex.split(block.text)
     assert (command, stream, entry_id) == ("XADD", "localful:intake", "*")
     entry = dict(zip(words[::2], words[1::2], strict=True))
     validator("intake:entry").validate(entry)
-    validator("publish:request").validate(as_published(entry))
+    validate_as_published(entry)
 
 
 @pytest.mark.parametrize(("text", "block"), refused("device:refused"), ids=by_name)

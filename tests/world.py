@@ -32,6 +32,8 @@ SECRET = b"a secret of at least thirty-two bytes"
 PUBLISHER_KEY = "the-key-of-the-publisher"
 STARTED = 1_700_000_000.0
 """The Unix time at which every world begins."""
+A_MOMENT = 0.001
+"""What parts the issue of a token from a disconnect that comes next: in a world no time passes by itself."""
 
 LEAN, TRIO_WEBSOCKET, REDIS = "lean", "trio-websocket", "lean on redis"
 WORLDS = [LEAN, TRIO_WEBSOCKET, REDIS]
@@ -240,9 +242,9 @@ class World:
         return receipt.accepted
 
     async def disconnect(self, **what: Any) -> int:
-        """Disconnect a user or group."""
+        """Disconnect a user, a group or a login, just after what has happened so far."""
         now = self.node.clock.now()
-        times = {"at": now, "until": now + self.settings.revocation_seconds}
+        times = {"at": now + A_MOMENT, "until": now + self.settings.revocation_seconds}
         closed = await self.node.disconnect(
             Disconnect(**times | {key: value for key, value in what.items() if value is not None})
         )

@@ -118,12 +118,20 @@ class Subscriber(Protocol):
         ...
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
-        """Close whom the disconnect names and refuse them from now on; says how many were closed.
+        """Refuse the tokens that it is about, and close the connections that came with them; says how many.
 
         Applying one again changes nothing more.
 
         Raises:
             localful_ws.revocations.TooManyRevocationsError: If no more can be remembered; nothing was done.
+        """
+        ...
+
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse the tokens that they are about, and close nobody.
+
+        Raises:
+            localful_ws.revocations.TooManyRevocationsError: If not all can be remembered; nothing was done.
         """
         ...
 
@@ -148,15 +156,16 @@ class Engine(Protocol):
         ...
 
     async def publish(self, events: Sequence[Event]) -> Receipt:
-        """Accept a batch whole, or not at all.
+        """Accept a batch whole, or not at all. Where it deletes users, their tokens are refused from now on.
 
         Raises:
             EngineUnavailableError: If it can't be accepted now.
+            localful_ws.revocations.TooManyRevocationsError: If no more revocations can be remembered.
         """
         ...
 
     async def disconnect(self, disconnect: Disconnect) -> int:
-        """Close a user's or group's connections and refuse their tokens.
+        """Refuse the tokens that it is about, and close the connections that came with them.
 
         Returns:
             How many connections were closed.

@@ -32,14 +32,16 @@ class RecentIds:
         """How many are remembered, some of which may be due to be forgotten."""
         return len(self._known)
 
+    def knows(self, event: Event, now: float) -> bool:
+        """Whether this event was accepted before."""
+        return event.id is not None and self._is_known(_key_of(event), now)
+
     def is_new(self, event: Event, now: float) -> bool:
         """Whether this event has not been accepted yet; from now on it has."""
         if event.id is None or not self._seconds:
             return True
-        while self._order and self._order[0][0] <= now:
-            self._forget_oldest()
-        key = blake2b(f"{len(event.user)}:{event.user}{event.id}".encode(), digest_size=16).digest()
-        if key in self._known:
+        key = _key_of(event)
+        if self._is_known(key, now):
             return False
         if len(self._known) >= self._limit:
             self._forget_oldest()
@@ -48,6 +50,15 @@ class RecentIds:
         self._order.append((now + self._seconds, key))
         return True
 
+    def _is_known(self, key: bytes, now: float) -> bool:
+        while self._order and self._order[0][0] <= now:
+            self._forget_oldest()
+        return key in self._known
+
     def _forget_oldest(self) -> None:
         _, key = self._order.popleft()
         self._known.discard(key)
+
+
+def _key_of(event: Event) -> bytes:
+    return blake2b(f"{len(event.user)}:{event.user}{event.id}".encode(), digest_size=16).digest()

@@ -48,6 +48,7 @@ class MemoryEngine:
         self._send, self._receive = trio.open_memory_channel[_Batch | Callable[[Subscriber], None]](
             settings.publish_queue
         )
+        self._subscriber: Subscriber | None = None
         self._closed = False
         self._routing = False
         # What is done when the batch that is being routed has been.
@@ -76,6 +77,11 @@ class MemoryEngine:
         """See `Engine.publish`."""
         await self._take_place()
         now = self._clock.now()
+        try:
+            self._refuse_deleted(events, now)
+        except BaseException:
+            self._places.release()
+            raise
         forgotten = self._ids.forgotten_early
         new = [event for event in events if self._ids.is_new(event, now)]
         if self._ids.forgotten_early and not forgotten:
@@ -126,6 +132,7 @@ class MemoryEngine:
         self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """See `Engine.run`."""
+        self._subscriber = subscriber
         task_status.started()
         async with self._receive:
             async for item in self._receive:
@@ -142,9 +149,6 @@ class MemoryEngine:
 
     async def _route(self, batch: _Batch, subscriber: Subscriber) -> None:
         now = self._clock.now()
-        for event in batch.events:
-            if event.name is EventName.USER_DELETE:
-                self._refuse_deleted(event.user, now, subscriber)
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
         entries = []
         for event in batch.events:
@@ -161,12 +165,19 @@ class MemoryEngine:
         for take_turn in turns:
             take_turn()
 
-    def _refuse_deleted(self, user: str, now: float, subscriber: Subscriber) -> None:
-        deletion = Disconnect(user=user, at=now, until=now + self._revocation_seconds, close=False)
-        try:
-            subscriber.apply_disconnect(deletion)
-        except TooManyRevocationsError:
-            _log.warning("a deleted user's tokens can't be remembered as revoked: max-revocations is reached")
+    def _refuse_deleted(self, events: Sequence[Event], now: float) -> None:
+        """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""
+        until = now + self._revocation_seconds
+        deletions = [
+            Disconnect(event.user, at=now, until=until)
+            for event in events
+            if event.name is EventName.USER_DELETE and not self._ids.knows(event, now)
+        ]
+        if not deletions:
+            return
+        if self._subscriber is None:
+            raise EngineUnavailableError("The node has yet to start.", retry_after=1)
+        self._subscriber.refuse(deletions)
 
     async def _take_place(self) -> None:
         try:

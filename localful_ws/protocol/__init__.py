@@ -59,11 +59,12 @@ from localful_ws.protocol.messages import (
     Subscribed,
 )
 from localful_ws.protocol.rate import Rate
-from localful_ws.protocol.session import Session
+from localful_ws.protocol.session import END_OF_TIME, Session
 from localful_ws.protocol.state import TRANSITIONS, Happening, State, next_state, state_diagram
 
 __all__ = [
     "BEARER_SUBPROTOCOL",
+    "END_OF_TIME",
     "MAX_DEPTH",
     "MAX_ID",
     "MESSAGE_DEPTH",

@@ -1,6 +1,11 @@
 """What a verified access token says."""
 
+from typing import Final
+
 from attrs import frozen
+
+END_OF_TIME: Final = 253_402_300_800
+"""The year 10,000, Unix seconds. Calendars end there, and milliseconds taken for seconds land there."""
 
 
 @frozen
@@ -18,3 +23,7 @@ class Session:
     group: str
     expires_at: float
     issued_at: float | None = None
+
+    def is_issued_before(self, moment: float) -> bool:
+        """Whether its token was issued before a moment; one that does not say when counts as if it was."""
+        return self.issued_at is None or self.issued_at < moment

@@ -324,13 +324,14 @@ class Node:
 
         Raises:
             EngineUnavailableError: If they can't be accepted now.
+            TooManyRevocationsError: If the tokens of a user that one of them deletes can't be revoked.
         """
         receipt = await self.engine.publish(events)
         self.metrics.accepted((event.name for event in events), receipt.duplicates)
         return receipt
 
     async def disconnect(self, disconnect: Disconnect) -> int:
-        """Close the connections of a user or group and refuse their tokens.
+        """Refuse the tokens that a disconnect is about, and close the connections that came with them.
 
         Returns:
             How many connections were closed.
@@ -354,22 +355,25 @@ class Node:
             device.close(CloseCode.MISSED_EVENTS)
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
-        """Close and refuse; see `localful_ws.engine.Subscriber`."""
-        self._revoke(disconnect)
-        if not disconnect.close:
-            return 0
-        closed = 0
-        for device in self._named(disconnect):
-            if device.state is State.AUTHENTICATED:
+        """Refuse and close; see `localful_ws.engine.Subscriber`."""
+        self.refuse([disconnect])
+        user, closed = disconnect.user, 0
+        for device in self._router if user is None else self._router.devices_of(user):
+            session = device.session
+            if session is not None and disconnect.refuses(session) and device.state is State.AUTHENTICATED:
                 device.close(CloseCode.FORBIDDEN)
                 closed += 1
         return closed
+
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse, and close nobody; see `localful_ws.engine.Subscriber`."""
+        self._revocations.revoke(disconnects, self.clock.now())
 
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
         for disconnect in disconnects:
             try:
-                self._revoke(disconnect)
+                self.refuse([disconnect])
             except TooManyRevocationsError:
                 _log.warning("not all revocations can be remembered: max-revocations is reached")
                 break
@@ -377,22 +381,6 @@ class Node:
         for device in self._router:
             if device.session is not None and self._revocations.is_revoked(device.session, now):
                 device.close(CloseCode.FORBIDDEN)
-
-    def _named(self, disconnect: Disconnect) -> Iterable[Device]:
-        if disconnect.user is not None:
-            return self._router.devices_of(disconnect.user)
-        return [
-            device
-            for device in self._router
-            if device.session is not None and device.session.group == disconnect.group
-        ]
-
-    def _revoke(self, disconnect: Disconnect) -> None:
-        now, until = self.clock.now(), disconnect.until
-        if disconnect.user is not None:
-            self._revocations.revoke_user(disconnect.user, issued_before=disconnect.at, until=until, now=now)
-        elif disconnect.group is not None:
-            self._revocations.revoke_group(disconnect.group, until=until, now=now)
 
     # --- the end ---
 

@@ -238,7 +238,7 @@ class Settings:
     max_revocations: int = setting(
         100_000,
         kinds.WHOLE,
-        "disconnected users and token groups remembered; over it HTTP 503",
+        "disconnected users and logins remembered; over it HTTP 503",
         at_least=1,
         at_most=_MOST_THINGS,
     )

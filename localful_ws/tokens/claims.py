@@ -4,15 +4,13 @@ from typing import Any
 
 from attrs import frozen
 
-from localful_ws.protocol import MAX_ID, Session, decode_json, is_text
+from localful_ws.protocol import END_OF_TIME, MAX_ID, Session, decode_json, is_text
 from localful_ws.tokens.errors import TokenRejectedError
 
 TOKEN_TYPE = "accessToken"
 """The ``type`` of an access token, where it has one."""
 
 _REFRESH_TOKEN_TYPE = "refreshToken"
-# The year 10,000. Beyond it no calendar follows, and milliseconds taken for seconds land there.
-_END_OF_TIME = 253_402_300_800
 
 
 @frozen
@@ -112,7 +110,7 @@ def _time(claims: dict[str, Any], name: str) -> float | None:
     value: object = claims[name]
     # To isinstance a bool is an int. Neither NaN nor infinity is within the bounds, and an int that no float
     # could hold is not either.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _END_OF_TIME:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < END_OF_TIME:
         raise TokenRejectedError(
             f"The token's {name} claim must be a number of Unix seconds, not of milliseconds."
         )

@@ -100,7 +100,7 @@ def test_the_overview_is_alive(browser: Browser, daemon: DaemonProcess) -> None:
         assert chart.locator("path.line-1").get_attribute("d") != before
         with connected(daemon, "bob", "tablet"):
             expect(tile(page, "Connections")).to_have_text("3")
-            daemon.http.post("/v1/disconnect", json={"group": "tablet"})
+            daemon.http.post("/v1/disconnect", json={"user": "bob", "group": "tablet"})
         expect(panel(page, "Closes by reason").get_by_role("row", name="forbidden")).to_be_visible()
         page.get_by_text("The same as a table").click()
         expect(
@@ -142,32 +142,38 @@ def test_a_user_is_looked_up(browser: Browser, daemon: DaemonProcess) -> None:
 # --- what it does ---
 
 
-def test_disconnecting_a_group_and_a_user(browser: Browser, daemon: DaemonProcess) -> None:
+def test_disconnecting_a_login_and_a_user(browser: Browser, daemon: DaemonProcess) -> None:
     with (
-        connected(daemon, "dora", "dora-laptop") as laptop,
-        connected(daemon, "dora", "dora-phone") as phone,
+        connected(daemon, "dora", "laptop") as laptop,
+        connected(daemon, "dora", "phone") as phone,
+        connected(daemon, "dora", "phone") as its_other,
+        connected(daemon, "dirk", "phone") as namesake,
         console(browser, daemon) as page,
     ):
         look_up(page, "dora")
-        page.get_by_role("button", name="Disconnect group dora-phone").click()
-        dialog = page.get_by_role("dialog", name="Disconnect group dora-phone?")
+        this_login = page.get_by_role("button", name="Disconnect user dora, group phone").first
+        this_login.click()
+        dialog = page.get_by_role("dialog", name="Disconnect user dora, group phone?")
+        expect(dialog).to_contain_text("Closes 2 connections here and those on other nodes, of this login")
         expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
         page.keyboard.press("Enter")
         expect(dialog).to_be_hidden()
         assert phone.closed is None
-        page.get_by_role("button", name="Disconnect group dora-phone").click()
+        this_login.click()
         page.keyboard.press("Escape")
         assert phone.closed is None
-        page.get_by_role("button", name="Disconnect group dora-phone").click()
-        dialog.get_by_role("button", name="Disconnect group").click()
-        expect(page.get_by_text("Disconnected: 1 connection closed.")).to_be_visible()
-        eventually(page, lambda: phone.closed == 4403)
+        this_login.click()
+        dialog.get_by_role("button", name="Disconnect login").click()
+        expect(page.get_by_text("Disconnected: 2 connections closed.")).to_be_visible()
+        eventually(page, lambda: phone.closed == its_other.closed == 4403)
         expect(page.get_by_role("list", name="Devices of dora").get_by_role("listitem")).to_have_count(1)
         assert laptop.closed is None
         page.get_by_role("button", name="Disconnect user…").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Closes 1 connection here")
         page.get_by_role("dialog").get_by_role("button", name="Disconnect user").click()
         eventually(page, lambda: laptop.closed == 4403)
         expect(page.get_by_text("This user has no device connected here.")).to_be_visible()
+        assert namesake.closed is None
 
 
 def test_a_test_event_reaches_devices_and_the_watch(browser: Browser, daemon: DaemonProcess) -> None:

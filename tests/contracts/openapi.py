@@ -55,7 +55,7 @@ OPERATIONS = (
         202,
         "publish:answer",
         "publish:request",
-        (*_WITH_BODY, "event-too-big"),
+        (*_WITH_BODY, "event-too-big", "too-many-revocations"),
         keyed=True,
         description="An object with `events` is a batch. It is all or nothing: `context.index` of an error "
         "says which event it is about. An event with an `id` is accepted once. The body's `Content-Type` "
@@ -65,13 +65,15 @@ OPERATIONS = (
         "post",
         "/v1/disconnect",
         "disconnect",
-        "End the sessions of a user or of a token group, and refuse their tokens",
+        "End one login, or all of a user's, and refuse the tokens that were issued so far",
         202,
         "disconnect:answer",
         "disconnect:request",
         (*_WITH_BODY, "too-many-revocations"),
         keyed=True,
-        description="After a password change, a stolen device, a log-out. `until` must be in the future. "
+        description="After a password change, a stolen device, a log-out. `user` and `group` name one login, "
+        "`user` alone all of the user's, `group` alone every user's group of this id. `until` must be in the "
+        "future. "
         "The body's `Content-Type` is not looked at.",
     ),
     Operation("get", "/healthz", "healthz", "Whether the process works", 200, _status("alive")),

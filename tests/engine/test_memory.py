@@ -43,6 +43,11 @@ class FakeNode:
             raise TooManyRevocationsError
         return 7
 
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        if self.full:
+            raise TooManyRevocationsError
+        self.handed.append(list(disconnects))
+
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         raise AssertionError("nothing is recalled from memory")
 
@@ -123,6 +128,45 @@ async def test_a_disconnect_that_cannot_be_remembered(
     assert await engine.publish([update(1)]) == Receipt(1)
     await wait_all_tasks_blocked()
     assert node.handed[-1] == "u1"
+
+
+def delete(user: str, **changes: Any) -> Event:
+    return Event(EventName.USER_DELETE, user, **changes)
+
+
+async def test_who_is_deleted_is_refused_before_that_is_accepted(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    engine, node = make_engine(revocation_seconds=60.0), FakeNode(seconds=1)
+    nursery.start_soon(engine.run, node)
+    await wait_all_tasks_blocked()
+    await engine.publish([update(1), delete("u2", id="d"), update(3), delete("u4")])
+    assert node.handed == [[disconnect(user="u2"), disconnect(user="u4")]]
+    # The same again, as by a publisher that was not answered: who has begun anew since may stay.
+    assert await engine.publish([delete("u2", id="d")]) == Receipt(0, 1)
+    await trio.sleep(10)
+    assert node.handed[1:] == ["u1", "u2", "u3", "u4"]
+
+
+async def test_when_nobody_more_can_be_refused_nobody_is_deleted(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    engine, node = make_engine(queue=1, timeout=0.1), FakeNode(full=True)
+    nursery.start_soon(engine.run, node)
+    await wait_all_tasks_blocked()
+    for _ in range(3):
+        with pytest.raises(TooManyRevocationsError):
+            await engine.publish([update(1), delete("u2", id="d")])
+    await wait_all_tasks_blocked()
+    assert node.handed == []
+    # Neither the place in the queue nor the id is used up.
+    node.full = False
+    assert await engine.publish([update(1), delete("u2", id="d")]) == Receipt(2)
+
+
+async def test_before_the_node_has_started_nobody_is_deleted() -> None:
+    with pytest.raises(EngineUnavailableError):
+        await make_engine().publish([delete("u1")])
 
 
 async def test_a_full_queue_is_waited_for_and_then_refused(

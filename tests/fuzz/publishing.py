@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 
 from localful_ws.client.codec import ReceivedEvent, decode_server_message
-from localful_ws.protocol import MAX_ID, Event, encode_event
+from localful_ws.protocol import END_OF_TIME, MAX_ID, Event, encode_event
 from localful_ws.publishing import (
+    Disconnect,
     PublishError,
     PublishLimits,
     decode_disconnect_body,
@@ -19,6 +20,7 @@ from localful_ws.publishing import (
 # Small, so that a short input can be over them.
 _LIMITS = PublishLimits(max_body_bytes=1500, max_event_bytes=200, max_events=4)
 _NOW = 1_700_000_000.0
+_SECONDS = 60.0
 _IDENTIFIERS = {
     400: {"not-json"},
     413: {"body-too-big", "event-too-big"},
@@ -55,18 +57,25 @@ def _check_publish(body: bytes) -> None:
 
 
 def _check_disconnect(body: bytes) -> None:
-    disconnect = decode_disconnect_body(body, _NOW, 60.0)
-    assert (disconnect.user is None) != (disconnect.group is None)
-    assert 1 <= len(disconnect.user or disconnect.group or "") <= MAX_ID
-    assert disconnect.until > disconnect.at == _NOW
+    _check_one_disconnect(decode_disconnect_body(body, _NOW, _SECONDS))
+
+
+def _check_one_disconnect(disconnect: Disconnect) -> None:
+    named = [name for name in (disconnect.user, disconnect.group) if name is not None]
+    assert named
+    assert all(1 <= len(name) <= MAX_ID for name in named)
+    assert END_OF_TIME > disconnect.until > disconnect.at == _NOW
 
 
 def _check_intake(entry: bytes) -> None:
     """An entry is written as its fields with their values, each ended by a zero byte."""
     parts = entry.split(b"\0")
     fields = dict(zip(parts[::2], parts[1::2], strict=False))
-    events = decode_intake_entry(fields, "1-0", _LIMITS)
-    for event in events:
+    decoded = decode_intake_entry(fields, f"{_NOW * 1000:.0f}-0", _LIMITS, now=_NOW + 1, seconds=_SECONDS)
+    if isinstance(decoded, Disconnect):
+        _check_one_disconnect(decoded)
+        return
+    for event in decoded:
         assert event.id
         _check_event(event)
 

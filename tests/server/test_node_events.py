@@ -187,16 +187,6 @@ async def test_user_delete_ends_the_user(world: World, autojump_clock: MockClock
     assert world.closes() == {"forbidden": 3}
 
 
-async def test_user_delete_when_nothing_more_can_be_revoked(kind: str, autojump_clock: MockClock) -> None:
-    async with open_world(kind, max_revocations=1) as world:
-        await world.disconnect(group="g")
-        device = await world.device("ada")
-        await world.publish(event("user-delete"))
-        assert device.closed == (4403, "forbidden")
-        (warning,) = world.take_failures()
-        assert "max-revocations" in warning
-
-
 async def test_events_go_on_while_a_renewal_is_verified(world: World, autojump_clock: MockClock) -> None:
     device = await world.device("ada", "laptop", "v")
     await device.send({"event": "authenticate", "token": world.token("ada", "laptop")})

@@ -97,7 +97,7 @@ async def test_draining(world: World, autojump_clock: MockClock) -> None:
 
 async def test_revoked_session(world: World, autojump_clock: MockClock) -> None:
     token = world.token("ada", "laptop")
-    await world.disconnect(group="laptop")
+    await world.disconnect(user="ada", group="laptop")
     device = await world.raw(handshake(bearer(token)))
     check_refusal(device, world, 403, "forbidden")
     assert world.node.metrics.authentication_failures["forbidden"] == 1

@@ -269,5 +269,5 @@ async def test_when_too_much_is_waiting_nobody_resumes(kind: str, autojump_clock
 
 async def test_a_revoked_device_cannot_resume(world: World, autojump_clock: MockClock) -> None:
     start = await cursor_of(world)
-    await world.disconnect(group="laptop")
+    await world.disconnect(user="ada", group="laptop")
     assert (await resume(world, start)).closed == (4403, "forbidden")

@@ -116,7 +116,7 @@ async def test_another_users_token_is_forbidden(world: World, autojump_clock: Mo
 
 async def test_a_renewal_with_a_revoked_token_is_forbidden(world: World, autojump_clock: MockClock) -> None:
     device = await world.device("ada", "laptop")
-    await world.disconnect(group="phone")
+    await world.disconnect(user="ada", group="phone")
     await device.say({"event": "authenticate", "token": world.token("ada", "phone"), "id": "r"})
     assert [(message["code"], message["id"]) for message in device.messages] == [("forbidden", "r")]
     assert device.closed == (4403, "forbidden")

@@ -48,9 +48,11 @@ class Blows:
                 await self._restart(random.randrange(len(world.nodes)), kill=True)
             case "disconnect-user":
                 await self._disconnect(user=random.choice(world.users))
-            case "disconnect-group":
+            case "disconnect-login":
                 user = random.choice(world.users)
-                await self._disconnect(group=random.choice(world.groups_of(user)))
+                await self._disconnect(user=user, group=random.choice(world.groups_of(user)))
+            case "disconnect-group":
+                await self._disconnect(group=random.choice(world.groups_of(random.choice(world.users))))
             case "pause":
                 world.jump(random.choice((0.01, 1.0, 4.0, 40.0)) * random.random())
             case "wall-clock":
@@ -120,7 +122,8 @@ class Blows:
         node = world.pick_node(random)
         if node is None:
             return
-        content: dict[str, object] = {"user": user} if user is not None else {"group": group}
+        named = {"user": user, "group": group}
+        content: dict[str, object] = {key: value for key, value in named.items() if value is not None}
         until = None
         if random.random() < 0.5:
             until = node.clock.now() + random.uniform(1, 30)

@@ -36,8 +36,8 @@ class Revocation:
     """A disconnect, or a deleted user.
 
     Attributes:
-        user: The user, or None.
-        group: The token group, or None.
+        user: The user, or None: anybody.
+        group: The token group, or None: any.
         at: Tokens issued before are refused, as the time of day.
         asked: When it was asked for, on Trio's clock.
         done: When it was answered, on Trio's clock; infinity if it is not known to be done.
@@ -55,11 +55,13 @@ class Revocation:
 
     def names(self, token: Token, margin: float) -> bool:
         """Whether it is about this token, even if it had been asked for so much later."""
-        if self.group is not None:
-            return self.group == token.group
         if self.node is None and margin > 0:
             margin = _BEHIND  # whoever is told of a deletion later closes who came in between
-        return self.user == token.user and token.issued_at < self.at + margin
+        return (
+            self.user in (None, token.user)
+            and self.group in (None, token.group)
+            and token.issued_at < self.at + margin
+        )
 
 
 class Checks:

@@ -44,7 +44,7 @@ def day_plan(
             "dark": 0.05 / 60,
             "stall": 0.05 / 60,
         },
-        blows={"drain": 1 / 720, "disconnect-group": 4 / 60, "disconnect-user": 1 / 60, "redis-stall": 1e-9},
+        blows={"drain": 1 / 720, "disconnect-login": 4 / 60, "disconnect-user": 1 / 60, "redis-stall": 1e-9},
         ttl=(1800.0, 7200.0),
     )
 

@@ -35,8 +35,8 @@ _DEEDS = {
 }  # fmt: skip
 # What happens to nodes and to the engine, so often a minute.
 _BLOWS = {
-    "drain": 3.0, "kill": 2.0, "disconnect-user": 5.0, "disconnect-group": 12.0, "pause": 1.0,
-    "wall-clock": 2.0, "reset-all": 0.3, "probe": 6.0,
+    "drain": 3.0, "kill": 2.0, "disconnect-user": 5.0, "disconnect-login": 12.0, "disconnect-group": 2.0,
+    "pause": 1.0, "wall-clock": 2.0, "reset-all": 0.3, "probe": 6.0,
 }  # fmt: skip
 _REDIS_BLOWS = {"redis-down": 3.0, "redis-stall": 4.0, "redis-lose-one": 6.0, "redis-forget": 0.3}
 

@@ -316,17 +316,19 @@ class SimulatedRedis:
         return [stream.epoch.encode(), _bytes(stream.last), int(more), flat]
 
     def _revoke(self, arguments: Sequence[Any]) -> int:
-        name, at, till, now, most, _, channel, message = arguments
+        now, most, _, channel, *orders = arguments
         for known, (_, until) in list(self.revoked.items()):
             if float(until) <= float(now):
                 del self.revoked[known]
-        if name in self.revoked:
-            known_at, known_till = self.revoked[name]
-            at, till = max(at, known_at, key=float), max(till, known_till, key=float)
-        elif len(self.revoked) >= most:
+        new = set(orders[::4]) - self.revoked.keys()
+        if new and len(self.revoked) + len(new) > most:
             return -1
-        self.revoked[name] = (at, till)
-        return self.publish(channel.encode(), message)
+        told = 0
+        for name, at, till, message in zip(*[iter(orders)] * 4, strict=True):
+            known_at, known_till = self.revoked.get(name, (at, till))
+            self.revoked[name] = (max(at, known_at, key=float), max(till, known_till, key=float))
+            told += self.publish(channel.encode(), message)
+        return told
 
 
 @asynccontextmanager

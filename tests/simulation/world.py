@@ -82,7 +82,7 @@ class World:
         self.calm = False
         self._verbose = verbose
         self._numbers = count(1)
-        self._generations = Counter[str]()
+        self._generations = Counter[tuple[str, int]]()
         self._nursery: trio.Nursery | None = None
         self._clock = trio.lowlevel.current_clock()
 
@@ -133,9 +133,9 @@ class World:
         return [self._group(user, number) for number in range(self.plan.groups)]
 
     def _group(self, user: str, number: int) -> str:
-        name = f"{user}-g{number}"
-        generation = self._generations[name]
-        return f"{name}-{generation}" if generation else name
+        # Users have groups of the same ids: a login is both.
+        generation = self._generations[user, number]
+        return f"g{number}-{generation}" if generation else f"g{number}"
 
     def group_in_use(self, device: Device) -> str:
         """The token group of the login that a device has now."""
@@ -143,11 +143,11 @@ class World:
         return device.group if device.group in groups else groups[hash_of(device.name) % len(groups)]
 
     def log_in_anew(self, user: str | None, group: str | None) -> None:
-        """After a revocation of a group, its devices log in again, as another group."""
-        for name in [f"{each}-g{number}" for each in self.users for number in range(self.plan.groups)]:
-            generation = self._generations[name]
-            if group == (f"{name}-{generation}" if generation else name):
-                self._generations[name] += 1
+        """After a revocation of a login, its devices log in again, as another group."""
+        for each in self.users if user is None else [user]:
+            for number in range(self.plan.groups):
+                if group == self._group(each, number):
+                    self._generations[each, number] += 1
 
     def pick_node(self, random: Random) -> SimulatedNode | None:
         """A node that serves."""

@@ -49,11 +49,11 @@ async def refresh(call: Call) -> Response:
 async def log_out(call: Call) -> Response:
     """``POST /v1/auth/logout``: end the login of a refresh token. To do so twice does no harm.
 
-    It takes the refresh token, since the access token may have expired. The token group is disconnected at
+    It takes the refresh token, since the access token may have expired. The login is disconnected at
     the WebSocket server through the outbox: even if that can't be reached now.
     """
     claims = _verify(call)
-    await call.services.database.write(lambda connection: end_login(connection, claims.group))
+    await call.services.database.write(lambda connection: end_login(connection, claims.user, claims.group))
     return no_content()
 
 

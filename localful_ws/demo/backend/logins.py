@@ -21,7 +21,7 @@ def begin_login(connection: sqlite3.Connection, user: str, settings: BackendSett
         (user, settings.max_logins - 1),
     ).fetchall()
     for row in surplus:
-        end_login(connection, row["gid"])
+        end_login(connection, user, row["gid"])
     claims = Claims(user, str(uuid.uuid4()), str(uuid.uuid4()))
     connection.execute(
         "INSERT INTO logins (gid, user_id, refresh_id, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?)",
@@ -53,7 +53,7 @@ def refresh_login(
         claims.token_id == login["previous_id"] and now < login["rotated_at"] + settings.refresh_grace_seconds
     )
     if claims.token_id != login["refresh_id"] and not is_late_copy:
-        end_login(connection, claims.group)
+        end_login(connection, claims.user, claims.group)
         return None
     following = Claims(claims.user, claims.group, str(uuid.uuid4()))
     # Of a late copy the grace is not prolonged: rotated_at stays.
@@ -70,10 +70,11 @@ def refresh_login(
     return following
 
 
-def end_login(connection: sqlite3.Connection, group: str) -> None:
+def end_login(connection: sqlite3.Connection, user: str, group: str) -> None:
     """Log out: its tokens are good for nothing from now on, here and at the WebSocket server."""
-    if connection.execute("DELETE FROM logins WHERE gid = ?", (group,)).rowcount:
-        outbox.add_disconnect(connection, group)
+    ended = connection.execute("DELETE FROM logins WHERE gid = ? AND user_id = ?", (group, user))
+    if ended.rowcount:
+        outbox.add_disconnect(connection, user, group)
 
 
 def end_other_logins(connection: sqlite3.Connection, user: str, group: str) -> None:
@@ -82,7 +83,7 @@ def end_other_logins(connection: sqlite3.Connection, user: str, group: str) -> N
         "SELECT gid FROM logins WHERE user_id = ? AND gid <> ?", (user, group)
     ).fetchall()
     for row in others:
-        end_login(connection, row["gid"])
+        end_login(connection, user, row["gid"])
 
 
 def require_login(connection: sqlite3.Connection, claims: Claims) -> None:

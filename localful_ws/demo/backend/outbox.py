@@ -62,12 +62,17 @@ def add_event(
     _add(connection, event_id, EVENTS, body)
 
 
-def add_disconnect(connection: sqlite3.Connection, group: str) -> None:
-    """Have a token group's connections closed and its tokens refused, if the transaction is committed.
+def add_disconnect(connection: sqlite3.Connection, user: str, group: str) -> None:
+    """Have a login's connections closed and its tokens refused, if the transaction is committed.
 
     The server refuses them for ``revocation-seconds``, a day: longer than an access token lives.
+
+    Args:
+        connection: In a transaction.
+        user: Whose login it is. The group alone would do here, where it is a UUID, and nowhere else.
+        group: Its token group.
     """
-    _add(connection, str(uuid.uuid4()), DISCONNECT, {"group": group})
+    _add(connection, str(uuid.uuid4()), DISCONNECT, {"user": user, "group": group})
 
 
 def first_entries(connection: sqlite3.Connection, limit: int) -> list[Entry]:

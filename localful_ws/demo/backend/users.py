@@ -90,7 +90,7 @@ def change_password(
 ) -> None:
     """Change the password, and log out all other devices. They are told before their connections close.
 
-    The other groups are disconnected one by one rather than the user as a whole: this device stays logged in.
+    The other logins are disconnected one by one rather than the user as a whole: this device stays logged in.
 
     Raises:
         ApiError: 403, if it was changed since it was checked.

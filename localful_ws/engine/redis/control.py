@@ -1,7 +1,7 @@
 """Disconnects on their way to all nodes, and the revocations that are kept in Redis."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +31,9 @@ class _Order(msgspec.Struct, omit_defaults=True):
     Attributes:
         at: As in `Disconnect`.
         until: As in `Disconnect`.
+        user: As in `Disconnect`.
+        group: As in `Disconnect`.
+        close: Whether to close connections, or only to refuse tokens.
         reply: The channel that the answer goes to; empty if none is waited for.
         nonce: What the answer begins with.
     """
@@ -92,7 +95,20 @@ class Control:
         """What must be subscribed to."""
         return self._keys.control, self._own_channel
 
-    async def tell(self, client: RedisClient, disconnect: Disconnect) -> int:
+    async def tell(self, client: RedisClient, disconnects: Sequence[Disconnect], *, close: bool) -> None:
+        """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
+
+        Args:
+            client: An open client.
+            disconnects: What to do.
+            close: Whether to close connections, or only to refuse tokens.
+
+        Raises:
+            TooManyRevocationsError: If not all can be remembered; nothing was done.
+        """
+        await self._tell(client, [_order(disconnect, close=close) for disconnect in disconnects])
+
+    async def tell_and_count(self, client: RedisClient, disconnect: Disconnect) -> int:
         """Have a disconnect remembered, and done by all nodes.
 
         Returns:
@@ -102,39 +118,35 @@ class Control:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
         nonce = secrets.token_hex(8)
-        order = _Order(
-            at=disconnect.at,
-            until=disconnect.until,
-            user=disconnect.user,
-            group=disconnect.group,
-            close=disconnect.close,
-            reply=self._own_channel if disconnect.close else "",
-            nonce=nonce,
-        )
         tally = self.tallies[nonce] = []
         try:
-            told: int = await client.register_script(REVOKE)(
-                [self._keys.revoked, self._keys.lapses],
-                [
-                    _name_of(disconnect),
-                    repr(disconnect.at),
-                    repr(disconnect.until),
-                    repr(self._clock.now()),
-                    self._limit,
-                    "SPUBLISH" if is_cluster(client) else "PUBLISH",
-                    self._keys.control,
-                    msgspec.json.encode(order),
-                ],
-            )
-            if told < 0:
-                raise TooManyRevocationsError
-            if disconnect.close:
-                with trio.move_on_after(_ANSWER_SECONDS):
-                    while len(tally) < told:
-                        await self.answered.wait()
+            told = await self._tell(client, [_order(disconnect, reply=self._own_channel, nonce=nonce)])
+            with trio.move_on_after(_ANSWER_SECONDS):
+                while len(tally) < told:
+                    await self.answered.wait()
             return sum(tally)
         finally:
             del self.tallies[nonce]
+
+    async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
+        """Have orders remembered and sent; how many nodes they went to, all orders together."""
+        arguments: list[str | bytes | int] = [
+            repr(self._clock.now()),
+            self._limit,
+            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            self._keys.control,
+        ]
+        for order in orders:
+            arguments += [
+                _name_of(order),
+                repr(float(order.at)),
+                repr(float(order.until)),
+                msgspec.json.encode(order),
+            ]
+        told: int = await client.register_script(REVOKE)([self._keys.revoked, self._keys.lapses], arguments)
+        if told < 0:
+            raise TooManyRevocationsError
+        return told
 
     def hear(self, message: Message) -> bool:
         """Take what came over one of the channels; False if it came over another one."""
@@ -143,13 +155,14 @@ class Control:
             return False
         try:
             take(message.data)
-        except msgspec.MsgspecError:
+        except ValueError:  # msgspec's errors are such, and a disconnect that names nobody
             _log.warning("a message of Redis can't be read")
         return True
 
     def _take_order(self, data: bytes) -> None:
         order = _order_decoder.decode(data)
-        self._put_call(lambda subscriber: self._apply(order, subscriber))
+        disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until)
+        self._put_call(lambda subscriber: self._apply(order, disconnect, subscriber))
 
     def _take_answer(self, data: bytes) -> None:
         answer = _answer_decoder.decode(data)
@@ -158,13 +171,15 @@ class Control:
             tally.append(answer.closed)
             self.answered.set()
 
-    def _apply(self, order: _Order, subscriber: Subscriber) -> None:
-        disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until, close=order.close)
+    def _apply(self, order: _Order, disconnect: Disconnect, subscriber: Subscriber) -> None:
+        closed = 0
         try:
-            closed = subscriber.apply_disconnect(disconnect)
+            if order.close:
+                closed = subscriber.apply_disconnect(disconnect)
+            else:
+                subscriber.refuse([disconnect])
         except TooManyRevocationsError:
             _log.warning("a revocation can't be remembered: max-revocations is reached")
-            closed = 0
         if order.reply:
             try:
                 answer = msgspec.json.encode(_Answer(order.nonce, closed))
@@ -195,16 +210,40 @@ class Control:
             self._put_call(lambda subscriber: subscriber.recall(found))
 
 
-def _name_of(disconnect: Disconnect) -> str:
-    return f"user:{disconnect.user}" if disconnect.user is not None else f"group:{disconnect.group}"
+def _order(disconnect: Disconnect, *, close: bool = True, reply: str = "", nonce: str = "") -> _Order:
+    return _Order(
+        at=disconnect.at,
+        until=disconnect.until,
+        user=disconnect.user,
+        group=disconnect.group,
+        close=close,
+        reply=reply,
+        nonce=nonce,
+    )
+
+
+def _name_of(order: _Order) -> str:
+    """What a revocation is kept under. Whatever the ids are, no two have the same."""
+    if order.group is None:
+        return f"user:{order.user}"
+    if order.user is None:
+        return f"group:{order.group}"
+    return f"login:{msgspec.json.encode([order.user, order.group]).decode()}"
 
 
 def _read_revocation(name: bytes, value: bytes) -> Disconnect | None:
     try:
         kind, _, who = name.decode().partition(":")
         at, until = map(float, value.split())
+        match kind:
+            case "user":
+                return Disconnect(user=who, at=at, until=until)
+            case "group":
+                return Disconnect(group=who, at=at, until=until)
+            case "login":
+                user, group = msgspec.json.decode(who, type=tuple[str, str])
+                return Disconnect(user, group, at=at, until=until)
+            case _:
+                return None
     except ValueError:
         return None
-    if kind == "user":
-        return Disconnect(user=who, at=at, until=until)
-    return Disconnect(group=who, at=at, until=until)

@@ -1,8 +1,8 @@
 """The engine of many nodes: streams and channels in Redis or Valkey."""
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import structlog
 import trio
@@ -29,11 +29,12 @@ from localful_ws.engine.redis.wire import encode_stored
 from localful_ws.metrics import Figure
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
 from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.1
 
@@ -94,7 +95,10 @@ class RedisEngine:
                 total=True,
             ),
             Figure(
-                "intake_accepted", "Events that this node took from the intake.", intake.accepted, total=True
+                "intake_accepted",
+                "Events and disconnects that this node took from the intake.",
+                intake.accepted,
+                total=True,
             ),
             Figure(
                 "intake_rejected",
@@ -120,26 +124,18 @@ class RedisEngine:
             self._places.release()
 
     async def _publish_batch(self, events: Sequence[Event]) -> Receipt:
-        client = self._client
-        if client is None or self._closing.is_set():
-            raise self._unavailable()
         by_user: dict[str, list[Event]] = {}
         for event in events:
             by_user.setdefault(event.user, []).append(event)
-        accepted = 0
-        try:
-            with trio.fail_after(self._settings.publish_timeout):
-                for event in events:
-                    if event.name is EventName.USER_DELETE:
-                        await self._refuse_deleted(client, event)
-                users = list(by_user.items())
-                if is_cluster(client):
-                    for user in users:
-                        accepted += await self._publish(client, [user])
-                elif users:
-                    accepted = await self._publish(client, users)
-        except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            raise self._failed(client, error) from None
+        users = list(by_user.items())
+
+        async def publish(client: RedisClient) -> int:
+            await self._refuse_deleted(client, events)
+            if is_cluster(client):
+                return sum([await self._publish(client, [user]) for user in users])
+            return await self._publish(client, users) if users else 0
+
+        accepted = await self._confirmed(publish)
         return Receipt(accepted, len(events) - accepted)
 
     async def _publish(self, client: RedisClient, users: Sequence[tuple[str, Sequence[Event]]]) -> int:
@@ -162,25 +158,44 @@ class RedisEngine:
         accepted: int = await client.register_script(PUBLISH)(keys, arguments)
         return accepted
 
-    async def _refuse_deleted(self, client: RedisClient, event: Event) -> None:
-        user = event.user
-        if event.id is not None and await client.exists([self._keys.of_user(user, f"id:{event.id}")]):
-            return  # accepted before; the user may have begun anew
+    async def _refuse_deleted(self, client: RedisClient, events: Sequence[Event]) -> None:
+        """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""
         now = self._clock.now()
-        deletion = Disconnect(user=user, at=now, until=now + self._settings.revocation_seconds, close=False)
-        try:
-            await self._control.tell(client, deletion)
-        except TooManyRevocationsError:
-            _log.warning("a deleted user's tokens can't be remembered as revoked: max-revocations is reached")
+        until = now + self._settings.revocation_seconds
+        deletions = [
+            Disconnect(event.user, at=now, until=until)
+            for event in events
+            # One that was accepted before is not done again: the user may have begun anew.
+            if event.name is EventName.USER_DELETE and not await self._is_known(client, event)
+        ]
+        if deletions:
+            await self._control.tell(client, deletions, close=False)
+
+    async def _is_known(self, client: RedisClient, event: Event) -> bool:
+        return event.id is not None and bool(
+            await client.exists([self._keys.of_user(event.user, f"id:{event.id}")])
+        )
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`. Counts the closed connections of all nodes that answer within a second."""
+        return await self._confirmed(lambda client: self._control.tell_and_count(client, disconnect))
+
+    async def _disconnect_uncounted(self, disconnect: Disconnect) -> None:
+        """For the intake, where nobody is told how many: those that come after it need not wait."""
+        await self._confirmed(lambda client: self._control.tell(client, [disconnect], close=True))
+
+    async def _confirmed(self, ask: Callable[[RedisClient], Awaitable[T]]) -> T:
+        """Have Redis do something for a publisher.
+
+        Raises:
+            EngineUnavailableError: If it has not said in time that it has.
+        """
         client = self._client
         if client is None or self._closing.is_set():
             raise self._unavailable()
         try:
             with trio.fail_after(self._settings.publish_timeout):
-                return await self._control.tell(client, disconnect)
+                return await ask(client)
         except (*REDIS_ERRORS, trio.TooSlowError) as error:
             raise self._failed(client, error) from None
 
@@ -303,6 +318,9 @@ class RedisEngine:
             self._keys,
             self._settings.publish_limits(),
             self.publish,
+            self._disconnect_uncounted,
+            now=self._clock.now,
+            revocation_seconds=self._settings.revocation_seconds,
             counts=self._intake_counts,
         )
 

@@ -1,10 +1,10 @@
-"""The intake: events that publishers append to a stream in Redis.
+"""The intake: events and disconnects that publishers append to a stream in Redis.
 
 See spec/protocol.md, "Publishing without HTTP". One node at a time takes entries, so that their order is
 kept: the one that holds a lease, which it renews, and which Redis looks at whenever entries are taken. All
 nodes share one consumer of the stream's group, and whoever gets the lease begins with what was taken by the
-node before and not removed. An entry is removed once its events are accepted; what happens between the two
-may make them come again, with the same ids.
+node before and not removed. An entry is removed once it is accepted; what happens between the two may make it
+come again: its events with the same ids, a disconnect with the same moment.
 """
 
 import math
@@ -30,12 +30,14 @@ from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.errors import REDIS_ERRORS, raise_single
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE
-from localful_ws.protocol import Event
-from localful_ws.publishing import PublishError, PublishLimits, decode_intake_entry
+from localful_ws.protocol import Event, EventName
+from localful_ws.publishing import Disconnect, PublishError, PublishLimits, decode_intake_entry
+from localful_ws.revocations import TooManyRevocationsError
 
 _log = structlog.get_logger(__name__)
 
 Publish = Callable[[Sequence[Event]], Awaitable[Receipt]]
+Apply = Callable[[Disconnect], Awaitable[None]]
 
 _SCRIPTS: Final = (INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE)
 _GROUP: Final = "localful"
@@ -52,6 +54,7 @@ _ENVELOPE: Final = 4096
 _REJECTED_KEPT: Final = 10_000
 # Most texts that Lua can hand to a command.
 _REJECTED_TEXTS: Final = 4000
+_NO_ROOM: Final = "As many revocations are in force as max-revocations allows; nothing was done."
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _LONGEST_WAIT: Final = 1.0
@@ -64,7 +67,7 @@ class IntakeCounts:
     """What became of the entries.
 
     Attributes:
-        accepted: Events that were taken and accepted, without duplicates.
+        accepted: Events and disconnects that were taken and accepted, without duplicates.
         rejected: Entries that could not be.
     """
 
@@ -77,6 +80,14 @@ class _Entry:
     id: str
     texts: list[bytes]
     size: int
+
+
+@frozen
+class _Portion:
+    """Entries that are accepted together, and what they hold."""
+
+    entries: list[_Entry]
+    content: list[Event] | Disconnect
 
 
 @frozen
@@ -99,7 +110,10 @@ async def run_intake(
     keys: Keys,
     limits: PublishLimits,
     publish: Publish,
+    disconnect: Apply,
     *,
+    now: Callable[[], float],
+    revocation_seconds: float,
     counts: IntakeCounts,
     lease_seconds: float = 3.0,
 ) -> NoReturn:
@@ -111,13 +125,18 @@ async def run_intake(
         limits: What an entry may hold, as a publish over HTTP.
         publish: Accepts events. It may refuse for the moment with `EngineUnavailableError`, and is then asked
             again, until it accepts them.
+        disconnect: Does a disconnect; it may refuse like ``publish``.
+        now: The present, in Unix seconds.
+        revocation_seconds: How long a disconnect lasts that does not say until when.
         counts: Where to count.
         lease_seconds: How long after the reading node has died another one takes over.
 
     Raises:
         RedisUnavailableError, coredis.exceptions.RedisError, TimeoutError: If Redis is away.
     """
-    await _Intake(client, keys, limits, publish, counts, lease_seconds).run()
+    await _Intake(
+        client, keys, limits, publish, disconnect, now, revocation_seconds, counts, lease_seconds
+    ).run()
 
 
 @define(eq=False)
@@ -126,6 +145,9 @@ class _Intake:
     keys: Keys
     limits: PublishLimits
     publish: Publish
+    disconnect: Apply
+    now: Callable[[], float]
+    revocation_seconds: float
     counts: IntakeCounts
     lease_seconds: float
     _holder: str = field(factory=lambda: secrets.token_hex(8))
@@ -249,7 +271,7 @@ class _Intake:
 
     async def _handle(self, entries: Sequence[_Entry]) -> bool:
         """Publish or reject entries, and remove them; says whether all that was done."""
-        good: list[tuple[str, list[Event]]] = []
+        good: list[_Portion] = []
         bad: list[tuple[_Entry, str]] = []
         stretch = 0
         for entry in entries:
@@ -258,27 +280,23 @@ class _Intake:
                 await trio.lowlevel.checkpoint()
                 stretch = 0
             try:
-                good.append((entry.id, self._decode(entry)))
+                good.append(_Portion([entry], self._decode(entry)))
             except PublishError as error:
                 bad.append((entry, error.message))
         if bad:
             await self._reject(bad)
-        ids: list[str] = []
-        events: list[Event] = []
-        for entry_id, decoded in good:
-            if len(events) + len(decoded) > self.limits.max_events:
-                if not await self._accept(events):
+        for portion in _join(good, self.limits.max_events):
+            try:
+                if not await self._accept(portion.content):
                     return False
-                await self._remove(ids)
-                ids, events = [], []
-            ids.append(entry_id)
-            events += decoded
-        if not await self._accept(events):
-            return False
-        await self._remove(ids)
+            except TooManyRevocationsError:
+                # To wait for room would keep everybody's events waiting, for hours perhaps.
+                await self._reject([(entry, _NO_ROOM) for entry in portion.entries])
+            else:
+                await self._remove([entry.id for entry in portion.entries])
         return True
 
-    def _decode(self, entry: _Entry) -> list[Event]:
+    def _decode(self, entry: _Entry) -> list[Event] | Disconnect:
         if entry.size > self._most_bytes:
             raise PublishError(
                 413,
@@ -286,21 +304,24 @@ class _Intake:
                 f"An entry has at most {self._most_bytes} bytes; this one had {entry.size}, and is cut.",
             )
         fields = dict(zip(entry.texts[::2], entry.texts[1::2], strict=True))
-        return decode_intake_entry(fields, entry.id, self.limits)
+        return decode_intake_entry(
+            fields, entry.id, self.limits, now=self.now(), seconds=self.revocation_seconds
+        )
 
-    async def _accept(self, events: Sequence[Event]) -> bool:
-        """Publish until it is accepted; says whether it was before the lease was lost."""
+    async def _accept(self, content: Sequence[Event] | Disconnect) -> bool:
+        """Try until it is accepted; says whether it was before the lease was lost."""
         pause = _FIRST_PAUSE
         while self._has_lease():
-            if not events:
-                return True
             try:
-                receipt = await self.publish(events)
+                if isinstance(content, Disconnect):
+                    await self.disconnect(content)
+                    self.counts.accepted += 1
+                elif content:
+                    self.counts.accepted += (await self.publish(content)).accepted
             except EngineUnavailableError:
                 await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                self.counts.accepted += receipt.accepted
                 return True
         return False
 
@@ -319,3 +340,22 @@ class _Intake:
     async def _remove(self, ids: Sequence[str]) -> None:
         if ids:
             await self._run(INTAKE_REMOVE, [self.keys.intake], [_GROUP, *ids])
+
+
+def _join(portions: Sequence[_Portion], most: int) -> list[_Portion]:
+    """Put events of entries in a row together, up to so many. What revokes tokens can be refused: alone."""
+    joined: list[_Portion] = []
+    # The events of the last one, if others may join them.
+    together: list[Event] | None = None
+    for portion in portions:
+        content = portion.content
+        if isinstance(content, Disconnect) or any(event.name is EventName.USER_DELETE for event in content):
+            joined.append(portion)
+            together = None
+        elif together is not None and len(together) + len(content) <= most:
+            joined[-1].entries.extend(portion.entries)
+            together += content
+        else:
+            joined.append(portion)
+            together = content
+    return joined

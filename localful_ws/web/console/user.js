@@ -27,6 +27,9 @@ export class User {
   #watch;
   /** What is in a row, by its element. */
   #parts = new WeakMap();
+  /** The devices that are shown, and how many there are. */
+  #devices = [];
+  #total = 0;
   #time = 0;
   #loadedAt = -Infinity;
   #loading = false;
@@ -85,6 +88,8 @@ export class User {
     try {
       const answer = await ask("devices", { user: this.user, vaults: NAMED });
       this.#time = answer.time;
+      this.#devices = answer.devices;
+      this.#total = answer.total;
       this.#list.replace(answer.devices);
       this.#rows.style.height = `${answer.devices.length * this.#height + 1}px`;
       const shown = answer.devices.length < answer.total ? `the first ${whole(answer.devices.length)} of ` : "";
@@ -139,26 +144,26 @@ export class User {
     connected.title = `since ${moment(connectedAt)}`;
     const vaults = pair("subscribed to", parts.none, parts.vaults);
     vaults.classList.add("device-vaults");
-    const disconnect = { class: "danger quiet", type: "button", "aria-label": `Disconnect group ${group}` };
+    const disconnect = { class: "danger quiet", type: "button", "aria-label": `Disconnect ${loginInWords(this.user, group)}` };
     parts.row = [
       el("span", { class: "device-group mono clip", title: group }, group),
       connected,
       pair("token ends in", parts.expires),
       pair("send buffer", parts.sendBuffer),
       vaults,
-      el("button", { ...disconnect, onclick: () => this.#disconnectGroup(group) }, "Disconnect…"),
+      el("button", { ...disconnect, onclick: () => this.#disconnectLogin(group) }, "Disconnect…"),
     ];
     return parts;
   }
 
   async #showVaults(device) {
     const dialog = byId("vaults");
-    byId("vaults-title").textContent = `Subscription of ${device.group}`;
+    byId("vaults-title").textContent = `Subscription of ${loginInWords(this.user, device.group)}`;
     setText(byId("vaults-note"), `${plural(device.subscribed, "vault")}. Loading…`);
     const holder = el("div", { class: "vault-rows" });
     byId("vaults-rows").replaceChildren(el("div", {}, holder));
     const list = new RowList(holder, {
-      label: `Vaults that ${device.group} is subscribed to`,
+      label: `Vaults that ${loginInWords(this.user, device.group)} is subscribed to`,
       height: 32,
       render: (vault, element) => element.replaceChildren(el("span", { class: "mono clip", title: vault }, vault)),
     });
@@ -182,24 +187,27 @@ export class User {
     return this.#disconnect(
       { user: this.user },
       {
-        title: `Disconnect ${this.user}?`,
+        title: `Disconnect user ${this.user}?`,
         text:
-          "All their connections close with 4403, on every node, and tokens issued before now are refused. " +
-          "Their apps have to log in anew.",
+          `Closes ${plural(this.#total, "connection")} here and those on other nodes, of all logins of user ${this.user}. ` +
+          "Tokens of theirs that were issued before now are refused; their apps have to log in anew.",
         yes: "Disconnect user",
       },
     );
   }
 
-  #disconnectGroup(group) {
+  #disconnectLogin(group) {
+    const login = loginInWords(this.user, group);
+    const count = this.#devices.filter((device) => device.group === group).length;
+    const atLeast = this.#devices.length < this.#total ? "at least " : "";
     return this.#disconnect(
-      { group },
+      { user: this.user, group },
       {
-        title: `Disconnect group ${group}?`,
+        title: `Disconnect ${login}?`,
         text:
-          "All connections of this token group close with 4403, on every node, and its tokens are refused for as long " +
-          "as revocation-seconds says. That login on that device has to be made anew.",
-        yes: "Disconnect group",
+          `Closes ${atLeast}${plural(count, "connection")} here and those on other nodes, of this login only. Tokens of ` +
+          `${login} that were issued before now are refused; the app there has to log in anew.`,
+        yes: "Disconnect login",
       },
     );
   }
@@ -216,6 +224,8 @@ export class User {
     }
   }
 }
+
+const loginInWords = (user, group) => `user ${user}, group ${group}`;
 
 function vaultsInWords({ vaults, subscribed }) {
   const more = subscribed - vaults.length;

@@ -41,7 +41,7 @@ class FakeIntake(httpx.AsyncBaseTransport):
 
     requests: list[tuple[str, dict[str, Any]]] = Factory(list)
     accepted: list[dict[str, Any]] = Factory(list)
-    disconnected: list[str] = Factory(list)
+    disconnected: list[tuple[str, str]] = Factory(list)
     failures: deque[str | httpx.Response] = Factory(deque)
     _seen: set[tuple[str, str]] = Factory(set)
 
@@ -55,7 +55,7 @@ class FakeIntake(httpx.AsyncBaseTransport):
         if failure == "unreachable":
             raise httpx.ConnectError("nobody there")
         if path == "/v1/disconnect":
-            self.disconnected.append(body["group"])
+            self.disconnected.append((body["user"], body["group"]))
         else:
             for event in body["events"]:
                 if (event["user"], event["id"]) not in self._seen:

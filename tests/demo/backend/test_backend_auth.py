@@ -112,7 +112,7 @@ async def test_a_used_refresh_token_ends_the_login(tmp_path: Path, autojump_cloc
         check_error(await refresh(world, device, new["refreshToken"]), 401, "unauthorized")
         check_error(await device.call("GET", "/v1/users"), 401, "unauthorized")
         await wait_all_tasks_blocked()
-    assert intake.disconnected == [device.group]
+    assert intake.disconnected == [(device.user, device.group)]
 
 
 async def test_the_grace_is_not_prolonged(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -136,7 +136,7 @@ async def test_logout_revokes_the_group(tmp_path: Path, autojump_clock: MockCloc
         check_error(await refresh(world, device), 401, "unauthorized")
         assert (await other.call("GET", "/v1/users")).status_code == 200
         await wait_all_tasks_blocked()
-    assert intake.requests == [("/v1/disconnect", {"group": device.group})]
+    assert intake.requests == [("/v1/disconnect", {"user": device.user, "group": device.group})]
 
 
 async def test_tokens_expire(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -177,7 +177,7 @@ async def test_too_many_logins_end_the_oldest(tmp_path: Path, autojump_clock: Mo
             devices.append(await world.login())
             await trio.sleep(1)
         assert {row["gid"] for row in world.rows("logins")} == {device.group for device in devices[1:]}
-    assert intake.disconnected == [devices[0].group]
+    assert intake.disconnected == [(devices[0].user, devices[0].group)]
 
 
 async def test_a_password_that_is_changed_while_it_is_checked(

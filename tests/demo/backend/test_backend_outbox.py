@@ -265,6 +265,7 @@ async def test_with_a_real_node(tmp_path: Path, autojump_clock: MockClock) -> No
             ]
             assert devices[0].take() == devices[2].take() == []
 
+            await trio.sleep(1)
             await world.client.post("/v1/auth/logout", json={"refreshToken": phone.tokens["refreshToken"]})
             await wait_all_tasks_blocked()
             assert devices[1].closed == (4403, "forbidden")

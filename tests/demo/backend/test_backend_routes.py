@@ -107,7 +107,7 @@ async def test_password_change_ends_the_other_logins(tmp_path: Path, autojump_cl
     # The others are told before they are closed.
     assert [path for path, _ in intake.requests] == ["/v1/events", "/v1/disconnect"]
     assert intake.names() == ["user-password-change"]
-    assert intake.disconnected == [phone.group]
+    assert intake.disconnected == [(phone.user, phone.group)]
 
 
 async def test_deleted_user_is_gone_with_all_content(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -1,6 +1,7 @@
 """A node that reads the intake, and an engine that it publishes to."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +15,13 @@ from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.protocol import Event
-from localful_ws.publishing import PublishLimits
+from localful_ws.publishing import Disconnect, PublishLimits
 from tests.redis_server import RedisServer
 
 TIMEOUT = 10.0
 
 Hook = Callable[[Sequence[Event]], Any]
+REVOCATION_SECONDS = 60.0
 
 
 @define(eq=False)
@@ -29,12 +31,14 @@ class Publisher:
     Attributes:
         batches: What was asked to be accepted.
         events: What was accepted.
-        before: Awaited before a batch is accepted; may refuse it.
+        all: What was accepted, events and disconnects, in order.
+        before: Awaited before a batch is accepted; may refuse it. Of a disconnect it is told no events.
         after: Awaited once it is.
     """
 
     batches: list[Sequence[Event]] = Factory(list)
     events: list[Event] = Factory(list)
+    all: list[Event | Disconnect] = Factory(list)
     before: Hook | None = None
     after: Hook | None = None
     _ids: set[tuple[str, str | None]] = Factory(set)
@@ -47,11 +51,19 @@ class Publisher:
         new = [event for event in events if (event.user, event.id) not in self._ids]
         self._ids |= {(event.user, event.id) for event in events}
         self.events += new
+        self.all += new
         self._changed.set()
         self._changed = trio.Event()
         if self.after is not None:
             await self.after(events)
         return Receipt(len(new), len(events) - len(new))
+
+    async def disconnect(self, disconnect: Disconnect) -> None:
+        if self.before is not None:
+            await self.before([])
+        self.all.append(disconnect)
+        if self.after is not None:
+            await self.after([])
 
     @property
     def numbers(self) -> list[int]:
@@ -91,6 +103,9 @@ class Intake:
             Keys(self.prefix),
             self.limits,
             self.publisher.publish,
+            self.publisher.disconnect,
+            now=time.time,
+            revocation_seconds=REVOCATION_SECONDS,
             counts=self.counts,
             lease_seconds=lease_seconds,
         )

@@ -98,15 +98,18 @@ class FakeNode:
         self._tell()
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
-        if len(self.revoked) >= self.limit:
-            raise TooManyRevocationsError
-        self.revoked.append(disconnect)
-        named = self.devices.get(disconnect.user or "", []) if disconnect.close else []
-        closed = list(named)
+        self.refuse([disconnect])
+        closed = list(self.devices.get(disconnect.user or "", []))
         for device in closed:
             self.leave(device)
         self._tell()
         return len(closed)
+
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        if len(self.revoked) + len(disconnects) > self.limit:
+            raise TooManyRevocationsError
+        self.revoked += disconnects
+        self._tell()
 
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         self.revoked += disconnects

@@ -7,6 +7,8 @@ import trio
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
+from localful_ws.engine.redis.clients import open_client
+from localful_ws.engine.redis.keys import Keys
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
@@ -66,9 +68,72 @@ async def test_a_deleted_users_tokens_are_refused_everywhere(redis_server: Redis
         await one.publish(update(1), delete)
         await one.until(lambda: device.numbers == [1, 7])
         await two.until(lambda: len(two.revoked) == 1)
-        assert (two.revoked[0].user, two.revoked[0].close) == ("ada", False)
+        assert (two.revoked[0].user, two.revoked[0].group) == ("ada", None)
         # The same again, as by a publisher that was not answered: who has begun anew since may stay.
         assert await two.publish(delete) == Receipt(0, 1)
         await one.publish(update(2))
         await one.until(lambda: device.numbers == [1, 7, 2])
         assert len(one.revoked) == len(two.revoked) == 1
+
+
+async def test_when_nobody_more_can_be_refused_nobody_is_deleted(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    """All whom a batch deletes can be refused, or none is, and nothing of it is accepted."""
+    clock = Clock()
+    async with open_nodes(redis_server.url, redis_prefix, count=1, max_revocations=2) as (node,):
+        device = await node.join(Device("ada"))
+        await node.engine.disconnect(revocation("bob", clock))
+        deletions = [Event(EventName.USER_DELETE, user, data=b"7", id="d") for user in ("ada", "cy")]
+        for _ in range(2):
+            with pytest.raises(TooManyRevocationsError):
+                await node.publish(update(1), *deletions)
+        assert await node.publish(update(2)) == Receipt(1)
+        await node.until(lambda: device.numbers == [2])
+        assert [revoked.user for revoked in node.revoked] == ["bob"]
+        # One of them has room, and so has who is refused already, as often as you like.
+        twice = Event(EventName.USER_DELETE, "ada", data=b"8")
+        bob = Event(EventName.USER_DELETE, "bob", data=b"9")
+        assert await node.publish(deletions[0], twice, bob) == Receipt(3)
+        await node.until(lambda: device.numbers == [2, 7, 8])
+    async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
+        assert {revoked.user for revoked in node.revoked} == {"ada", "bob"}
+
+
+async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    now = Clock().now()
+    value = f"{now!r} {now + 60!r}"
+    names = ["user:a:b", "group:g", 'login:["u","g"]', 'login:["u"]', 'login:["u",1]', "login:", "login:x"]
+    names += ["other:u", "user", ""]
+    async with open_client(redis_server.url, 1.0) as client:
+        await client.hset(Keys(redis_prefix).revoked, dict.fromkeys(names, value) | {"user:x": "soon"})
+    async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
+        assert {(each.user, each.group) for each in node.revoked} == {
+            ("a:b", None),
+            (None, "g"),
+            ("u", "g"),
+            ("", None),  # of an empty id, which nobody has
+        }
+        assert {(each.at, each.until) for each in node.revoked} == {(now, now + 60)}
+
+
+async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    async with (
+        open_nodes(redis_server.url, redis_prefix, count=1) as (node,),
+        open_client(redis_server.url, 1.0) as client,
+    ):
+        ada = await node.join(Device("ada"))
+        for order in (
+            '{"at":1,"until":9e9}',
+            "{}",
+            "[]",
+            '{"at":1,"until":9e9,"user":null,"close":true}',
+            "",
+        ):
+            await client.publish(Keys(redis_prefix).control, order)
+        assert await node.engine.disconnect(revocation("bob", Clock())) == 0
+        assert ([each.user for each in node.revoked], ada.stay) == (["bob"], 0)

@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.intake import IntakeCounts
-from localful_ws.protocol import Event
-from localful_ws.publishing import PublishLimits
+from localful_ws.protocol import Event, EventName
+from localful_ws.publishing import Disconnect, PublishLimits
+from localful_ws.revocations import TooManyRevocationsError
 from tests.redis_server import RedisServer
 
-from .intakes import TIMEOUT, Intake, running
+from .intakes import REVOCATION_SECONDS, TIMEOUT, Intake, running
 
 pytestmark = pytest.mark.sockets
 
@@ -83,6 +84,9 @@ async def test_what_is_added_is_taken_at_once(intake: Intake) -> None:
         ({"body": "[]"}, "The body must be a JSON object."),
         ({"body": "{"}, "The body is not JSON"),
         ({"body": ""}, "The body is empty"),
+        ({"disconnect": "{}"}, "Name the user to disconnect"),
+        ({"disconnect": '{"user": "u", "until": 1}'}, "until must be in the future"),
+        ({"disconnect": '{"user": "u"}', "event": "user-update", "user": "u"}, "Send either a disconnect or"),
         ({"body": '{"events": [{"event": "user-update", "user": "u"}, 1]}'}, "events[1]: It must be a JSON"),
         ({"body": '{"event": "user-update", "user": "u"}', "event": "user-update"}, "Send either a body or"),
         ({b"\xff\xfe": b"\x00", "": ""}, "event is missing."),
@@ -174,6 +178,63 @@ async def test_a_publish_has_no_more_events_than_may_be(intake: Intake) -> None:
     assert [len(batch) for batch in intake.publisher.batches] == [10, 10, 5, 9, 10, 1]
 
 
+def disconnect_of(entry: str, user: str | None, group: str | None = None) -> Disconnect:
+    asked = int(entry.partition("-")[0]) / 1000
+    return Disconnect(user, group, at=asked, until=asked + REVOCATION_SECONDS)
+
+
+async def test_a_disconnect_has_its_place_among_events(intake: Intake) -> None:
+    await intake.add_numbers([0, 1])
+    ids = [await intake.add("disconnect", '{"user": "u0", "group": "g"}')]
+    await intake.add_numbers([2])
+    ids.append(await intake.add("disconnect", '{"user": "u1"}'))
+    ids.append(await intake.add("disconnect", '{"group": "g"}'))
+    await intake.add_numbers([3, 4])
+    await intake.add("event", "user-delete", "user", "u5", "data", "5")
+    await intake.add_numbers([6])
+    async with running(intake):
+        await intake.publisher.wait(7)
+        await intake.wait_empty()
+    events = intake.publisher.events
+    assert intake.publisher.all == [
+        *events[:2],
+        disconnect_of(ids[0], "u0", "g"),
+        events[2],
+        disconnect_of(ids[1], "u1"),
+        disconnect_of(ids[2], None, "g"),
+        *events[3:],
+    ]
+    assert intake.publisher.numbers == list(range(7))
+    # What may be refused for what it revokes is asked for alone.
+    assert [len(batch) for batch in intake.publisher.batches] == [2, 1, 2, 1, 1]
+    assert intake.counts == IntakeCounts(accepted=10)
+
+
+async def test_what_can_not_be_revoked_is_set_aside_and_the_rest_goes_on(intake: Intake) -> None:
+    async def refuse(events: Sequence[Event]) -> None:
+        if not events or any(event.name is EventName.USER_DELETE for event in events):
+            raise TooManyRevocationsError
+
+    intake.publisher.before = refuse
+    await intake.add_numbers([0])
+    bad = [
+        await intake.add("disconnect", '{"user": "u"}'),
+        await intake.add("event", "user-delete", "user", "u"),
+    ]
+    await intake.add_numbers([1])
+    with capture_logs() as log:
+        async with running(intake):
+            await intake.publisher.wait(2)
+            await intake.wait_empty()
+    assert intake.publisher.numbers == [0, 1]
+    assert intake.counts == IntakeCounts(accepted=2, rejected=2)
+    rejected = await intake.rejected()
+    assert [entry["entry"].decode() for entry in rejected] == bad
+    assert rejected[0]["disconnect"] == b'{"user": "u"}'
+    assert all(b"max-revocations" in entry["reason"] for entry in rejected)
+    assert [each["log_level"] for each in log] == ["warning"] * 2
+
+
 async def test_while_the_engine_is_unavailable_everything_waits(intake: Intake) -> None:
     refusals = 4
 
@@ -185,6 +246,7 @@ async def test_while_the_engine_is_unavailable_everything_waits(intake: Intake) 
     await intake.add_numbers([0])
     await intake.add("event", "nonsense")
     await intake.add_numbers([1])
+    await intake.add("disconnect", '{"user": "u"}')
     async with running(intake):
         await intake.publisher.wait(2)
         await intake.add_numbers([2])
@@ -192,7 +254,7 @@ async def test_while_the_engine_is_unavailable_everything_waits(intake: Intake) 
         await intake.wait_empty()
     assert intake.publisher.numbers == [0, 1, 2]
     assert [len(batch) for batch in intake.publisher.batches] == [2] * (refusals + 1) + [1]
-    assert intake.counts == IntakeCounts(accepted=3, rejected=1)
+    assert intake.counts == IntakeCounts(accepted=4, rejected=1)
 
 
 async def test_in_a_cluster(redis_cluster: Sequence[RedisServer], redis_prefix: str) -> None:

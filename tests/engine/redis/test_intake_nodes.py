@@ -86,6 +86,31 @@ async def test_a_node_that_dies_between_publishing_and_removing(intake: Intake) 
     assert intake.counts.accepted == 10, "of this node; those of the one that died are duplicates"
 
 
+async def test_a_disconnect_that_comes_again_is_the_same(intake: Intake) -> None:
+    """So who has logged in since is not closed, nor refused."""
+
+    class DeathError(Exception):
+        pass
+
+    async def die(events: Sequence[Event]) -> None:
+        raise DeathError
+
+    await intake.add("disconnect", '{"user": "u", "group": "g"}')
+    intake.publisher.after = die
+    with trio.fail_after(TIMEOUT):
+        try:
+            await intake.run()
+        except* DeathError:
+            pass
+    assert await intake.client.xlen(intake.stream) == 1
+    intake.publisher.after = None
+    async with running(intake, lease_seconds=0.3):
+        await intake.wait_empty()
+    first, again = intake.publisher.all
+    assert first == again
+    assert intake.counts.accepted == 1
+
+
 async def test_a_node_that_dies_before_publishing(intake: Intake) -> None:
     taken = trio.Event()
 

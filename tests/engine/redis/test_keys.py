@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import attrs
 import pytest
@@ -18,6 +18,39 @@ from tests.redis_server import RedisServer
 from .nodes import Device, FakeNode, open_nodes, update
 
 PREFIX = "localful"
+HOSTILE = [
+    *(
+        "a",
+        "b",
+        "a:b",
+        "b:c",
+        "c",
+        ":",
+        "user:ada",
+        "group:ada",
+        "login:a",
+        "user:",
+        "group",
+        'login:["a","b"]',
+    ),
+    *(
+        '"',
+        "\\",
+        'a","b',
+        '["a","b"]',
+        "null",
+        " ",
+        "\t\r\n",
+        "\x00",
+        "{",
+        "}",
+        "%7B",
+        "@",
+        "ä",
+        "\N{SNOWMAN}",
+    ),
+    "\N{PILE OF POO}" * 128,
+]
 KINDS = ("events", "head", "live", "id:", "id:events")
 
 
@@ -108,14 +141,17 @@ async def test_users_who_are_called_like_things_disturb_nobody(redis_url: str, r
 
 @pytest.mark.sockets
 async def test_revocations_of_such_users_are_recalled_as_theirs(redis_url: str, redis_prefix: str) -> None:
-    names = [*ids_like_names(redis_prefix)[:60], "user:ada", "group:ada", "user:", "group"]
+    names = list(dict.fromkeys([*ids_like_names(redis_prefix)[:60], *HOSTILE]))
     now = Clock().now()
+    asked = [Disconnect(user=name, at=now, until=now + 60) for name in names]
+    asked += [Disconnect(group=name, at=now, until=now + 90) for name in names]
+    # Each of these would be another's if ids were put together with a mark that they may have.
+    asked += [Disconnect(*login, at=now, until=now + 120) for login in product(HOSTILE, HOSTILE)]
+    async with open_nodes(redis_url, redis_prefix, count=1, max_revocations=len(asked)) as (node,):
+        node.limit = len(asked)
+        for disconnect in asked:
+            await node.engine.disconnect(disconnect)
+        assert node.revoked == asked
     async with open_nodes(redis_url, redis_prefix, count=1) as (node,):
-        for name in names:
-            await node.engine.disconnect(Disconnect(user=name, at=now, until=now + 60))
-            await node.engine.disconnect(Disconnect(group=name, at=now, until=now + 90, close=False))
-    async with open_nodes(redis_url, redis_prefix, count=1) as (node,):
-        assert {each.user: each.until for each in node.revoked if each.group is None} == dict.fromkeys(
-            names, now + 60
-        )
-        assert {each.group for each in node.revoked if each.user is None} == set(names)
+        assert len(node.revoked) == len(asked)
+        assert set(node.revoked) == set(asked)
