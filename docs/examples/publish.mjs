@@ -1,4 +1,4 @@
-// An outbox in Node with its own SQLite and fetch: Node 22.13 or later, no packages.
+// An outbox in Node with its own SQLite and fetch: Node 22.13 or later, no packages, but for publisher.js.
 // On an older Node put `import DatabaseSync from "better-sqlite3";` in place of the first import; the rest stays.
 //
 //   node publish.mjs app.db                     publish what is in the outbox, until Ctrl-C
@@ -7,11 +7,11 @@
 import { DatabaseSync } from "node:sqlite";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Publisher } from "../../localful_ws/web/publisher.js"; // put it beside this file
 
 const URL = process.env.PUBLISH_URL ?? "http://127.0.0.1:42103";
 const KEY = process.env.LOCALFUL_WS_PUBLISHER_KEY ?? "";
-const BATCH = 500; // events in a request
-const LONGEST_PAUSE = 30_000; // milliseconds between two attempts
+const BATCH = 500; // rows at once
 
 export function openDatabase(path) {
   const database = new DatabaseSync(path);
@@ -52,72 +52,34 @@ export function createItem(database, user, group, vault, item) {
   });
 }
 
-// Keep an event that will never be accepted for a person to look at, and let the others pass.
-function setAside(database, position, reason) {
-  inTransaction(database, () => {
-    database
-      .prepare("INSERT INTO outbox_refused SELECT body, ? FROM outbox WHERE position = ?")
-      .run(reason, position);
-    database.prepare("DELETE FROM outbox WHERE position = ?").run(position);
-  });
-}
-
-// Which event of a request was refused, if that can be known.
-function refusedEvent(text, events) {
-  try {
-    return JSON.parse(text).context.index ?? (events === 1 ? 0 : undefined);
-  } catch {
-    return events === 1 ? 0 : undefined; // a proxy's page, perhaps
-  }
-}
-
-async function post(body) {
-  try {
-    const response = await fetch(`${URL}/v1/events`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${KEY}` },
-      body,
-      signal: AbortSignal.timeout(10_000),
-    });
-    const retryAfter = Number(response.headers.get("retry-after") ?? 0) * 1000 || 0;
-    return { status: response.status, text: await response.text(), retryAfter };
-  } catch (error) {
-    return { status: 0, text: String(error.cause ?? error), retryAfter: 0 };
-  }
-}
-
 // Publish the outbox in order, for ever. Only one process may do so.
 export async function publish(database) {
-  let limit = BATCH;
-  let failures = 0;
+  const refused = new Map();
+  const publisher = new Publisher(URL, KEY, {
+    onRefused: (event, error) => refused.set(event.id, error),
+    onTrouble: (reason) => console.error(`trying again: ${reason}`),
+  });
   for (;;) {
-    const rows = database.prepare("SELECT position, body FROM outbox ORDER BY position LIMIT ?").all(limit);
-    if (rows.length === 0) {
-      await sleep(100);
-      continue;
+    const rows = database.prepare("SELECT position, body FROM outbox ORDER BY position LIMIT ?").all(BATCH);
+    const positions = new Map(rows.map(({ position, body }) => [publisher.publish(JSON.parse(body)), position]));
+    await publisher.flush();
+    const misled = [...refused.values()].find(({ status }) => ![400, 413, 422].includes(status));
+    if (misled) {
+      // No event is to blame, but an address or a proxy: all of it again, until that is mended.
+      console.error(`trying again: ${misled.message}`);
+    } else if (rows.length > 0) {
+      inTransaction(database, () => {
+        for (const [id, { message }] of refused) {
+          console.error(`set aside: ${message}`); // kept for a person to look at
+          database
+            .prepare("INSERT INTO outbox_refused SELECT body, ? FROM outbox WHERE position = ?")
+            .run(message, positions.get(id));
+        }
+        database.prepare("DELETE FROM outbox WHERE position <= ?").run(rows.at(-1).position);
+      });
     }
-    const { status, text, retryAfter } = await post(`{"events": [${rows.map((row) => row.body).join(",")}]}`);
-    const reason = `HTTP ${status}: ${text}`;
-    if (status === 202) {
-      database.prepare("DELETE FROM outbox WHERE position <= ?").run(rows.at(-1).position);
-      limit = BATCH;
-      failures = 0;
-    } else if ([400, 413, 422].includes(status)) {
-      // The same again would be refused again.
-      const index = refusedEvent(text, rows.length);
-      if (index === undefined) {
-        limit = Math.floor(rows.length / 2); // halves will tell
-      } else {
-        console.error(`set aside: ${reason}`);
-        setAside(database, rows[index].position, reason);
-      }
-    } else {
-      // Not accepted, or nobody knows. The same events again, with the ids that they have.
-      const pause = Math.min(LONGEST_PAUSE, 100 * 2 ** Math.min(failures, 20)) * (0.5 + Math.random() / 2);
-      failures += 1;
-      console.error(`trying again: ${reason}`);
-      await sleep(Math.max(pause, Math.min(retryAfter, LONGEST_PAUSE)));
-    }
+    refused.clear();
+    await sleep(misled ? 5000 : rows.length > 0 ? 0 : 100);
   }
 }
 

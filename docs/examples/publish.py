@@ -1,24 +1,22 @@
-"""An outbox in Python with SQLite and httpx.
+"""An outbox in Python with SQLite.
 
 python publish.py app.db                     publish what is in the outbox, until Ctrl-C
 python publish.py app.db ada laptop v1 i1    change something, as a handler of the HTTP API would
 """
 
+import asyncio
 import json
 import os
-import random
 import sqlite3
 import sys
-import time
 import uuid
 from contextlib import suppress
 
-import httpx
+from localful_ws.publisher import EventRefusedError, open_publisher
 
 URL = os.environ.get("PUBLISH_URL", "http://127.0.0.1:42103")
 KEY = os.environ.get("LOCALFUL_WS_PUBLISHER_KEY", "")
-BATCH = 500  # events in a request
-LONGEST_PAUSE = 30.0  # seconds between two attempts
+BATCH = 500  # rows at once
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (id TEXT PRIMARY KEY, vault TEXT NOT NULL);
@@ -50,66 +48,41 @@ def create_item(database: sqlite3.Connection, user: str, group: str, vault: str,
         database.execute("INSERT INTO outbox (body) VALUES (?)", (json.dumps(event),))
 
 
-def set_aside(database: sqlite3.Connection, position: int, reason: str) -> None:
-    """Keep an event that will never be accepted for a person to look at, and let the others pass."""
-    with database:
-        database.execute(
-            "INSERT INTO outbox_refused SELECT body, ? FROM outbox WHERE position = ?", (reason, position)
-        )
-        database.execute("DELETE FROM outbox WHERE position = ?", (position,))
-
-
-def refused_event(response: httpx.Response, events: int) -> int | None:
-    """Which event of a request was refused, if that can be known."""
-    try:
-        index = response.json()["context"]["index"]
-    except (ValueError, LookupError, TypeError):  # about the request as a whole, or a proxy's page
-        return 0 if events == 1 else None
-    return int(index)
-
-
-def retry_after(response: httpx.Response) -> float:
-    """How many seconds the server wants to be left alone."""
-    seconds = response.headers.get("retry-after", "")
-    return float(seconds) if seconds.isdecimal() else 0.0
-
-
-def publish(database: sqlite3.Connection, api: httpx.Client) -> None:
+async def publish(database: sqlite3.Connection) -> None:
     """Publish the outbox in order, for ever. Only one process may do so."""
-    limit, failures = BATCH, 0
-    while True:
-        rows = database.execute(
-            "SELECT position, body FROM outbox ORDER BY position LIMIT ?", (limit,)
-        ).fetchall()
-        if not rows:
-            time.sleep(0.1)
-            continue
-        wanted = 0.0
-        try:
-            response = api.post("/v1/events", content=f'{{"events": [{",".join(body for _, body in rows)}]}}')
-        except httpx.TransportError as error:
-            reason = type(error).__name__
-        else:
-            if response.status_code == 202:
+    refused: dict[str, EventRefusedError] = {}
+    async with open_publisher(
+        URL,
+        KEY,
+        on_refused=lambda event, error: refused.update({event["id"]: error}),
+        on_trouble=lambda reason: print(f"trying again: {reason}", file=sys.stderr, flush=True),
+        close_timeout=0,  # what is left is still in the outbox
+    ) as publisher:
+        while True:
+            rows = database.execute(
+                "SELECT position, body FROM outbox ORDER BY position LIMIT ?", (BATCH,)
+            ).fetchall()
+            positions = {publisher.publish(json.loads(body)): position for position, body in rows}
+            await publisher.flush()
+            misled = [error for error in refused.values() if error.status not in (400, 413, 422)]
+            if misled:
+                # No event is to blame, but an address or a proxy: all of it again, until that is mended.
+                print(f"trying again: {misled[0]}", file=sys.stderr, flush=True)
+            elif rows:
                 with database:
+                    for event_id, error in refused.items():
+                        set_aside(database, positions[event_id], str(error))
                     database.execute("DELETE FROM outbox WHERE position <= ?", (rows[-1][0],))
-                limit, failures = BATCH, 0
-                continue
-            reason = f"HTTP {response.status_code}: {response.text}"
-            if response.status_code in (400, 413, 422):  # the same again would be refused again
-                index = refused_event(response, len(rows))
-                if index is None:  # halves will tell
-                    limit = len(rows) // 2
-                else:
-                    print(f"set aside: {reason}", file=sys.stderr, flush=True)
-                    set_aside(database, rows[index][0], reason)
-                continue
-            wanted = retry_after(response)
-        # Not accepted, or nobody knows. The same events again, with the ids that they have.
-        pause = min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 20)) * random.uniform(0.5, 1)
-        failures += 1
-        print(f"trying again: {reason}", file=sys.stderr, flush=True)
-        time.sleep(max(pause, min(wanted, LONGEST_PAUSE)))
+            refused.clear()
+            await asyncio.sleep(5 if misled else 0 if rows else 0.1)
+
+
+def set_aside(database: sqlite3.Connection, position: int, reason: str) -> None:
+    """Keep an event that will never be accepted for a person to look at."""
+    print(f"set aside: {reason}", file=sys.stderr, flush=True)
+    database.execute(
+        "INSERT INTO outbox_refused SELECT body, ? FROM outbox WHERE position = ?", (reason, position)
+    )
 
 
 if __name__ == "__main__":
@@ -117,6 +90,5 @@ if __name__ == "__main__":
     if sys.argv[2:]:
         create_item(database, *sys.argv[2:6])
     else:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        with suppress(KeyboardInterrupt), httpx.Client(base_url=URL, headers=headers, timeout=10) as api:
-            publish(database, api)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(publish(database))

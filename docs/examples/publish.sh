@@ -60,7 +60,7 @@ publish() {
         case $status in
         202)
             query "DELETE FROM outbox WHERE position <= $last"
-            limit=$batch failures=0
+            limit=$((2 * limit > batch ? batch : 2 * limit)) failures=0
             ;;
         400 | 413 | 422) # the same again would be refused again
             index=$(query "SELECT json_extract(CAST(readfile('$work/answer') AS TEXT), '\$.context.index')" 2>/dev/null || true)

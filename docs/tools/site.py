@@ -35,7 +35,7 @@ _PAGES: Final = (
 _ELSEWHERE: Final = ("spec/", "benchmarks/", "packaging/", "changes/")
 _ASSETS: Final = (
     *("benchmarks/results/*.svg", "spec/*.json", "LICENSE"),
-    *("spec/transcripts/*.json", "spec/transcripts/device/*.json"),
+    *("spec/transcripts/*.json", "spec/transcripts/device/*.json", "spec/transcripts/publisher/*.json"),
 )
 _SHOWN: Final = ("packaging/*/*", "docs/examples/*.*")
 _LANGUAGES: Final = {

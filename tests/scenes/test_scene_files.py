@@ -15,9 +15,7 @@ from tests.spec_document import anchor, headings, page, schema, schema_names, va
 
 SCHEMA = json.loads((TRANSCRIPTS / "schema.json").read_text(encoding="utf-8"))
 FILES = files()
-DEVICE = TRANSCRIPTS / "device"
-DEVICE_SCHEMA = json.loads((DEVICE / "schema.json").read_text(encoding="utf-8"))
-DEVICE_FILES = sorted(path for path in DEVICE.glob("*.json") if path.name != "schema.json")
+FILES_OF_ONE_SIDE = sorted(path for path in TRANSCRIPTS.glob("*/*.json") if path.name != "schema.json")
 SCENES = read_scenes()
 
 
@@ -36,10 +34,11 @@ def test_file_fits_the_schema(file: Any) -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("file", DEVICE_FILES, ids=lambda file: file.stem)
-def test_file_about_clients_fits_its_schema(file: Any) -> None:
-    Draft202012Validator.check_schema(DEVICE_SCHEMA)
-    Draft202012Validator(DEVICE_SCHEMA).validate(json.loads(file.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("file", FILES_OF_ONE_SIDE, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_file_about_one_side_fits_its_schema(file: Any) -> None:
+    its = json.loads((file.parent / "schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(its)
+    Draft202012Validator(its).validate(json.loads(file.read_text(encoding="utf-8")))
 
 
 def test_all_files_are_read() -> None:

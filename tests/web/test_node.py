@@ -1,4 +1,4 @@
-"""The JavaScript client's own tests, and the client against a daemon, through Node."""
+"""The JavaScript modules' own tests, and the client against a daemon, through Node."""
 
 import json
 import os

@@ -16,7 +16,7 @@ from localful_ws.demo.backend import auth_routes, content, content_routes, snaps
 from localful_ws.demo.backend.content_routes import deleting, getting, listing
 from localful_ws.demo.backend.database import Database, Offload, in_thread, transact
 from localful_ws.demo.backend.errors import ApiError
-from localful_ws.demo.backend.publisher import Publisher
+from localful_ws.demo.backend.publisher import OutboxPublisher
 from localful_ws.demo.backend.requests import (
     BodyLimits,
     Handler,
@@ -69,14 +69,12 @@ class Backend:
 
     app: Starlette
     database: Database
-    _publisher: Publisher
-    _client: httpx.AsyncClient
+    _publisher: OutboxPublisher
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish what is committed, until cancelled; what is not published then stays in the database."""
-        async with self._client:
-            task_status.started()
-            await self._publisher.run()
+        task_status.started()
+        await self._publisher.run()
 
     def close(self) -> None:
         """Close the database, after all else has ended."""
@@ -114,14 +112,7 @@ def build_backend(
             "BEGIN IMMEDIATE",
             lambda connection: seed_users(connection, settings.password_cost, now()),
         )
-    client = httpx.AsyncClient(
-        base_url=settings.intake_url,
-        headers={"Authorization": f"Bearer {settings.publisher_key}"},
-        timeout=settings.publish_seconds,
-        transport=transport,
-        trust_env=False,
-    )
-    publisher = Publisher(database, client, settings, random)
+    publisher = OutboxPublisher(database, settings, transport, random)
     database.on_commit(publisher.wake)
     services = Services(settings, database, now, offload, trio.CapacityLimiter(_HASHES_AT_ONCE))
     app = Starlette(
@@ -140,4 +131,4 @@ def build_backend(
         },
     )
     app.router.redirect_slashes = False
-    return Backend(app, database, publisher, client)
+    return Backend(app, database, publisher)

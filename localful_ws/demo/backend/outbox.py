@@ -27,11 +27,13 @@ class Entry:
 
     Attributes:
         position: Its place in the order.
+        id: The event's, or one made for a disconnect.
         path: Where to post it.
         body: The event, or the disconnect, as JSON.
     """
 
     position: int
+    id: str
     path: str
     body: str
 
@@ -76,15 +78,11 @@ def add_disconnect(connection: sqlite3.Connection, user: str, group: str) -> Non
 
 
 def first_entries(connection: sqlite3.Connection, limit: int) -> list[Entry]:
-    """The entries that are to go next, and may go in one request: events in a row, or one disconnect."""
+    """The entries that are to go next."""
     rows = connection.execute(
-        "SELECT position, path, body FROM outbox ORDER BY position LIMIT ?", (limit,)
+        "SELECT position, id, path, body FROM outbox ORDER BY position LIMIT ?", (limit,)
     ).fetchall()
-    entries = [Entry(row["position"], row["path"], row["body"]) for row in rows]
-    if not entries or entries[0].path != EVENTS:
-        return entries[:1]
-    others = (index for index, entry in enumerate(entries) if entry.path != EVENTS)
-    return entries[: next(others, len(entries))]
+    return [Entry(*row) for row in rows]
 
 
 def remove(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -93,12 +91,11 @@ def remove(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
 
 def set_aside(connection: sqlite3.Connection, entry: Entry, reason: str) -> None:
-    """Take an entry out of the way that will never be accepted, and keep it for a person to look at."""
+    """Keep an entry that will never be accepted for a person to look at. It is still to be removed."""
     connection.execute(
         "INSERT INTO outbox_refused SELECT position, id, path, body, ? FROM outbox WHERE position = ?",
         (reason, entry.position),
     )
-    remove(connection, [entry])
 
 
 def _add(connection: sqlite3.Connection, entry_id: str, path: str, body: dict[str, Any]) -> None:
