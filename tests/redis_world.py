@@ -5,7 +5,6 @@ way, and what was published counts as accepted when the node has heard of it.
 """
 
 import math
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from trio.testing import MockClock
 from localful_ws.clock import Clock
 from localful_ws.engine import Position, Receipt, Subscriber
 from localful_ws.engine.redis.engine import RedisEngine
+from localful_ws.engine.redis.survey import NodeAnswer, ReplyTo, publish
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 from localful_ws.settings import Settings
@@ -82,14 +82,14 @@ class RedisWorldEngine(RedisEngine):
 
     async def _hear_all(self) -> None:
         """Hear of everything that has been published so far: of this, last of all."""
-        assert self._client is not None
-        nonce = secrets.token_hex(8)
-        tally: list[int] = []
-        self._control.tallies[nonce] = tally
-        message = msgspec.json.encode({"nonce": nonce, "closed": 0})
-        await self._client.publish(self._control.channels[1], message)
-        while not tally:
-            await self._control.answered.wait()
+        client = self._client
+        assert client is not None
+
+        async def echo(reply_to: ReplyTo) -> int:
+            return await publish(client, reply_to.channel, msgspec.json.encode(NodeAnswer(reply_to.nonce)))
+
+        while not (await self._control.survey.ask(echo))[1]:
+            pass
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

@@ -384,7 +384,7 @@ async def test_a_device_whose_events_the_node_missed_needs_a_snapshot(
         link = Link(world)
         async with link.client() as client:
             await take(client, 1)
-            world.node.lose("ada")
+            world.node.subscriber.lose("ada")
             await trio.sleep(2)
             # This node has the history after all.
             await assert_no_more(client)

@@ -107,6 +107,23 @@ def replay_limits(settings: Settings) -> ReplayLimits:
     )
 
 
+@frozen
+class Presence:
+    """One device that is connected and authenticated.
+
+    Attributes:
+        group: The token group of its session.
+        connected_at: Since when, in Unix seconds.
+        subscribed: How many vaults it is subscribed to.
+        vaults: The first of them.
+    """
+
+    group: str
+    connected_at: float
+    subscribed: int
+    vaults: tuple[str, ...]
+
+
 class Subscriber(Protocol):
     """What an engine hands its events to: the node."""
 
@@ -137,6 +154,10 @@ class Subscriber(Protocol):
 
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         """Refuse from now on whom disconnects of the past name, and close those who are refused."""
+        ...
+
+    def devices_of(self, user: str, vaults: int) -> list[Presence]:
+        """A user's devices here, with at most so many vaults of each."""
         ...
 
     def lose(self, user: str) -> None:
@@ -173,6 +194,18 @@ class Engine(Protocol):
         Raises:
             EngineUnavailableError: If it can't be done now.
             localful_ws.revocations.TooManyRevocationsError: If no more can be remembered.
+        """
+        ...
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """A user's devices on all nodes, in no order.
+
+        Args:
+            user: The user.
+            vaults: At most so many vaults of each are named.
+
+        Raises:
+            EngineUnavailableError: If it can't be told now, not even by a single node.
         """
         ...
 

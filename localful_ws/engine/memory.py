@@ -7,7 +7,15 @@ import trio
 from attrs import frozen
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, Subscriber, replay_limits
+from localful_ws.engine import (
+    EngineUnavailableError,
+    Entry,
+    Position,
+    Presence,
+    Receipt,
+    Subscriber,
+    replay_limits,
+)
 from localful_ws.engine.history import History, HistoryLimits
 from localful_ws.engine.idempotency import RecentIds
 from localful_ws.metrics import Figure
@@ -104,6 +112,15 @@ class MemoryEngine:
         self._send.send_nowait(apply)
         with trio.move_on_after(self._timeout):
             return await closed.wait()
+        raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """See `Engine.who_is_there`."""
+        found = Future[list[Presence]]()
+        await self._take_place()
+        self._send.send_nowait(lambda subscriber: found.set(subscriber.devices_of(user, vaults)))
+        with trio.move_on_after(self._timeout):
+            return await found.wait()
         raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Engine, Entry, Receipt
+from localful_ws.engine import Engine, Presence, Receipt
 from localful_ws.metrics import Gauges, Metrics
 from localful_ws.protocol import (
     Accept,
@@ -21,14 +21,14 @@ from localful_ws.protocol import (
     judge_handshake,
 )
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import Revocations, TooManyRevocationsError
+from localful_ws.revocations import Revocations
 from localful_ws.routing import Router
 from localful_ws.server.boundary import run_bounded
-from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.opening import Opening
 from localful_ws.server.parking import Parking, Poller, system_poller
 from localful_ws.server.send_buffer import SendBudget, SendLimits
+from localful_ws.server.subscriber import NodeSubscriber
 from localful_ws.server.survey.respondent import Respondent
 from localful_ws.server.timers import Timers
 from localful_ws.server.turn import Turn
@@ -100,8 +100,8 @@ class Node:
         self._router = Router[Device]()
         self.respondent = Respondent(self._router, self.metrics)
         self.watching = Watching(engine, clock.now)
-        self._delivery = Delivery(self._router, self.metrics, self.lose)
         self._revocations = Revocations(settings.max_revocations)
+        self.subscriber = NodeSubscriber(self._router, self._revocations, self.watching, self.metrics, clock)
         if poller is None:
             poller = system_poller()
         self.parking = None if poller is None else Parking(poller, self.start_soon)
@@ -155,7 +155,7 @@ class Node:
             await self._routed_all.wait()
 
     async def _run_engine(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self.engine.run(self, task_status=task_status)
+        await self.engine.run(self.subscriber, task_status=task_status)
         self._routed_all.set()
 
     # --- devices ---
@@ -330,6 +330,14 @@ class Node:
         self.metrics.accepted((event.name for event in events), receipt.duplicates)
         return receipt
 
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """A user's devices on all nodes, with at most so many vaults of each.
+
+        Raises:
+            EngineUnavailableError: If it can't be told now.
+        """
+        return await self.engine.who_is_there(user, vaults)
+
     async def disconnect(self, disconnect: Disconnect) -> int:
         """Refuse the tokens that a disconnect is about, and close the connections that came with them.
 
@@ -341,46 +349,6 @@ class Node:
             TooManyRevocationsError: If no more revocations can be remembered.
         """
         return await self.engine.disconnect(disconnect)
-
-    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
-        """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
-        self.watching.tell(entries)
-        await self._delivery.deliver(entries)
-        self.metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(entries))
-
-    def lose(self, user: str) -> None:
-        """Close a user's devices, which missed something; see `localful_ws.engine.Subscriber`."""
-        self.watching.lose(user)
-        for device in self._router.devices_of(user):
-            device.close(CloseCode.MISSED_EVENTS)
-
-    def apply_disconnect(self, disconnect: Disconnect) -> int:
-        """Refuse and close; see `localful_ws.engine.Subscriber`."""
-        self.refuse([disconnect])
-        user, closed = disconnect.user, 0
-        for device in self._router if user is None else self._router.devices_of(user):
-            session = device.session
-            if session is not None and disconnect.refuses(session) and device.state is State.AUTHENTICATED:
-                device.close(CloseCode.FORBIDDEN)
-                closed += 1
-        return closed
-
-    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
-        """Refuse, and close nobody; see `localful_ws.engine.Subscriber`."""
-        self._revocations.revoke(disconnects, self.clock.now())
-
-    def recall(self, disconnects: Sequence[Disconnect]) -> None:
-        """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
-        for disconnect in disconnects:
-            try:
-                self.refuse([disconnect])
-            except TooManyRevocationsError:
-                _log.warning("not all revocations can be remembered: max-revocations is reached")
-                break
-        now = self.clock.now()
-        for device in self._router:
-            if device.session is not None and self._revocations.is_revoked(device.session, now):
-                device.close(CloseCode.FORBIDDEN)
 
     # --- the end ---
 

@@ -83,7 +83,7 @@ class MemorySite:
                 self.engine.is_away = what == "engine-away"
             case "events-missed":
                 for user in {device.session.user for device in self.world.node.devices() if device.session}:
-                    self.world.node.lose(user)
+                    self.world.node.subscriber.lose(user)
             case "fault":
                 self.verifier.failure = RuntimeError("a fault of the server's own")
         await settle()

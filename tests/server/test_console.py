@@ -469,8 +469,8 @@ async def test_a_watch_ends_with_the_drain(autojump_clock: MockClock) -> None:
 async def test_a_watch_that_hears_of_a_loss(autojump_clock: MockClock) -> None:
     async with open_world() as world, watching(app_of(world), "user=ada") as watch:
         watch.take()
-        world.node.lose("bob")
-        world.node.lose("ada")
+        world.node.subscriber.lose("bob")
+        world.node.subscriber.lose("ada")
         await trio.testing.wait_all_tasks_blocked()
         assert [line["type"] for line in watch.take()] == ["lost"]
 

@@ -229,7 +229,7 @@ async def test_what_fails_loses_one_user(
                 for entry in entries
             ]
         poison(monkeypatch)
-        await world.node.route(entries, trio.current_time())
+        await world.node.subscriber.route(entries, trio.current_time())
         monkeypatch.undo()
         await settle()
         await check_that_only_ada_lost_something(world, devices, count)

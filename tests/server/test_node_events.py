@@ -287,7 +287,7 @@ async def test_others_have_their_turn_while_many_are_told(world: World, autojump
         nursery.start_soon(count_turns)
         await trio.lowlevel.checkpoint()
         before = turns
-        await world.node.route(batch, trio.current_time())
+        await world.node.subscriber.route(batch, trio.current_time())
         assert turns - before >= 2
         nursery.cancel_scope.cancel()
     await settle()
@@ -303,7 +303,7 @@ async def test_no_event_of_a_dropped_vault_however_long_the_batch(
     batch = [event("item-create", vault="v", data="x" * 60_000) for _ in range(20)]
     for number, device in enumerate(devices):
         await device.send({"vaults": [] if number % 2 else ["v"], "id": "s"})
-    await world.node.route(world.entries(batch), trio.current_time())
+    await world.node.subscriber.route(world.entries(batch), trio.current_time())
     await settle()
     for number, device in enumerate(devices):
         names = [message["event"] for message in device.messages]

@@ -262,11 +262,11 @@ async def test_a_close_that_raises(world: World, autojump_clock: MockClock, way:
             await trio.sleep(20)
             expected = 4410, "token-expired"
         case "lose":
-            world.node.lose("ada")
+            world.node.subscriber.lose("ada")
             expected = 4413, "missed-events"
         case "recall":
             now = world.node.clock.now()
-            world.node.recall([Disconnect(user="ada", at=now + 1, until=now + 100)])
+            world.node.subscriber.recall([Disconnect(user="ada", at=now + 1, until=now + 100)])
             expected = 4403, "forbidden"
         case _:
             await world.node.drain(10)

@@ -1,27 +1,24 @@
-"""Disconnects on their way to all nodes, and the revocations that are kept in Redis."""
+"""What all nodes are told and asked together, and the revocations that are kept in Redis."""
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
 import structlog
-import trio
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Subscriber
+from localful_ws.engine import EngineUnavailableError, Presence, Subscriber
 from localful_ws.engine.redis.clients import Message, RedisClient, is_cluster
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import REVOKE
+from localful_ws.engine.redis.survey import ReplyTo, Survey, publish
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
-from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
-_ANSWER_SECONDS: Final = 1.0
-_MOST_ANSWERS: Final = 1024
+_NOBODY: Final = ReplyTo()
 _SCAN: Final = 1000
 
 
@@ -34,8 +31,8 @@ class _Order(msgspec.Struct, omit_defaults=True):
         user: As in `Disconnect`.
         group: As in `Disconnect`.
         close: Whether to close connections, or only to refuse tokens.
-        reply: The channel that the answer goes to; empty if none is waited for.
-        nonce: What the answer begins with.
+        reply: The channel of `ReplyTo`.
+        nonce: The nonce of `ReplyTo`.
     """
 
     at: float
@@ -47,17 +44,28 @@ class _Order(msgspec.Struct, omit_defaults=True):
     nonce: str = ""
 
 
-class _Answer(msgspec.Struct):
+class _WhoIsThere(msgspec.Struct):
+    """What all nodes are asked.
+
+    Attributes:
+        user: Whose devices.
+        vaults: At most so many vaults of each are named.
+        reply: The channel of `ReplyTo`.
+        nonce: The nonce of `ReplyTo`.
+    """
+
+    user: str
+    vaults: int
+    reply: str
     nonce: str
-    closed: int
 
 
 _order_decoder: Final = msgspec.json.Decoder(_Order)
-_answer_decoder: Final = msgspec.json.Decoder(_Answer)
+_question_decoder: Final = msgspec.json.Decoder(_WhoIsThere)
 
 
 class Control:
-    """Tells all nodes of disconnects, and applies what it is told.
+    """Tells all nodes of disconnects and asks them who is there; does and answers what it is told and asked.
 
     Args:
         settings: How many revocations there may be.
@@ -66,8 +74,7 @@ class Control:
         put_call: Has something called in its place among the events.
 
     Attributes:
-        tallies: How many connections each node closed that has answered, by the nonces of the orders.
-        answered: Set when an answer has come.
+        survey: Brings the answers.
     """
 
     def __init__(
@@ -81,19 +88,19 @@ class Control:
         self._keys = keys
         self._put_call = put_call
         self._limit = settings.max_revocations
-        self._own_channel = keys.of_node(secrets.token_hex(8))
+        self.survey = Survey(keys)
         self._takers = {
             keys.control.encode(): self._take_order,
-            self._own_channel.encode(): self._take_answer,
+            keys.questions.encode(): self._take_question,
+            self.survey.channel.encode(): self.survey.hear,
         }
-        self.tallies: dict[str, list[int]] = {}
-        self.answered = Signal()
-        self._to_answer, self._answers = trio.open_memory_channel[tuple[str, bytes]](_MOST_ANSWERS)
+        # Sends this node's answers, until cancelled or until Redis fails.
+        self.answer = self.survey.run
 
     @property
-    def channels(self) -> tuple[str, str]:
+    def channels(self) -> tuple[str, ...]:
         """What must be subscribed to."""
-        return self._keys.control, self._own_channel
+        return self._keys.control, self._keys.questions, self.survey.channel
 
     async def tell(self, client: RedisClient, disconnects: Sequence[Disconnect], *, close: bool) -> None:
         """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
@@ -117,16 +124,26 @@ class Control:
         Raises:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
-        nonce = secrets.token_hex(8)
-        tally = self.tallies[nonce] = []
-        try:
-            told = await self._tell(client, [_order(disconnect, reply=self._own_channel, nonce=nonce)])
-            with trio.move_on_after(_ANSWER_SECONDS):
-                while len(tally) < told:
-                    await self.answered.wait()
-            return sum(tally)
-        finally:
-            del self.tallies[nonce]
+        answers, _ = await self.survey.ask(
+            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)])
+        )
+        return sum(answer.closed for answer in answers)
+
+    async def who_is_there(self, client: RedisClient, user: str, vaults: int) -> list[Presence]:
+        """Ask all nodes for a user's devices.
+
+        Raises:
+            EngineUnavailableError: If not all have answered in time.
+        """
+
+        def ask(reply_to: ReplyTo) -> Awaitable[int]:
+            question = _WhoIsThere(user, vaults, reply_to.channel, reply_to.nonce)
+            return publish(client, self._keys.questions, msgspec.json.encode(question))
+
+        answers, complete = await self.survey.ask(ask)
+        if not complete:
+            raise EngineUnavailableError("Not all nodes have answered.", retry_after=1)
+        return [presence for answer in answers for presence in answer.present]
 
     async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
         """Have orders remembered and sent; how many nodes they went to, all orders together."""
@@ -164,12 +181,14 @@ class Control:
         disconnect = Disconnect(order.user, order.group, at=order.at, until=order.until)
         self._put_call(lambda subscriber: self._apply(order, disconnect, subscriber))
 
-    def _take_answer(self, data: bytes) -> None:
-        answer = _answer_decoder.decode(data)
-        tally = self.tallies.get(answer.nonce)
-        if tally is not None:
-            tally.append(answer.closed)
-            self.answered.set()
+    def _take_question(self, data: bytes) -> None:
+        question = _question_decoder.decode(data)
+        reply_to = ReplyTo(question.reply, question.nonce)
+        self._put_call(
+            lambda subscriber: self.survey.answer(
+                reply_to, present=subscriber.devices_of(question.user, question.vaults)
+            )
+        )
 
     def _apply(self, order: _Order, disconnect: Disconnect, subscriber: Subscriber) -> None:
         closed = 0
@@ -180,20 +199,7 @@ class Control:
                 subscriber.refuse([disconnect])
         except TooManyRevocationsError:
             _log.warning("a revocation can't be remembered: max-revocations is reached")
-        if order.reply:
-            try:
-                answer = msgspec.json.encode(_Answer(order.nonce, closed))
-                self._to_answer.send_nowait((order.reply, answer))
-            except trio.WouldBlock:
-                _log.warning("a disconnect was done and not answered: too many at once")
-
-    async def answer(self, client: RedisClient) -> None:
-        """Send answers until cancelled, or until Redis fails."""
-        async for channel, data in self._answers:
-            if is_cluster(client):
-                await client.spublish(channel, data)
-            else:
-                await client.publish(channel, data)
+        self.survey.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
     async def recall(self, client: RedisClient) -> None:
         """Read all revocations in force, and have them applied."""
@@ -210,15 +216,15 @@ class Control:
             self._put_call(lambda subscriber: subscriber.recall(found))
 
 
-def _order(disconnect: Disconnect, *, close: bool = True, reply: str = "", nonce: str = "") -> _Order:
+def _order(disconnect: Disconnect, *, close: bool = True, reply_to: ReplyTo = _NOBODY) -> _Order:
     return _Order(
         at=disconnect.at,
         until=disconnect.until,
         user=disconnect.user,
         group=disconnect.group,
         close=close,
-        reply=reply,
-        nonce=nonce,
+        reply=reply_to.channel,
+        nonce=reply_to.nonce,
     )
 
 

@@ -9,7 +9,7 @@ import trio
 from coredis.exceptions import ReadOnlyError, ResponseError
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Position, Receipt, Subscriber
+from localful_ws.engine import EngineUnavailableError, Position, Presence, Receipt, Subscriber
 from localful_ws.engine.redis.clients import (
     REDIS_ERRORS,
     PubSub,
@@ -196,6 +196,17 @@ class RedisEngine:
         try:
             with trio.fail_after(self._settings.publish_timeout):
                 return await ask(client)
+        except (*REDIS_ERRORS, trio.TooSlowError) as error:
+            raise self._failed(client, error) from None
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """See `Engine.who_is_there`. Waits a second for the nodes."""
+        client = self._client
+        if client is None or self._closing.is_set():
+            raise self._unavailable()
+        try:
+            with trio.fail_after(self._settings.publish_timeout):
+                return await self._control.who_is_there(client, user, vaults)
         except (*REDIS_ERRORS, trio.TooSlowError) as error:
             raise self._failed(client, error) from None
 

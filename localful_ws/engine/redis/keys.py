@@ -22,6 +22,7 @@ class Keys:
         revoked: The revocations.
         lapses: When they lapse.
         control: The channel on which all nodes hear orders.
+        questions: The channel on which all nodes hear questions.
         intake: What is published without HTTP.
         rejected: What was refused of that.
         lease: Who reads the intake; in a Cluster on the same server as that.
@@ -31,6 +32,7 @@ class Keys:
     revoked: str = field(init=False)
     lapses: str = field(init=False)
     control: str = field(init=False)
+    questions: str = field(init=False)
     intake: str = field(init=False)
     rejected: str = field(init=False)
     lease: str = field(init=False)
@@ -41,6 +43,7 @@ class Keys:
             ("revoked", f"{self.prefix}:{{control}}:revoked"),
             ("lapses", f"{self.prefix}:{{control}}:lapses"),
             ("control", f"{self.prefix}:{{control}}:live"),
+            ("questions", f"{self.prefix}:{{control}}:questions"),
             ("intake", f"{self.prefix}:intake"),
             ("rejected", f"{self.prefix}:intake:rejected"),
             ("lease", f"{self.prefix}:{{{self.prefix}:intake}}:reader"),

@@ -18,6 +18,7 @@ from localful_ws.metrics import Metrics
 from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.http.access import PublisherKey
 from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
+from localful_ws.server.http.queries import QueryError, read_id, read_number
 from localful_ws.server.survey.questions import (
     MOST_USERS,
     DevicesAnswer,
@@ -34,9 +35,7 @@ from localful_ws.settings import Settings
 ALIVE_SECONDS: Final = 10.0
 """So often at least a watcher is sent something."""
 
-_MOST_ID: Final = 128
 _MOST_VAULTS: Final = 1000
-_MOST_DIGITS: Final = 9
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _NDJSON: Final = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
 
@@ -51,20 +50,6 @@ class ConsoleNode(Protocol):
     def unavailable(self) -> str | None:
         """A sentence that says why the node isn't ready; None if it is."""
         ...
-
-
-class QueryError(Exception):
-    """A query that can't be answered.
-
-    Attributes:
-        key: The key that is wrong.
-        message: A sentence for whoever asked.
-    """
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-        self.message = message
 
 
 class Console:
@@ -98,9 +83,9 @@ class Console:
     async def users(self, query: QueryParams) -> Mapping[str, object] | None:
         """The users who have a device here, a page at a time."""
         question = UsersQuestion(
-            after=_read_id(query, "after"),
-            prefix=_read_id(query, "prefix"),
-            limit=_read_number(query, "limit", 100, at_least=1, at_most=MOST_USERS),
+            after=read_id(query, "after"),
+            prefix=read_id(query, "prefix"),
+            limit=read_number(query, "limit", 100, at_least=1, at_most=MOST_USERS),
         )
         answer = await self._survey(question)
         if not isinstance(answer, UsersAnswer):
@@ -111,9 +96,9 @@ class Console:
     async def devices(self, query: QueryParams) -> Mapping[str, object] | None:
         """The devices of one user."""
         question = DevicesQuestion(
-            user=_read_id(query, "user", required=True),
-            group=_read_id(query, "group") or None,
-            vaults=_read_number(query, "vaults", 20, at_least=0, at_most=_MOST_VAULTS),
+            user=read_id(query, "user", required=True),
+            group=read_id(query, "group") or None,
+            vaults=read_number(query, "vaults", 20, at_least=0, at_most=_MOST_VAULTS),
         )
         answer = await self._survey(question)
         if not isinstance(answer, DevicesAnswer):
@@ -180,7 +165,7 @@ async def _answer(
 
 async def _answer_watch(watching: Watching, query: QueryParams) -> ASGIApp:
     """Answer with a user's events as they happen, a line of JSON each, until the client goes."""
-    user, since = _read_id(query, "user", required=True), _read_id(query, "since") or None
+    user, since = read_id(query, "user", required=True), read_id(query, "since") or None
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -215,24 +200,3 @@ async def _cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-def _read_id(query: QueryParams, key: str, *, required: bool = False) -> str:
-    """Read an id, or the beginning of one.
-
-    Raises:
-        QueryError: If it is too long, or missing though required.
-    """
-    value: str = query.get(key, "")
-    if len(value) > _MOST_ID or (required and not value):
-        raise QueryError(key, f"{key} is 1 to {_MOST_ID} characters.")
-    return value
-
-
-def _read_number(query: QueryParams, key: str, otherwise: int, *, at_least: int, at_most: int) -> int:
-    text = query.get(key)
-    if text is None:
-        return otherwise
-    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and at_least <= int(text) <= at_most:
-        return int(text)
-    raise QueryError(key, f"{key} is a whole number from {at_least} to {at_most}.")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localful_ws.engine import EngineUnavailableError, Receipt
+from localful_ws.engine import EngineUnavailableError, Presence, Receipt
 from localful_ws.metrics import CONTENT_TYPE, expose
 from localful_ws.protocol import Event
 from localful_ws.publishing import (
@@ -31,6 +31,7 @@ from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http.access import AllowedHosts, PublisherKey
 from localful_ws.server.http.answers import Answer, error_answer, json_answer, unavailable_answer
 from localful_ws.server.http.bodies import BODY_BUDGET, BodiesTooBigError, BodyBudget, LargeBody
+from localful_ws.server.http.users import DevicesOfUser
 from localful_ws.server.survey.questions import MetricsAnswer, MetricsQuestion, Survey
 from localful_ws.web.files import SHARED, page_routes
 
@@ -58,6 +59,14 @@ class NodeControl(Protocol):
 
         Raises:
             EngineUnavailableError: If they can't be accepted now.
+        """
+        ...
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """A user's devices on all nodes, with at most so many vaults of each.
+
+        Raises:
+            EngineUnavailableError: If it can't be told now.
         """
         ...
 
@@ -136,6 +145,7 @@ def build_app(  # noqa: C901 - a table of small functions
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Route("/v1/users/{user:path}/devices", DevicesOfUser(control, key).answer),
             *page_routes(SHARED),
             *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],

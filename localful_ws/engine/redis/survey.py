@@ -1,0 +1,118 @@
+"""Questions to all nodes, and their answers: each node hears answers on a channel of its own."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+
+from localful_ws.engine import Presence
+from localful_ws.engine.redis.clients import RedisClient, is_cluster
+from localful_ws.engine.redis.keys import Keys
+from localful_ws.wakeup import Signal
+
+_log = structlog.get_logger(__name__)
+
+_ANSWER_SECONDS: Final = 1.0
+_MOST_ANSWERS: Final = 1024
+
+
+class ReplyTo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an answer goes.
+
+    Attributes:
+        channel: The channel; empty if none is waited for.
+        nonce: What the answer begins with.
+    """
+
+    channel: str = ""
+    nonce: str = ""
+
+
+class NodeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node answers.
+
+    Attributes:
+        nonce: As in `ReplyTo`.
+        closed: How many connections it closed.
+        present: The devices that it was asked for.
+    """
+
+    nonce: str
+    closed: int = 0
+    present: list[Presence] = []
+
+
+_decoder: Final = msgspec.json.Decoder(NodeAnswer)
+
+
+class Survey:
+    """Collects what nodes answer, and sends this node's own answers.
+
+    Args:
+        keys: The names of things.
+
+    Attributes:
+        channel: Where this node hears answers.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.channel = keys.of_node(secrets.token_hex(8))
+        # What has been answered so far, by the nonces of the questions.
+        self._answers: dict[str, list[NodeAnswer]] = {}
+        self._answered = Signal()
+        self._to_send, self._sending = trio.open_memory_channel[tuple[str, NodeAnswer]](_MOST_ANSWERS)
+
+    async def ask(self, send: Callable[[ReplyTo], Awaitable[int]]) -> tuple[list[NodeAnswer], bool]:
+        """Ask all nodes.
+
+        Args:
+            send: Sends the question, and says to how many nodes.
+
+        Returns:
+            What was answered within a second, and whether all nodes have answered.
+        """
+        nonce = secrets.token_hex(8)
+        answers = self._answers[nonce] = []
+        try:
+            told = await send(ReplyTo(self.channel, nonce))
+            with trio.move_on_after(_ANSWER_SECONDS):
+                while len(answers) < told:
+                    await self._answered.wait()
+            return answers, len(answers) >= told
+        finally:
+            del self._answers[nonce]
+
+    def hear(self, data: bytes) -> None:
+        """Take an answer.
+
+        Raises:
+            msgspec.MsgspecError: If it is none.
+        """
+        answer = _decoder.decode(data)
+        answers = self._answers.get(answer.nonce)
+        if answers is not None:
+            answers.append(answer)
+            self._answered.set()
+
+    def answer(self, reply_to: ReplyTo, *, closed: int = 0, present: list[Presence] | None = None) -> None:
+        """Have this node's answer sent, if one is waited for."""
+        if not reply_to.channel:
+            return
+        answer = NodeAnswer(reply_to.nonce, closed, present or [])
+        try:
+            self._to_send.send_nowait((reply_to.channel, answer))
+        except trio.WouldBlock:
+            _log.warning("a question of another node was not answered: too many at once")
+
+    async def run(self, client: RedisClient) -> None:
+        """Send answers until cancelled, or until Redis fails."""
+        async for channel, answer in self._sending:
+            await publish(client, channel, msgspec.json.encode(answer))
+
+
+async def publish(client: RedisClient, channel: str, data: bytes) -> int:
+    """Publish on a channel, and say to how many that went."""
+    return await (client.spublish(channel, data) if is_cluster(client) else client.publish(channel, data))

@@ -1,0 +1,83 @@
+"""Who is there: the devices of a user, on all nodes (spec/protocol.md, "Devices of a user")."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from localful_ws.engine import EngineUnavailableError, Presence
+from localful_ws.protocol import is_text
+from localful_ws.server.http.access import PublisherKey
+from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
+from localful_ws.server.http.queries import QueryError, read_number
+
+_MOST: Final = 1000
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class Presences(Protocol):
+    """Who knows a user's devices."""
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        """See `localful_ws.engine.Engine.who_is_there`."""
+        ...
+
+
+class DevicesOfUser:
+    """Answers which devices a user has, a page at a time, to whoever shows the publisher key.
+
+    Args:
+        presences: Who knows.
+        key: The publisher key.
+    """
+
+    def __init__(self, presences: Presences, key: PublisherKey) -> None:
+        self._presences = presences
+        self._key = key
+
+    async def answer(self, request: Request) -> ASGIApp:
+        """Answer a request whose path has the user."""
+        refusal = self._key.refuse(request.scope, dict(request.scope["headers"]))
+        if refusal is not None:
+            return refusal
+        try:
+            user = _read_user(request.path_params["user"])
+            query = request.query_params
+            after = read_number(query, "after", 0, at_least=0, at_most=999_999_999)
+            limit = read_number(query, "limit", 100, at_least=1, at_most=_MOST)
+            vaults = read_number(query, "vaults", 20, at_least=0, at_most=_MOST)
+            found = await self._presences.who_is_there(user, vaults)
+        except QueryError as error:
+            return error_answer(422, "invalid-query", error.message, {"key": error.key})
+        except EngineUnavailableError as error:
+            return unavailable_answer("engine-unavailable", error.message, error.retry_after)
+        return json_answer(200, _page(user, found, after, limit), _NO_STORE)
+
+
+def _read_user(user: str) -> str:
+    if not is_text(user):
+        raise QueryError("user", "user is 1 to 128 characters.")
+    return user
+
+
+def _page(user: str, found: Sequence[Presence], after: int, limit: int) -> dict[str, object]:
+    # Those that came first come first: of new ones the earlier pages know nothing.
+    devices = sorted(found, key=lambda presence: (presence.connected_at, presence.group))
+    end = after + limit
+    following = {"next": end} if end < len(devices) else {}
+    return {
+        "user": user,
+        "total": len(devices),
+        "devices": [_view(device) for device in devices[after:end]],
+        **following,
+    }
+
+
+def _view(device: Presence) -> dict[str, object]:
+    return {
+        "group": device.group,
+        "connectedAt": device.connected_at,
+        "subscribed": device.subscribed,
+        "vaults": device.vaults,
+    }

@@ -1,0 +1,99 @@
+"""What an engine hands over to a node: events, disconnects, and questions about who is there."""
+
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from localful_ws.clock import Clock
+from localful_ws.engine import Entry, Presence
+from localful_ws.metrics import Metrics
+from localful_ws.protocol import CloseCode, State
+from localful_ws.publishing import Disconnect
+from localful_ws.revocations import Revocations, TooManyRevocationsError
+from localful_ws.routing import Router
+from localful_ws.server.delivery import Delivery
+from localful_ws.server.device import Device
+from localful_ws.server.watching import Watching
+
+_log = structlog.get_logger(__name__)
+
+
+class NodeSubscriber:
+    """Takes what concerns the devices of a node; see `localful_ws.engine.Subscriber`.
+
+    Args:
+        router: Knows the devices that are authenticated.
+        revocations: What tokens are refused.
+        watching: Tells of events those who watch.
+        metrics: Where deliveries are counted.
+        clock: The daemon's clock.
+    """
+
+    def __init__(
+        self,
+        router: Router[Device],
+        revocations: Revocations,
+        watching: Watching,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._router = router
+        self._revocations = revocations
+        self._watching = watching
+        self._metrics = metrics
+        self._clock = clock
+        self._delivery = Delivery(router, metrics, self.lose)
+
+    async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
+        """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
+        self._watching.tell(entries)
+        await self._delivery.deliver(entries)
+        self._metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(entries))
+
+    def devices_of(self, user: str, vaults: int) -> list[Presence]:
+        """A user's devices; see `localful_ws.engine.Subscriber`."""
+        return [
+            Presence(
+                device.session.group,
+                device.connected_at,
+                len(device.subscription),
+                device.subscription[:vaults],
+            )
+            for device in self._router.devices_of(user)
+            if device.session is not None
+        ]
+
+    def lose(self, user: str) -> None:
+        """Close a user's devices, which missed something; see `localful_ws.engine.Subscriber`."""
+        self._watching.lose(user)
+        for device in self._router.devices_of(user):
+            device.close(CloseCode.MISSED_EVENTS)
+
+    def apply_disconnect(self, disconnect: Disconnect) -> int:
+        """Refuse and close; see `localful_ws.engine.Subscriber`."""
+        self.refuse([disconnect])
+        user, closed = disconnect.user, 0
+        for device in self._router if user is None else self._router.devices_of(user):
+            session = device.session
+            if session is not None and disconnect.refuses(session) and device.state is State.AUTHENTICATED:
+                device.close(CloseCode.FORBIDDEN)
+                closed += 1
+        return closed
+
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse, and close nobody; see `localful_ws.engine.Subscriber`."""
+        self._revocations.revoke(disconnects, self._clock.now())
+
+    def recall(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
+        for disconnect in disconnects:
+            try:
+                self.refuse([disconnect])
+            except TooManyRevocationsError:
+                _log.warning("not all revocations can be remembered: max-revocations is reached")
+                break
+        now = self._clock.now()
+        for device in self._router:
+            if device.session is not None and self._revocations.is_revoked(device.session, now):
+                device.close(CloseCode.FORBIDDEN)
