@@ -10,7 +10,15 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt, ReplayLimits, replay_limits
+from localful_ws.engine import (
+    EngineUnavailableError,
+    Entry,
+    Position,
+    Presence,
+    Receipt,
+    ReplayLimits,
+    replay_limits,
+)
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
@@ -31,6 +39,9 @@ class FakeNode:
     handed: list[object] = Factory(list)
     lost: list[str] = Factory(list)
     accepted_at: list[float] = Factory(list)
+
+    def devices_of(self, user: str, vaults: int) -> list[Presence]:
+        return [Presence(user, 1.5, vaults, ())]
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         await trio.sleep(self.seconds)
@@ -200,6 +211,15 @@ async def test_a_node_too_busy_for_a_disconnect(nursery: trio.Nursery, autojump_
     assert "busy" in refused.value.message
     await trio.sleep(100)
     assert node.handed == ["u1", disconnect(user="u1")]  # late, but nothing is lost
+
+
+async def test_who_is_there(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    engine, node = make_engine(), FakeNode(seconds=10)
+    nursery.start_soon(engine.run, node)
+    assert await engine.who_is_there("ada", 3) == [Presence("ada", 1.5, 3, ())]
+    await engine.publish([update(1)])
+    with pytest.raises(EngineUnavailableError, match="busy"):
+        await engine.who_is_there("ada", 3)
 
 
 async def test_what_was_accepted_is_handed_over_before_the_end(autojump_clock: MockClock) -> None:

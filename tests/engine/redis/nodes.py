@@ -9,7 +9,7 @@ import trio
 from attrs import Factory, define, field
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Entry, Position, Receipt
+from localful_ws.engine import EngineUnavailableError, Entry, Position, Presence, Receipt
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
@@ -96,6 +96,10 @@ class FakeNode:
                 if device.stay == stay:
                     device.take(entry)
         self._tell()
+
+    def devices_of(self, user: str, vaults: int) -> list[Presence]:
+        subscription = tuple(f"v{number}" for number in range(5))
+        return [Presence(user, 1.5, 5, subscription[:vaults]) for _ in self.devices.get(user, ())]
 
     def apply_disconnect(self, disconnect: Disconnect) -> int:
         self.refuse([disconnect])

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Receipt
+from localful_ws.engine import EngineUnavailableError, Presence, Receipt
 from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.protocol import Event, EventName
@@ -37,6 +37,23 @@ async def test_a_disconnect_is_counted_over_all_nodes(redis_server: RedisServer)
         began = trio.current_time()
         assert await three.engine.disconnect(revocation("ada", clock)) == 1, "the second node is busy"
         assert trio.current_time() - began < 1.5
+
+
+async def test_who_is_there_on_all_nodes(redis_server: RedisServer) -> None:
+    async with open_nodes(redis_server.url, count=3) as (one, two, three):
+        for node in (one, two, two):
+            await node.join(Device("ada"))
+        assert await three.engine.who_is_there("ada", 2) == [Presence("ada", 1.5, 5, ("v0", "v1"))] * 3
+        assert await three.engine.who_is_there("bob", 2) == []
+        two.gate = trio.Event()
+        await three.publish(update(1))
+        await two.until(lambda: two.handed > 0)
+        with pytest.raises(EngineUnavailableError, match="Not all nodes"):
+            await three.engine.who_is_there("ada", 2)
+        two.gate.set()
+        assert len(await three.engine.who_is_there("ada", 2)) == 3
+    with pytest.raises(EngineUnavailableError):
+        await three.engine.who_is_there("ada", 2)
 
 
 async def test_revocations_outlive_all_nodes_and_lapse(redis_server: RedisServer, redis_prefix: str) -> None:
