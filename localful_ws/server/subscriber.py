@@ -28,6 +28,9 @@ class NodeSubscriber:
         watching: Tells of events those who watch.
         metrics: Where deliveries are counted.
         clock: The daemon's clock.
+
+    Attributes:
+        delivery: Takes events to the devices.
     """
 
     def __init__(
@@ -43,12 +46,12 @@ class NodeSubscriber:
         self._watching = watching
         self._metrics = metrics
         self._clock = clock
-        self._delivery = Delivery(router, metrics, self.lose)
+        self.delivery = Delivery(router, metrics, self.lose)
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         """Deliver events to the devices that want them; see `localful_ws.engine.Subscriber`."""
         self._watching.tell(entries)
-        await self._delivery.deliver(entries)
+        await self.delivery.deliver(entries)
         self._metrics.publish_to_write.observe(trio.current_time() - accepted_at, len(entries))
 
     def devices_of(self, user: str, vaults: int) -> list[Presence]:

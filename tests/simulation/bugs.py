@@ -93,7 +93,7 @@ def before_authentication() -> AbstractContextManager[Any]:
 
     async def leak(self: Delivery, entries: Any) -> None:
         for node in nodes:
-            if node._delivery is self:
+            if node.subscriber.delivery is self:
                 for device in node.devices():
                     if device.state is State.AWAITING_AUTH:
                         for entry in entries:

@@ -136,7 +136,7 @@ class SimulatedNode:
         )
 
     def _watch_delivery(self) -> None:
-        delivery = self.node._delivery
+        delivery = self.node.subscriber.delivery
         deliver = delivery.deliver
 
         async def watched(entries: Sequence[Entry]) -> None:
