@@ -63,14 +63,13 @@ def test_the_protocol_is_told_what_is_set() -> None:
         max_publish_bytes=2_000_000,
         max_event_bytes=1_000,
         max_batch=10,
-        publish_body_timeout=2.0,
     )
     assert settings.limits() == Limits(4.0, 30.0, 7, Rate(5, 1.0))
     assert settings.handshake_rules() == HandshakeRules(
         "/sync", frozenset({"https://a.example", "https://b.example"})
     )
     assert settings.publish_limits() == PublishLimits(
-        max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10, body_timeout=2.0
+        max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10
     )
 
 

@@ -55,7 +55,12 @@ class FakeNode:
 
 
 def make_app(
-    node: FakeNode, *, metrics: Metrics | None = None, survey: Survey | None = None, budget: int = BODY_BUDGET, **limits: Any
+    node: FakeNode,
+    *,
+    metrics: Metrics | None = None,
+    survey: Survey | None = None,
+    budget: int = BODY_BUDGET,
+    **limits: Any,
 ) -> InternalApp:
     return build_app(
         node,

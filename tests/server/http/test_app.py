@@ -79,6 +79,7 @@ class TestEvents:
         assert_refused(await post(make_app(node), "/v1/events", json=UPDATE), 503, "draining")
         assert node.published == []
 
+
 class TestDisconnect:
     async def test_a_user(self) -> None:
         node = FakeNode()
