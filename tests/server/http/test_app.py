@@ -205,7 +205,7 @@ class TestOtherRequests:
 
 
 # All that a page of a foreign name could read without the key.
-WITHOUT_KEY = ["/healthz", "/readyz", "/metrics", "/client.js", "/v1/nothing"]
+WITHOUT_KEY = ["/healthz", "/readyz", "/metrics", "/v1/nothing"]
 
 
 class TestHost:
@@ -223,6 +223,11 @@ class TestHost:
     async def test_with_the_key_any_name_will_do(self, path: str) -> None:
         headers = [AUTHORIZATION, (b"host", b"anything.example")]
         assert (await get(make_app(FakeNode()), path, headers=httpx.Headers(headers))).status_code != 421
+
+    async def test_a_foreign_name_gets_no_page_either(self) -> None:
+        headers = [(b"host", b"page.example")]
+        sent = await run_app(make_app(FakeNode()), [], method="GET", path="/client.js", headers=headers)
+        assert sent[0]["status"] == 421
 
     async def test_with_a_wrong_key(self) -> None:
         headers = {"Host": "anything.example", "Authorization": "Bearer wrong"}
