@@ -16,11 +16,13 @@ from localful_ws.settings import (
     Settings,
     SettingsError,
     connections_allowed,
+    devices_allowed,
     load_settings,
     load_values,
     raise_open_file_limit,
     settings_table,
 )
+from localful_ws.settings.open_files import INTERNAL_CONNECTIONS
 
 KEY = "a-publisher-key-that-nobody-may-see"
 SECRET = "a-shared-secret-that-nobody-may-ever-see"
@@ -465,6 +467,20 @@ def test_as_many_connections_as_files_may_be_open() -> None:
         "max-connections is 322, and the limit of open files allows 321; raise that (ulimit -n, LimitNOFILE "
         "in a systemd unit) or lower max-connections."
     )
+
+
+def test_connections_to_the_internal_port_are_files_too() -> None:
+    """As many as are in the reserve cost nothing; more are taken from devices."""
+    for internal, devices in [("1", 321), ("128", 321), ("129", 320), ("448", 1)]:
+        assert load({"max-internal-connections": internal}, allowed=321).max_connections == devices
+    assert complaint(
+        lambda: load({"max-internal-connections": "228", "max-connections": "222"}, allowed=321)
+    ).startswith("max-connections is 222, and the limit of open files allows 221;")
+    assert complaint(lambda: load({"max-internal-connections": "449"}, allowed=321)) == (
+        "max-internal-connections is 449, and the limit of open files leaves none for devices; raise that "
+        "(ulimit -n, LimitNOFILE in a systemd unit) or lower max-internal-connections."
+    )
+    assert devices_allowed(1_000_000, INTERNAL_CONNECTIONS) == 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class NodeControl(Protocol):
         ...
 
 
-def build_app(  # noqa: C901 - a table of small functions
+def build_app(
     control: NodeControl,
     *,
     publisher_key: str,

@@ -19,7 +19,6 @@ from localful_ws.server.http.app import InternalApp
 from localful_ws.server.survey.questions import Answer, MetricsAnswer, MetricsQuestion, Question
 from tests.server.http.internal_port import (
     AUTHORIZATION,
-    AUTHORIZED,
     KEY,
     NOW,
     UPDATE,
