@@ -164,6 +164,10 @@ def test_a_public_key_comes_in_a_file(tmp_path: Path) -> None:
         ),
         ("allow-origin", ("https://a.example", "https://a.example", "null"), ("https://a.example", "null")),
         ("allow-origin", ["https://a.example"], ("https://a.example",)),
+        ("allow-host", "WS.internal, localful-ws", ("ws.internal", "localful-ws")),
+        ("allow-host", ("a_b", "a_b", "*"), ("a_b", "*")),
+        ("allow-host", "192.0.2.7", ("192.0.2.7",)),
+        ("publish-budget", "1GiB", 1024**3),
         ("log-level", "debug", "debug"),
         ("jwks-url", "http://api:8000/jwks", "http://api:8000/jwks"),
         *(
@@ -231,6 +235,17 @@ def test_values_are_read_as_they_are_written(option: str, written: object, value
                 "--allow-origin must be origins such as https://app.example, in lower case, with a scheme "
                 "and without a path or final slash, not 'https://a.example/'."
             ),
+        ),
+        *(
+            (
+                "allow-host",
+                host,
+                (
+                    "--allow-host must be names such as localful-ws or ws.internal.example, without a port, "
+                    f"or *, not '{host}'."
+                ),
+            )
+            for host in ("localful-ws:42103", "http://localful-ws", "*.example", "a b", ".example", "a,,b")
         ),
         ("log-format", "xml", "--log-format must be one of auto, console, json, not 'xml'."),
         (
@@ -340,6 +355,10 @@ def test_no_secret_is_in_the_representation() -> None:
             "send-buffer-bytes is 69631 and must be at least 69632, 4KiB more than max-event-bytes",
         ),
         ({"max_event_bytes": 2**26}, "send-buffer-bytes is 4194304 and must be at least 67112960"),
+        (
+            {"publish_budget": 32 * 1024 * 1024 - 1},
+            "publish-budget is 33554431 and must be at least 33554432",
+        ),
         ({"max_publish_bytes": 69631}, "max-publish-bytes is 69631 and must be at least 69632"),
         ({"tls_cert": Path(__file__)}, "tls-cert is set and tls-key is not; set both for TLS, or neither."),
         ({"tls_key": Path(__file__)}, "tls-key is set and tls-cert is not; set both for TLS, or neither."),

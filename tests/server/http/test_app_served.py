@@ -103,7 +103,7 @@ async def test_bodies_of_a_real_client(size: int) -> None:
 async def test_who_sends_a_long_body_in_vain_sees_the_answer(key: str, status: int, identifier: str) -> None:
     async with serving(make_app(FakeNode(), max_body_bytes=100_000)) as port, client_of(port) as client:
         for content in (b"x" * 3_000_000, b"x" * 200_000):
-            headers = {"Authorization": f"Bearer {key}".encode()}
+            headers = httpx.Headers({b"authorization": f"Bearer {key}".encode()})
             answer = await client.post("/v1/events", content=content, headers=headers)
             assert_refused(answer, status, identifier)
 

@@ -19,7 +19,7 @@ def length(size: int) -> dict[bytes, bytes]:
     return {b"content-length": b"%d" % size}
 
 
-async def receive_all(large: LargeBody, pieces: Iterable[bytes]) -> bytes | None:
+async def receive_all(large: LargeBody, pieces: Iterable[bytes | None]) -> bytes | None:
     """Receive these; None instead of a piece is a client that goes away."""
     first, *more = [
         {"type": "http.disconnect"}
