@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED: Final = "[redacted]"
 
-_NOISY: Final = ("trio-websocket", "hypercorn", "hypercorn.error", "hypercorn.access", "httpx", "httpcore")
+_NOISY: Final = ("trio-websocket", "httpx", "httpcore")
 """Libraries that tell more than an operator wants to know."""
 
 _SILENT: Final = ("coredis",)

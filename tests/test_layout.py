@@ -61,7 +61,6 @@ ELSEWHERE = {
     "scenes/test_written.py": ["conform/render"],
     "server/test_console.py": ["server/watching"],
     "server/test_device.py": ["server/websocket"],
-    "server/test_internal.py": ["server/answers"],
     "server/test_node_handshake.py": ["server/trio_websocket_pump"],
     "tokens/test_jwks.py": ["tokens/errors"],
     "tokens/test_token_claims.py": ["tokens/static"],

@@ -80,9 +80,7 @@ def test_the_level_can_be_chosen(log_level: str, heard: list[str]) -> None:
     assert [line["level"] for line in logged(stream)] == heard + heard
 
 
-@pytest.mark.parametrize(
-    "name", ["trio-websocket", "hypercorn.error", "hypercorn.access", "httpx", "httpcore.http11"]
-)
+@pytest.mark.parametrize("name", ["trio-websocket", "httpx", "httpcore.http11"])
 def test_talkative_libraries_are_heard_from_warnings_on(name: str) -> None:
     stream = io.StringIO()
     configure_logging("json", "debug", stream)

@@ -16,11 +16,13 @@ from localful_ws.settings import (
     Settings,
     SettingsError,
     connections_allowed,
+    devices_allowed,
     load_settings,
     load_values,
     raise_open_file_limit,
     settings_table,
 )
+from localful_ws.settings.open_files import INTERNAL_CONNECTIONS
 
 KEY = "a-publisher-key-that-nobody-may-see"
 SECRET = "a-shared-secret-that-nobody-may-ever-see"
@@ -63,14 +65,13 @@ def test_the_protocol_is_told_what_is_set() -> None:
         max_publish_bytes=2_000_000,
         max_event_bytes=1_000,
         max_batch=10,
-        publish_body_timeout=2.0,
     )
     assert settings.limits() == Limits(4.0, 30.0, 7, Rate(5, 1.0))
     assert settings.handshake_rules() == HandshakeRules(
         "/sync", frozenset({"https://a.example", "https://b.example"})
     )
     assert settings.publish_limits() == PublishLimits(
-        max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10, body_timeout=2.0
+        max_body_bytes=2_000_000, max_event_bytes=1_000, max_events=10
     )
 
 
@@ -163,6 +164,10 @@ def test_a_public_key_comes_in_a_file(tmp_path: Path) -> None:
         ),
         ("allow-origin", ("https://a.example", "https://a.example", "null"), ("https://a.example", "null")),
         ("allow-origin", ["https://a.example"], ("https://a.example",)),
+        ("allow-host", "WS.internal, localful-ws", ("ws.internal", "localful-ws")),
+        ("allow-host", ("a_b", "a_b", "*"), ("a_b", "*")),
+        ("allow-host", "192.0.2.7", ("192.0.2.7",)),
+        ("publish-budget", "1GiB", 1024**3),
         ("log-level", "debug", "debug"),
         ("jwks-url", "http://api:8000/jwks", "http://api:8000/jwks"),
         *(
@@ -230,6 +235,17 @@ def test_values_are_read_as_they_are_written(option: str, written: object, value
                 "--allow-origin must be origins such as https://app.example, in lower case, with a scheme "
                 "and without a path or final slash, not 'https://a.example/'."
             ),
+        ),
+        *(
+            (
+                "allow-host",
+                host,
+                (
+                    "--allow-host must be names such as localful-ws or ws.internal.example, without a port, "
+                    f"or *, not '{host}'."
+                ),
+            )
+            for host in ("localful-ws:42103", "http://localful-ws", "*.example", "a b", ".example", "a,,b")
         ),
         ("log-format", "xml", "--log-format must be one of auto, console, json, not 'xml'."),
         (
@@ -339,6 +355,10 @@ def test_no_secret_is_in_the_representation() -> None:
             "send-buffer-bytes is 69631 and must be at least 69632, 4KiB more than max-event-bytes",
         ),
         ({"max_event_bytes": 2**26}, "send-buffer-bytes is 4194304 and must be at least 67112960"),
+        (
+            {"publish_budget": 32 * 1024 * 1024 - 1},
+            "publish-budget is 33554431 and must be at least 33554432",
+        ),
         ({"max_publish_bytes": 69631}, "max-publish-bytes is 69631 and must be at least 69632"),
         ({"tls_cert": Path(__file__)}, "tls-cert is set and tls-key is not; set both for TLS, or neither."),
         ({"tls_key": Path(__file__)}, "tls-key is set and tls-cert is not; set both for TLS, or neither."),
@@ -466,6 +486,20 @@ def test_as_many_connections_as_files_may_be_open() -> None:
         "max-connections is 322, and the limit of open files allows 321; raise that (ulimit -n, LimitNOFILE "
         "in a systemd unit) or lower max-connections."
     )
+
+
+def test_connections_to_the_internal_port_are_files_too() -> None:
+    """As many as are in the reserve cost nothing; more are taken from devices."""
+    for internal, devices in [("1", 321), ("128", 321), ("129", 320), ("448", 1)]:
+        assert load({"max-internal-connections": internal}, allowed=321).max_connections == devices
+    assert complaint(
+        lambda: load({"max-internal-connections": "228", "max-connections": "222"}, allowed=321)
+    ).startswith("max-connections is 222, and the limit of open files allows 221;")
+    assert complaint(lambda: load({"max-internal-connections": "449"}, allowed=321)) == (
+        "max-internal-connections is 449, and the limit of open files leaves none for devices; raise that "
+        "(ulimit -n, LimitNOFILE in a systemd unit) or lower max-internal-connections."
+    )
+    assert devices_allowed(1_000_000, INTERNAL_CONNECTIONS) == 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,6 @@ def is_internal(answer: Answer) -> bool:
     return (
         b"localful_ws_" in answer.body
         or (answer.identifier == "method-not-allowed" and answer.headers.get("allow") == "POST")
-        or answer.identifier == "metrics-unavailable"
+        or answer.identifier in ("metrics-unavailable", "host-not-allowed")
         or "events are published at" in answer.message
     )

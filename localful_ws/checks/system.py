@@ -12,8 +12,9 @@ from typing import Final
 from attrs import frozen
 
 from localful_ws.checks.finding import Finding, failed, ok, warning
+from localful_ws.server.http.access import ANY_HOST
 from localful_ws.server.listeners import ListenError, reserve
-from localful_ws.settings import Settings, connections_allowed
+from localful_ws.settings import Settings, connections_allowed, devices_allowed
 
 _PROC: Final = Path("/proc")
 _LISTENING: Final = "0A"
@@ -37,6 +38,13 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
             f"The internal port listens on {settings.internal_host}: whoever reaches it sees metrics.",
             "Keep it on loopback or in a private network, behind a firewall, and let no proxy lead to it.",
         )
+    if ANY_HOST in settings.allow_host:
+        yield warning(
+            "allow-host",
+            "The internal port may be asked by any name: a web page in a browser that reaches it can read "
+            "metrics (DNS rebinding).",
+            "List the names by which it is asked.",
+        )
 
 
 def check_open_files(settings: Settings, *, given: bool) -> Iterator[Finding]:
@@ -47,7 +55,7 @@ def check_open_files(settings: Settings, *, given: bool) -> Iterator[Finding]:
         given: Whether ``max-connections`` was set.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    allowed = connections_allowed(hard)
+    allowed = devices_allowed(connections_allowed(hard), settings.max_internal_connections)
     limit = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
     raise_it = (
         "Raise it: LimitNOFILE= in a systemd unit, --ulimit nofile= with Docker, ulimit -Hn in a shell."
@@ -59,14 +67,11 @@ def check_open_files(settings: Settings, *, given: bool) -> Iterator[Finding]:
             raise_it,
         )
     elif not given and allowed < _FEW_CONNECTIONS:
-        yield warning(
-            "open files", f"The hard limit of {limit} allows {allowed} connections a process.", raise_it
-        )
+        judge = warning if allowed else failed
+        yield judge("open files", f"The hard limit of {limit} allows {allowed} devices a process.", raise_it)
     else:
         connections = settings.max_connections if given else allowed
-        yield ok(
-            "open files", f"The hard limit of {limit} is enough for {connections} connections a process."
-        )
+        yield ok("open files", f"The hard limit of {limit} is enough for {connections} devices a process.")
     with suppress(OSError, ValueError):
         most = int((_PROC / "sys/net/core/somaxconn").read_text())
         if most < settings.backlog:

@@ -15,7 +15,11 @@ PASS_UPGRADE: Final = (
     'proxy_set_header Connection "upgrade"; Apache: ProxyPass with upgrade=websocket; '
     "balancers: let the listener speak HTTP/1.1 and allow WebSockets."
 )
-_INTERNAL: Final = ("Devices connect to the other port.", "There is nothing here; events are published at")
+_INTERNAL: Final = (
+    "Devices connect to the other port.",
+    "There is nothing here; events are published at",
+    "This server is not asked by that name",
+)
 
 
 def judge_refusal(answer: Answer, endpoint: Endpoint, settings: Settings) -> Finding:

@@ -78,11 +78,7 @@ class NetworkSite:
         url = request.url
         open_tcp = trio.open_tcp_stream if url.scheme == "http" else trio.open_ssl_over_tcp_stream
         async with await open_tcp(url.host, url.port or (80 if url.scheme == "http" else 443)) as stream:
-            request.headers["Content-Length"] = str(size)
-            lines = [f"{request.method} {url.raw_path.decode()} HTTP/1.1"]
-            lines += [f"{name}: {value}" for name, value in request.headers.items()]
-            await stream.send_all("\r\n".join([*lines, "", ""]).encode() + request.content)
-            return await _read_answer(stream)
+            return await announce_over(stream, request, size)
 
     async def settle(self) -> None:
         """See `Site`: over a network nobody can know."""
@@ -174,6 +170,21 @@ class _AnswerReader:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+
+async def announce_over(stream: trio.abc.Stream, request: httpx.Request, size: int) -> Answer:
+    """Send a request over a connection to the internal port, with a body as long as it is or shorter.
+
+    Args:
+        stream: The connection.
+        request: The request.
+        size: How long the body is said to be.
+    """
+    request.headers["Content-Length"] = str(size)
+    lines = [f"{request.method} {request.url.raw_path.decode()} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode() + request.content)
+    return await _read_answer(stream)
 
 
 async def _read_answer(stream: trio.abc.Stream) -> Answer:

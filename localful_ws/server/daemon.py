@@ -130,7 +130,7 @@ class Daemon:
             survey=survey,
             now=node.clock.now,
             revocation_seconds=settings.revocation_seconds,
-            allowed_hosts=(settings.internal_host, *settings.allow_host),
+            allowed_hosts=settings.allow_host,
             console=Console(node, settings, survey) if settings.console == "on" else None,
         )
         server = HttpServer(

@@ -1,7 +1,7 @@
 """What an operator can set: one table, and where its values come from."""
 
 from localful_ws.settings.errors import SettingsError
-from localful_ws.settings.open_files import connections_allowed, raise_open_file_limit
+from localful_ws.settings.open_files import connections_allowed, devices_allowed, raise_open_file_limit
 from localful_ws.settings.options import (
     CONFIG,
     OPTIONS,
@@ -21,6 +21,7 @@ __all__ = [
     "SettingsError",
     "connections_allowed",
     "default_of",
+    "devices_allowed",
     "environment_variable",
     "load_settings",
     "load_values",

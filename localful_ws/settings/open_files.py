@@ -29,6 +29,17 @@ def raise_open_file_limit() -> int:
     return connections_allowed(soft)
 
 
+def devices_allowed(connections: int, internal_connections: int) -> int:
+    """Say how many of the connections that are allowed can be devices'.
+
+    Args:
+        connections: How many are allowed beside the reserve; see `connections_allowed`.
+        internal_connections: How many there may be to the internal port. `INTERNAL_CONNECTIONS` of them are
+            in the reserve.
+    """
+    return max(0, connections - max(0, internal_connections - INTERNAL_CONNECTIONS))
+
+
 def connections_allowed(open_files: int) -> int:
     """Say how many connections a limit of open files allows."""
     if open_files == resource.RLIM_INFINITY:

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from localful_ws.settings.errors import SettingsError
-from localful_ws.settings.open_files import INTERNAL_CONNECTIONS, raise_open_file_limit
+from localful_ws.settings.open_files import INTERNAL_CONNECTIONS, devices_allowed, raise_open_file_limit
 from localful_ws.settings.options import CONFIG, OPTIONS, Option, environment_variable
 from localful_ws.settings.table import Settings
 
@@ -43,8 +43,13 @@ def load_settings(
             "publisher-key is missing: name a file that holds it with --publisher-key-file, or set "
             f"{environment_variable('publisher-key')}; `openssl rand -hex 32` makes one."
         )
-    # A few to the internal port are among what is kept back for everything else.
-    allowed = allowed_connections() - max(0, values.get("max_internal_connections", 0) - INTERNAL_CONNECTIONS)
+    internal = values.get("max_internal_connections", INTERNAL_CONNECTIONS)
+    allowed = devices_allowed(allowed_connections(), internal)
+    if not allowed:
+        raise SettingsError(
+            f"max-internal-connections is {internal}, and the limit of open files leaves none for devices; "
+            "raise that (ulimit -n, LimitNOFILE in a systemd unit) or lower max-internal-connections."
+        )
     if values.setdefault("max_connections", allowed) > allowed:
         raise SettingsError(
             f"max-connections is {values['max_connections']}, and the limit of open files allows {allowed}; "

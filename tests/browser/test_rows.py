@@ -3,17 +3,14 @@
 import socket
 import threading
 from collections.abc import Iterator
-from typing import cast
 
 import pytest
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from hypercorn.typing import ASGIFramework
 from playwright.sync_api import Browser, Page
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from localful_ws.server.http.server import HttpServer
 from localful_ws.web.files import SHARED, StaticFile, page_headers, page_routes
 from tests.browser.browsing import Scheme, assert_accessible, assert_no_sideways_scrolling, open_page
 
@@ -62,15 +59,12 @@ def url() -> Iterator[str]:
     app = Starlette(routes=routes)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.accesslog = config.errorlog = None
     stopped = trio.Event()
     token: list[trio.lowlevel.TrioToken] = []
 
     async def run() -> None:
         token.append(trio.lowlevel.current_trio_token())
-        await serve(cast("ASGIFramework", app), config, shutdown_trigger=stopped.wait)
+        await HttpServer(app).serve(listening, shutdown=stopped, graceful_timeout=1)
 
     thread = threading.Thread(target=trio.run, args=(run,))
     thread.start()

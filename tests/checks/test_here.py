@@ -78,6 +78,31 @@ def test_the_internal_port_for_everybody() -> None:
     assert finding["internal-host"].outcome is Outcome.WARNING
 
 
+def test_the_internal_port_by_any_name() -> None:
+    def finding(*names: str) -> Finding | None:
+        return by_check(check_ports(make_settings(port=0, internal_port=0, allow_host=names))).get(
+            "allow-host"
+        )
+
+    found = finding("ws.internal", "*")
+    assert found is not None
+    assert found.outcome is Outcome.WARNING
+    assert finding("ws.internal") is None
+
+
+@pytest.mark.parametrize(
+    ("internal", "outcome", "devices"),
+    [(128, Outcome.OK, 19_744), (1_128, Outcome.OK, 18_744), (19_872, Outcome.FAILED, 0)],
+)
+def test_files_for_the_internal_port(
+    internal: int, outcome: Outcome, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 20_000))
+    settings = make_settings(max_internal_connections=internal)
+    finding = by_check(check_open_files(settings, given=False))["open files"]
+    assert (finding.outcome, f" {devices} devices" in finding.message) == (outcome, True)
+
+
 @pytest.mark.parametrize(
     ("limit", "wanted", "outcome"),
     [

@@ -181,6 +181,20 @@ async def test_the_whole_proxy_leads_to_the_internal_port() -> None:
     assert "leads to the internal port" in found.message
 
 
+async def test_it_leads_there_by_a_name_that_is_not_allowed() -> None:
+    def misled(daemon: Daemon) -> Fault:
+        return Fault(
+            request=lambda lines: [
+                "Host: sync.example.org" if line.lower().startswith("host:") else line for line in lines
+            ],
+            route=lambda _: daemon.addresses.internal[1],
+        )
+
+    findings = await look(Fault(), internal=misled)
+    assert "leads to the internal port" in findings["public url"].message
+    assert findings["internal port"].outcome is Outcome.FAILED
+
+
 @pytest.mark.parametrize("target", ["/metrics", "/v1/events"])
 @pytest.mark.parametrize("prefix", ["", "/ws"])
 async def test_the_internal_port_can_be_reached(target: str, prefix: str) -> None:

@@ -10,7 +10,7 @@ NOT_FOR_DEVICES = (
     "trio_websocket",
     "asyncio",
     "starlette",
-    "hypercorn",
+    "httptools",
     "httpx",
     "click",
     "structlog",

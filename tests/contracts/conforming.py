@@ -32,6 +32,8 @@ def assert_conforms(answer: httpx.Response) -> None:
 def _described(method: str, path: str, answer: httpx.Response) -> Json:
     methods = _DOCUMENT["paths"].get(path)
     responses: Json = _DOCUMENT["components"]["responses"]
+    if answer.status_code == 421:
+        return dict(responses["hostNotAllowed"])
     if methods is None:
         assert answer.status_code == 404
         return dict(responses["notFound"])

@@ -13,7 +13,7 @@ from tests.contracts.parts import LICENSE, Json, component_name, component_schem
 JSON = "application/json"
 # What can be wrong with any request that carries the publisher key.
 _KEYED = ("unauthorized", "draining", "engine-unavailable")
-_WITH_BODY = ("not-json", "body-timeout", "body-too-big", "invalid-body", *_KEYED)
+_WITH_BODY = ("not-json", "body-timeout", "body-too-big", "invalid-body", *_KEYED, "busy")
 # In the words of spec/protocol.md, where it has a table of them.
 ERRORS = (
     errors_in("Publish")
@@ -23,8 +23,18 @@ ERRORS = (
     | console.ERRORS
 )
 STATUSES = {identifier: status for status, identifier in ERRORS}
-# Answers to requests that are not of an operation, and to any request.
-NOT_FOUND, METHOD, INTERNAL = "not-found", "method-not-allowed", "internal-error"
+# An answer to any request of an operation.
+INTERNAL = "internal-error"
+# To requests that are of none: which can't be understood, or are not for here.
+OF_NO_OPERATION = {
+    "bad-request": "that can't be understood",
+    "not-found": "for a path that is not here",
+    "method-not-allowed": "with a method that is not here",
+    "host-not-allowed": "by a name that is not allowed",
+    "head-too-big": "with too big a head",
+    "not-implemented": "with a transfer coding that is not here",
+    "version-not-supported": "of another version of HTTP",
+}
 _HEADERS: dict[int, Json] = {
     401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
     405: {"Allow": {"required": True, "schema": {"type": "string"}}},
@@ -114,9 +124,10 @@ def openapi_document() -> Json:
             "title": "Localful WebSocket server: the internal port",
             "summary": "What the HTTP API and the operator ask of the server.",
             "description": "protocol.md beside this file says more. Limits are the defaults of settings. "
-            "Unknown extra keys are ignored. A path that is not here is answered like "
-            "`components.responses.notFound`, a method that is not here like "
-            "`components.responses.methodNotAllowed`.",
+            "Unknown extra keys are ignored. Requests that are of no operation are answered like one of "
+            "`components.responses`: "
+            + "; ".join(f"{what} like `{component_name(word)}`" for word, what in OF_NO_OPERATION.items())
+            + ".",
             "license": LICENSE,
             "version": "1",
         },
@@ -135,8 +146,7 @@ def openapi_document() -> Json:
         "components": {
             "schemas": component_schemas(*labels) | console.SCHEMAS,
             "responses": {
-                "notFound": _error_response(404, [NOT_FOUND]),
-                "methodNotAllowed": _error_response(405, [METHOD]),
+                component_name(word): _error_response(STATUSES[word], [word]) for word in OF_NO_OPERATION
             },
             "securitySchemes": {
                 "publisherKey": {

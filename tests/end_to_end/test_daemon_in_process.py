@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,33 @@ def test_from_start_to_drain(made: list[Daemon]) -> None:
     log = run_while(made, act, drain_seconds=5)
     assert seen == [{"event": "user-update", "data": None}, 1001]
     assert log == ["listening", "listening", "draining", "stopped"]
+
+
+def test_the_settings_of_the_internal_port(made: list[Daemon]) -> None:
+    answers: list[bytes] = []
+
+    def act(addresses: Addresses) -> None:
+        url = "http://{}:{}/metrics".format(*addresses.internal)
+        for name, status in (("ws.internal", 200), ("page.example", 421)):
+            assert httpx.get(url, headers={"Host": name}, trust_env=False).status_code == status
+        # Two bodies that begin and don't go on. Together they are over the budget.
+        head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {PUBLISHER_KEY}\r\n"
+        with ExitStack() as stack:
+            socks = [stack.enter_context(socket.create_connection(addresses.internal, 10)) for _ in range(2)]
+            for sock in socks:
+                sock.sendall(f"{head}Content-Length: 90000\r\n\r\n ".encode())
+            answers.extend(sorted(sock.recv(12) for sock in socks))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run_while(
+        made,
+        act,
+        allow_host=("ws.internal",),
+        publish_body_timeout=1.0,
+        max_publish_bytes=100_000,
+        publish_budget=100_000,
+    )
+    assert answers == [b"HTTP/1.1 408", b"HTTP/1.1 503"]
 
 
 def test_a_second_signal(made: list[Daemon]) -> None:

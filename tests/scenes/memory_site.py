@@ -11,12 +11,15 @@ from attrs import define
 from localful_ws.clock import Clock
 from localful_ws.conform.given import values_of
 from localful_ws.conform.matching import Answer
+from localful_ws.conform.network import announce_over
 from localful_ws.conform.scenes import Scene
 from localful_ws.engine import EngineUnavailableError, Position, Receipt
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 from localful_ws.server.http.app import build_app
+from localful_ws.server.http.connection import HttpTimes
+from localful_ws.server.http.server import HttpServer
 from localful_ws.settings import Settings
 from tests.redis_world import settle
 from tests.server.verifiers import SlowVerifier, slow_verifier
@@ -54,6 +57,7 @@ class MemorySite:
 
     world: World
     internal: httpx.AsyncClient
+    server: HttpServer
     verifier: SlowVerifier
     engine: LosableEngine | None
     host: str = "localhost"
@@ -67,7 +71,13 @@ class MemorySite:
         )
 
     async def announce(self, request: httpx.Request, size: int) -> Answer:
-        raise NotImplementedError("A body that does not come is Hypercorn's affair, which is not here.")
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as serving:
+            serving.start_soon(self.server.serve_stream, theirs)
+            serving.start_soon(self.server.keep_time)
+            answer = await announce_over(ours, request, size)
+            serving.cancel_scope.cancel()
+        return answer
 
     async def settle(self) -> None:
         await settle()
@@ -116,7 +126,8 @@ async def open_memory_site(kind: str, scene: Scene) -> AsyncIterator[MemorySite]
             now=world.node.clock.now,
             revocation_seconds=settings.revocation_seconds,
         )
+        server = HttpServer(app, times=HttpTimes(body=settings.publish_body_timeout))
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://internal"
+            transport=httpx.ASGITransport(app=app), base_url="http://localhost"
         ) as internal:
-            yield MemorySite(world, internal, verifier, engines[0] if engines else None)
+            yield MemorySite(world, internal, server, verifier, engines[0] if engines else None)

@@ -14,11 +14,7 @@ from tests.world import REDIS, SECRET, STARTED, WORLDS
 
 # Timers fire when they are due, and what follows takes no time.
 EXACT = Tolerance(early=1e-6, late=1e-3, quiet=0.0)
-SCENES = [
-    scene
-    for scene in read_scenes()
-    if "publish-body-timeout" not in scene.given  # that is Hypercorn's affair, which is not here
-]
+SCENES = read_scenes()
 # What is logged as a failure, and is the point of the scene.
 COMPLAINTS = {
     "publish-without-the-key": {"a request without the publisher key was refused"},

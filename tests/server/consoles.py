@@ -8,10 +8,9 @@ from typing import Any
 import httpx
 import trio
 from attrs import define, field
-from starlette.applications import Starlette
 
 from localful_ws.server.console.routes import Console
-from localful_ws.server.http.app import build_app
+from localful_ws.server.http.app import InternalApp, build_app
 from localful_ws.server.survey.questions import Survey
 from tests.contracts.conforming import assert_conforms
 from tests.redis_world import settle
@@ -20,7 +19,7 @@ from tests.world import PUBLISHER_KEY, World
 KEY_HEADER = (b"authorization", f"Bearer {PUBLISHER_KEY}".encode())
 
 
-def app_of(world: World, survey: Survey | None = None) -> Starlette:
+def app_of(world: World, survey: Survey | None = None) -> InternalApp:
     """The internal port's application."""
     node, settings = world.node, world.settings
     survey = survey or node.respondent.answer
@@ -35,18 +34,18 @@ def app_of(world: World, survey: Survey | None = None) -> Starlette:
     )
 
 
-async def fetch(app: Starlette, path: str, *, method: str = "GET", **request: Any) -> httpx.Response:
+async def fetch(app: InternalApp, path: str, *, method: str = "GET", **request: Any) -> httpx.Response:
     """Send a request with the key, or with other headers."""
     transport = httpx.ASGITransport(app=app)
     headers = request.pop("headers", [KEY_HEADER])
-    async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.request(method, path, headers=httpx.Headers(headers), **request)
     if path.startswith("/console/api/"):
         assert_conforms(answer)
     return answer
 
 
-async def ask(app: Starlette, what: str, **query: Any) -> Any:
+async def ask(app: InternalApp, what: str, **query: Any) -> Any:
     """Ask the console's API; returns the body of an answer of 200."""
     answer = await fetch(app, f"/console/api/{what}", params=query)
     assert answer.status_code == 200, answer.text
@@ -80,7 +79,7 @@ class Watching:
 
 
 @asynccontextmanager
-async def watching(app: Starlette, query: str, *, reads: bool = True) -> AsyncIterator[Watching]:
+async def watching(app: InternalApp, query: str, *, reads: bool = True) -> AsyncIterator[Watching]:
     """Have a client that watches, and leaves at the end."""
     watch = Watching()
     leave = trio.Event()

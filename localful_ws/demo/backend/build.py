@@ -123,7 +123,7 @@ def build_backend(
             ),
             *routes,
         ],
-        middleware=[Middleware(BodyLimits, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)],
+        middleware=[Middleware(BodyLimits, max_bytes=settings.max_body_bytes)],
         exception_handlers={
             ApiError: handle_api_error,
             HTTPException: handle_http_exception,

@@ -1,4 +1,4 @@
-"""What all routes share: bodies in bounded time and size, who asks, and answers."""
+"""What all routes share: bodies of bounded size, who asks, and answers."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
@@ -172,20 +172,18 @@ def no_content() -> Response:
 
 
 class BodyLimits:
-    """Middleware: receives the whole body before the application is asked, within limits.
+    """Middleware: receives the whole body before the application is asked.
 
-    Whatever the answer will be, the body has been read: no client is left with one that nobody takes.
+    How long that may take is the server's affair.
 
     Args:
         app: The application.
-        max_bytes: Size of a body. What is beyond it is thrown away.
-        seconds: A body has this long to arrive.
+        max_bytes: Size of a body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the body, then ask the application."""
@@ -207,24 +205,17 @@ class BodyLimits:
         await self._app(scope, replay, send)
 
     async def _receive_body(self, receive: Receive) -> bytes | None:
-        """Receive it; None if the client went away before its end."""
+        """Receive it; None if the client went away before its end, or the server gave it up."""
         body = bytearray()
-        size = 0
-        with trio.move_on_after(self._seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                part = message.get("body", b"")
-                size += len(part)
-                if size <= self._max_bytes:
-                    body += part
-                if not message.get("more_body", False):
-                    break
-            if size > self._max_bytes:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
                 raise ApiError(413, "body-too-big", f"A body may have at most {self._max_bytes} bytes.")
-            return bytes(body)
-        raise ApiError(408, "body-timeout", f"The body did not arrive within {self._seconds:g} seconds.")
+            if not message.get("more_body", False):
+                return bytes(body)
 
 
 def answer_error(error: ApiError) -> Response:

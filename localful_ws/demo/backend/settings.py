@@ -28,7 +28,6 @@ class BackendSettings:
         password_cost: The parameter ``n`` of scrypt, a power of two: work and memory for each password.
         seed: Whether to create the users of `localful_ws.demo.backend.seed` that aren't there.
         max_body_bytes: Size of a request's body.
-        body_seconds: A body has this long to arrive.
         busy_seconds: A request waits this long for the database, or for its turn to check a password.
         max_page: Rows that a list answers with at most.
         max_logins: Logins of a user; beyond it the oldest ends.
@@ -52,7 +51,6 @@ class BackendSettings:
     password_cost: int = 2**14
     seed: bool = True
     max_body_bytes: int = 512 * 1024
-    body_seconds: float = field(default=10, validator=_positive)
     busy_seconds: float = field(default=5, validator=_positive)
     max_page: int = field(default=100, validator=_positive)
     max_logins: int = field(default=20, validator=_positive)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 import trio
+from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -80,7 +81,7 @@ class NodeControl(Protocol):
         ...
 
 
-def build_app(  # noqa: C901 - a table of small functions
+def build_app(
     control: NodeControl,
     *,
     publisher_key: str,
@@ -91,7 +92,7 @@ def build_app(  # noqa: C901 - a table of small functions
     revocation_seconds: float,
     allowed_hosts: Collection[str] = (),
     console: Console | None = None,
-) -> ASGIApp:
+) -> "InternalApp":
     """Build the application of the internal port.
 
     Args:
@@ -156,19 +157,33 @@ def build_app(  # noqa: C901 - a table of small functions
         "/v1/events": PublisherEndpoint(control, key, bodies, publish),
         "/v1/disconnect": PublisherEndpoint(control, key, bodies, disconnect),
     }
-    hosts = AllowedHosts(allowed_hosts)
+    return InternalApp(publishing, others, key, AllowedHosts(allowed_hosts))
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint: ASGIApp | None = publishing.get(scope["path"])
+
+@frozen
+class InternalApp:
+    """The application of the internal port (ASGI).
+
+    Attributes:
+        publishing: By path, what answers a POST that takes the publisher key.
+        others: Answers everything else.
+    """
+
+    publishing: "Mapping[str, PublisherEndpoint]"
+    others: Starlette
+    _key: PublisherKey
+    _hosts: AllowedHosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; see ASGI."""
+        endpoint: ASGIApp | None = self.publishing.get(scope["path"])
         if endpoint is None:
             headers = dict(scope["headers"])
-            if hosts.allow(headers.get(b"host")) or key.is_shown(headers):
-                endpoint = others
+            if self._hosts.allow(headers.get(b"host")) or self._key.is_shown(headers):
+                endpoint = self.others
             else:
                 endpoint = _answer_foreign_host
         await endpoint(scope, receive, send)
-
-    return app
 
 
 class PublisherEndpoint:

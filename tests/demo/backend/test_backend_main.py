@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,13 @@ def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*arguments, "--database", str(tmp_path / "nowhere" / "file")])
     assert result.exit_code == 1
     assert "can't be opened" in result.output
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = ["--publisher-key", "k", "--jwt-secret", SECRET.decode(), "--port", port]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port}" in result.output
+    assert "--port" in result.output

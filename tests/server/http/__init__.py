@@ -1,0 +1,1 @@
+"""Tests of `localful_ws.server.http`."""
