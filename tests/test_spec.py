@@ -54,6 +54,7 @@ PUBLISHER_SCHEMAS = {
     "publish:answer",
     "disconnect:request",
     "disconnect:answer",
+    "devices:answer",
     "intake:entry",
     "intake:rejected",
     "http:error",

@@ -8,7 +8,7 @@ import msgspec
 from localful_ws.server.console.routes import ALIVE_SECONDS
 from localful_ws.server.survey.questions import MOST_USERS, DeviceView, UserCount
 from localful_ws.server.watching import MOST_DATA_BYTES
-from tests.contracts.operation import Operation
+from tests.contracts.operation import AN_ID, Operation, query_parameter
 from tests.contracts.parts import Json
 
 _JSON = "application/json"
@@ -21,7 +21,6 @@ ERRORS = {
 }
 """What is not in the tables of spec/protocol.md: status and identifier, and when."""
 
-_AN_ID = {"type": "string", "minLength": 1, "maxLength": 128}
 _NUMBER = {"type": "number"}
 _COUNT = {"type": "integer", "minimum": 0}
 _COUNTS = {"type": "object", "additionalProperties": _COUNT}
@@ -40,17 +39,7 @@ def _array(of: Json) -> Json:
     return {"type": "array", "items": of}
 
 
-def _query(name: str, schema: Json, description: str, *, required: bool = False) -> Json:
-    return {
-        "name": name,
-        "in": "query",
-        "required": required,
-        "description": description,
-        "schema": schema,
-    }
-
-
-_USER = _query("user", _AN_ID, "The user.", required=True)
+_USER = query_parameter("user", AN_ID, "The user.", required=True)
 _SOME_TEXT = {"type": "string", "maxLength": 128}
 _OVERVIEW = _object(
     time=_NUMBER,
@@ -83,10 +72,10 @@ _OVERVIEW = _object(
     ),
     process=_object(memoryBytes=_NUMBER, cpuSeconds=_NUMBER, openFiles=_NUMBER, maxFiles=_NUMBER),
 )
-_EVENT = {"event": {"type": "string"}, "vault": _AN_ID, "group": _AN_ID}
+_EVENT = {"event": {"type": "string"}, "vault": AN_ID, "group": AN_ID}
 _LINE = _object(
     {
-        "user": {**_AN_ID, "description": "With `watching`."},
+        "user": {**AN_ID, "description": "With `watching`."},
         "resumed": {"type": "boolean", "description": "With `watching`, if there was `since`."},
         **_EVENT,
         "cursor": {"type": "string"},
@@ -100,9 +89,9 @@ _LINE = _object(
 )
 SCHEMAS: Json = {
     "consoleOverview": _OVERVIEW,
-    "consoleUsers": _object({"next": _AN_ID}, users=_array({"$ref": "#/components/schemas/UserCount"})),
+    "consoleUsers": _object({"next": AN_ID}, users=_array({"$ref": "#/components/schemas/UserCount"})),
     "consoleDevices": _object(
-        user=_AN_ID, time=_NUMBER, total=_COUNT, devices=_array({"$ref": "#/components/schemas/DeviceView"})
+        user=AN_ID, time=_NUMBER, total=_COUNT, devices=_array({"$ref": "#/components/schemas/DeviceView"})
     ),
     "consoleLine": _LINE,
     # From Python 3.13 on the compiler takes the indentation out of docstrings.
@@ -137,9 +126,11 @@ OPERATIONS = (
     _operation(
         "users",
         "The users who have a device here, a page at a time, in the order of their ids",
-        _query("after", _SOME_TEXT, "Only users whose id comes after this one: the `next` of an answer."),
-        _query("prefix", _SOME_TEXT, "Only users whose id begins so."),
-        _query(
+        query_parameter(
+            "after", _SOME_TEXT, "Only users whose id comes after this one: the `next` of an answer."
+        ),
+        query_parameter("prefix", _SOME_TEXT, "Only users whose id begins so."),
+        query_parameter(
             "limit",
             {"type": "integer", "minimum": 1, "maximum": MOST_USERS, "default": 100},
             "At most so many.",
@@ -150,8 +141,8 @@ OPERATIONS = (
         "devices",
         "The devices of one user",
         _USER,
-        _query("group", _SOME_TEXT, "Only devices of this token group."),
-        _query(
+        query_parameter("group", _SOME_TEXT, "Only devices of this token group."),
+        query_parameter(
             "vaults",
             {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20},
             "At most so many vaults of each subscription are named.",
@@ -171,7 +162,7 @@ OPERATIONS = (
         "seconds. 404 if the setting `console` is off.",
         parameters=(
             _USER,
-            _query("since", _SOME_TEXT, "The cursor after which to go on."),
+            query_parameter("since", _SOME_TEXT, "The cursor after which to go on."),
         ),
     ),
 )

@@ -7,7 +7,7 @@ from attrs import fields
 from localful_ws.metrics import CONTENT_TYPE
 from localful_ws.settings import Settings
 from tests.contracts import console
-from tests.contracts.operation import Operation
+from tests.contracts.operation import AN_ID, Operation, number_parameter, query_parameter
 from tests.contracts.parts import LICENSE, Json, component_name, component_schemas, errors_in, examples
 
 JSON = "application/json"
@@ -18,6 +18,7 @@ _WITH_BODY = ("not-json", "body-timeout", "body-too-big", "invalid-body", *_KEYE
 ERRORS = (
     errors_in("Publish")
     | errors_in("Disconnect")
+    | errors_in("Devices of a user")
     | errors_in("Health and metrics")
     | errors_in("HTTP errors")
     | console.ERRORS
@@ -85,6 +86,23 @@ OPERATIONS = (
         "`user` alone all of the user's, `group` alone every user's group of this id. `until` must be in the "
         "future. "
         "The body's `Content-Type` is not looked at.",
+    ),
+    Operation(
+        "get",
+        "/v1/users/{user}/devices",
+        "devicesOfUser",
+        "Which devices a user has now, on all nodes",
+        200,
+        "devices:answer",
+        errors=("unauthorized", "invalid-query", "engine-unavailable"),
+        keyed=True,
+        description="In the order in which they connected, a page at a time.",
+        parameters=(
+            query_parameter("user", AN_ID, "The user.", required=True) | {"in": "path"},
+            number_parameter("after", "The `next` of an answer.", 0, 999_999_999, 0),
+            number_parameter("limit", "At most so many.", 1, 1000, 100),
+            number_parameter("vaults", "At most so many vaults of each subscription are named.", 0, 1000, 20),
+        ),
     ),
     Operation("get", "/healthz", "healthz", "Whether the process works", 200, _status("alive")),
     Operation(

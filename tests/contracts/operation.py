@@ -34,3 +34,23 @@ class Operation:
     keyed: bool = False
     description: str = ""
     parameters: tuple[Json, ...] = Factory(tuple)
+
+
+AN_ID: Json = {"type": "string", "minLength": 1, "maxLength": 128}
+
+
+def query_parameter(name: str, schema: Json, description: str, *, required: bool = False) -> Json:
+    """A parameter in the query, as OpenAPI writes it."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+def number_parameter(name: str, description: str, at_least: int, at_most: int, default: int) -> Json:
+    """One that is a whole number."""
+    schema = {"type": "integer", "minimum": at_least, "maximum": at_most, "default": default}
+    return query_parameter(name, schema, description)
