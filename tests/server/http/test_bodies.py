@@ -21,12 +21,13 @@ def length(size: int) -> dict[bytes, bytes]:
 
 async def receive_all(large: LargeBody, pieces: Iterable[bytes | None]) -> bytes | None:
     """Receive these; None instead of a piece is a client that goes away."""
-    first, *more = [
+    messages: list[dict[str, Any]] = [
         {"type": "http.disconnect"}
         if piece is None
         else {"type": "http.request", "body": piece, "more_body": True}
         for piece in pieces
     ]
+    first, *more = messages
     if more and more[-1]["type"] == "http.request":
         more[-1]["more_body"] = False
 
