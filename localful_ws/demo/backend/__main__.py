@@ -92,7 +92,7 @@ async def run(backend: Backend, listening: socket.socket) -> None:
             background.start_soon(_stop_at_signal, signals, stopping)
             await background.start(backend.run)
             host, port = address(listening)
-            _greet(f"http://{host}:{port}")
+            _greet(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
             await HttpServer(backend.app).serve(
                 listening, shutdown=stopping, graceful_timeout=_GOODBYE_SECONDS
             )
