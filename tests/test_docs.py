@@ -97,10 +97,10 @@ async def run_against_daemon(commands: Iterable[tuple[list[str], str]]) -> list[
 
 async def test_publishing_with_curl_as_it_is_printed() -> None:
     find_program("curl")
-    publish, disconnect = publishing_blocks("sh")
-    shell = ["sh", "-e", "-c"]
-    assert await run_against_daemon([(shell, publish), (shell, disconnect)]) == [
+    blocks = publishing_blocks("sh")
+    assert await run_against_daemon([(["sh", "-e", "-c"], block) for block in blocks]) == [
         '{"accepted":1}',
+        '{"user":"ada","total":0,"devices":[]}',
         '{"closed":0}{"closed":0}',
     ]
 
