@@ -4,7 +4,7 @@ msgspec reads a body once, straight into attrs classes, and leaves ``data`` as t
 nothing. Every failure leaves as `PublishError`. Pure: no I/O, no clock.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Final, TypeVar
 
@@ -44,6 +44,7 @@ __all__ = [
     "decode_disconnect_body",
     "decode_intake_entry",
     "decode_publish_body",
+    "read_publish_body",
 ]
 
 T = TypeVar("T")
@@ -155,7 +156,15 @@ def decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> list[
         PublishError: 400 if the body is not JSON in UTF-8; 413 if it, or the data of one event, is too big;
             422 if it is no event or batch, is nested too deeply, or holds an event that can't be.
     """
-    return _decode_publish_body(body, limits)[0]
+    return _finish(_read_publish_body(body, limits))[0]
+
+
+def read_publish_body(body: bytes | bytearray, limits: PublishLimits) -> Generator[None, None, list[Event]]:
+    """The same as `decode_publish_body`, in steps: between them others can have their turn.
+
+    A step takes some 30 ms if the body has 32 MiB of events.
+    """
+    return (yield from _read_publish_body(body, limits))[0]
 
 
 def decode_intake_entry(
@@ -189,7 +198,7 @@ def decode_intake_entry(
         return [_accept(_of_fields(with_id), None, limits)]
     if b"event" in fields:
         raise invalid("Send either a body or the fields of an event, not both.", None, "body")
-    events, is_batch = _decode_publish_body(body, limits)
+    events, is_batch = _finish(_read_publish_body(body, limits))
     return [
         event if event.id is not None else evolve(event, id=f"intake:{entry}" + f":{index}" * is_batch)
         for index, event in enumerate(events)
@@ -231,12 +240,26 @@ def body_too_big(limits: PublishLimits) -> PublishError:
     )
 
 
-def _decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> tuple[list[Event], bool]:
-    """Read the body of a publish; also says whether it was a batch."""
+def _finish(steps: Generator[None, None, T]) -> T:
+    """Take all steps at once."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _read_publish_body(
+    body: bytes | bytearray, limits: PublishLimits
+) -> Generator[None, None, tuple[list[Event], bool]]:
+    """Read the body of a publish in steps; also says whether it was a batch."""
     if len(body) > limits.max_body_bytes:
         raise body_too_big(limits)
     _check_body(body, _BATCH_DEPTH)
+    yield
     batch = _decode(_batch_decoder, body, fault_in_body)
+    yield
     if batch.events is UNSET:
         _check_body(body, MESSAGE_DEPTH)
         return [_accept(_decode(_event_decoder, body, fault_in_body), None, limits)], False

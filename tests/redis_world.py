@@ -15,7 +15,7 @@ from attrs import define
 from trio.testing import MockClock
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Position, Receipt, Subscriber
+from localful_ws.engine import Position, Presence, Receipt, Subscriber
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.engine.redis.survey import NodeAnswer, ReplyTo, publish
 from localful_ws.protocol import Event
@@ -79,6 +79,10 @@ class RedisWorldEngine(RedisEngine):
     async def disconnect(self, disconnect: Disconnect) -> int:
         with self._busy():
             return await super().disconnect(disconnect)
+
+    async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
+        with self._busy():
+            return await super().who_is_there(user, vaults)
 
     async def _hear_all(self) -> None:
         """Hear of everything that has been published so far: of this, last of all."""

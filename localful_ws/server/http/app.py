@@ -25,6 +25,7 @@ from localful_ws.publishing import (
     body_too_big,
     decode_disconnect_body,
     decode_publish_body,
+    read_publish_body,
 )
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.server.console.pages import console_pages
@@ -111,8 +112,7 @@ def build_app(
         if len(body) <= _DECODED_AT_ONCE:
             events = decode_publish_body(body, limits)
         else:
-            # Devices are told of other events meanwhile.
-            events = await trio.to_thread.run_sync(decode_publish_body, body, limits, limiter=one_at_a_time)
+            events = await _decode_in_turns(body, limits)
         receipt = await control.publish(events)
         if not receipt.duplicates:
             return Answer(202, b'{"accepted":%d}' % receipt.accepted)
@@ -139,7 +139,6 @@ def build_app(
             )
         return Response(expose(answer.families), headers={"Content-Type": CONTENT_TYPE})
 
-    one_at_a_time = trio.CapacityLimiter(1)
     key, bodies = PublisherKey(publisher_key), BodyBudget(limits, body_budget)
     others = Starlette(
         routes=[
@@ -250,6 +249,18 @@ class PublisherEndpoint:
         with LargeBody(self._bodies, headers) as large:
             body = await large.receive(message, receive)
             return None if body is None else await self._act(body)
+
+
+async def _decode_in_turns(body: bytes | bytearray, limits: PublishLimits) -> list[Event]:
+    """The same as `decode_publish_body`; meanwhile devices are told of other events."""
+    steps = read_publish_body(body, limits)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            events: list[Event] = end.value
+            return events
+        await trio.lowlevel.checkpoint()
 
 
 def _wrong_method(headers: Mapping[str, str] | None) -> Answer:
