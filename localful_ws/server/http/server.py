@@ -1,6 +1,7 @@
 """Serves an ASGI application to the HTTP clients that connect to a socket."""
 
 import socket
+from collections.abc import Coroutine
 from typing import Final
 
 import structlog
@@ -40,8 +41,11 @@ class HttpServer:
         self._is_ending = False
         self._told_at = -_TELL_AGAIN_AFTER
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection until it is over. Nothing it does is raised here."""
+    def serve_stream(self, stream: trio.abc.Stream) -> Coroutine[None, None, None]:
+        """Serve one connection until it is over. Nothing it does is raised here.
+
+        It counts from now on, not from when its task first runs: meanwhile others are accepted.
+        """
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -52,6 +56,9 @@ class HttpServer:
         }
         connection = HttpConnection(self._app, stream, self._times, scope)
         self._connections.add(connection)
+        return self._serve_connection(connection)
+
+    async def _serve_connection(self, connection: HttpConnection) -> None:
         try:
             if self._is_ending:
                 connection.end()
