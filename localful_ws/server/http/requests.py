@@ -169,6 +169,8 @@ class RequestReader:
         self._ended = request.is_complete = False
         self._reading = request
         lines = [b"%b: %b\r\n" % header for header in request.headers if header[0] in _FRAMING]
+        if not request.keeps_alive:
+            lines.append(b"Connection: close\r\n")
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines))
 
@@ -191,7 +193,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
-        self._count(len(name) + len(value) + 4)
+        self._count(len(name) + len(value) + 3)
         if self._reading is None:
             # httptools leaves the blanks after a value, which are no part of it (RFC 9112, section 5).
             self._headers.append((name.lower(), value.rstrip(b" \t")))
@@ -217,7 +219,7 @@ class RequestReader:
         """The request is complete."""
         if self._reading is not None:
             self._reading.is_complete = True
-            self._ended = self._ended or not self._reading.keeps_alive
+            self._ended = not self._reading.keeps_alive
         self._reading = None
         self._size_of_head = 0
 
