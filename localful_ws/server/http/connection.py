@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 from starlette.types import ASGIApp, Message, Scope
 
-from localful_ws.server.http.answers import error_answer
+from localful_ws.server.http.answers import Answer, error_answer
 from localful_ws.server.http.requests import MAX_HEAD, Request, RequestError, RequestReader
 from localful_ws.server.tcp import TcpStream, shut_down_sending
 from localful_ws.wakeup import Signal
@@ -49,7 +49,7 @@ class HttpTimes:
     linger: float = 2.0
 
 
-_FAILED: Final = RequestError(500, "internal-error", "The server failed; its log says more.")
+_FAILED: Final = error_answer(500, "internal-error", "The server failed; its log says more.")
 
 
 class HttpConnection:
@@ -92,8 +92,8 @@ class HttpConnection:
         self._scope = scope
         self._task = trio.CancelScope()
         self._reader = RequestReader()
-        # Why nothing can be read any more.
-        self._fault: RequestError | None = None
+        # What says why nothing can be read any more.
+        self._fault: Answer | None = None
         self._is_gone = False
         self._gone = Signal()
 
@@ -173,8 +173,8 @@ class HttpConnection:
         try:
             self._reader.feed(bytes(data))
         except RequestError as error:
-            # Its traceback leads back here: they would keep each other alive.
-            self._fault = error.with_traceback(None)
+            # The error itself would keep this alive, by its traceback and that of the error before it.
+            self._fault = error_answer(error.status, error.identifier, error.message)
         return True
 
     async def wait_until_gone(self) -> None:
@@ -198,7 +198,7 @@ class HttpConnection:
         with trio.move_on_at(began + self._times.body) as waiting:
             return await self.receive(_AT_ONCE) and self._fault is None
         if waiting.cancelled_caught:
-            self._fault = RequestError(
+            self._fault = error_answer(
                 408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
             )
         return False
@@ -221,10 +221,9 @@ class HttpConnection:
             self._gone.set()
             raise
 
-    async def _refuse(self, error: RequestError) -> None:
-        answer = error_answer(error.status, error.identifier, error.message)
+    async def _refuse(self, answer: Answer) -> None:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), _CLOSE]
-        await self.write(_head(error.status, headers) + answer.body)
+        await self.write(_head(answer.status, headers) + answer.body)
         await self._linger()
 
     async def _linger(self) -> None:
@@ -309,14 +308,13 @@ class Exchange:
             self.is_abandoned = True
         if self.is_abandoned:
             return {"type": "http.disconnect"}
-        self._is_read = request.is_complete
+        self._is_read, self._continues = request.is_complete, False
         return {"type": "http.request", "body": request.take_body(), "more_body": not request.is_complete}
 
     async def _receive_body(self) -> bool:
         """Wait until something of the body is there, or its end; False if neither will come."""
         request, connection = self._request, self._connection
         if self._continues and not self.is_begun:
-            self._continues = False
             await connection.write(_CONTINUE)
         while not request.is_complete and not request.body:
             if not await connection.receive_body(self._began):
