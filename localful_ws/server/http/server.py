@@ -112,14 +112,17 @@ class HttpServer:
         """
         while True:
             await trio.sleep(_LOOK_EVERY)
-            now, spare = trio.current_time(), 0.0
-            if len(self._connections) >= self._max_connections:
-                self._tell_full(now)
-                # Others wait: whoever has not asked for anything lately has to come again.
-                spare = self._times.idle - _LOOK_EVERY
-            for connection in self._connections:
-                if connection.due < now + (spare if connection.is_idle else 0.0):
-                    connection.cancel()
+            self._end_what_is_due(trio.current_time())
+
+    def _end_what_is_due(self, now: float) -> None:
+        spare = 0.0
+        if len(self._connections) >= self._max_connections:
+            self._tell_full(now)
+            # Others wait: whoever has not asked for anything lately has to come again.
+            spare = self._times.idle - _LOOK_EVERY
+        for connection in self._connections:
+            if connection.due < now + (spare if connection.is_idle else 0.0):
+                connection.cancel()
 
     async def _wait_for_room(self) -> int:
         while len(self._connections) >= self._max_connections:
