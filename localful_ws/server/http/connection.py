@@ -195,12 +195,11 @@ class HttpConnection:
 
     async def receive_body(self, began: float) -> bool:
         """The same, for the body of a request whose head came at that moment, on Trio's clock."""
-        with trio.move_on_at(began + self._times.body) as waiting:
+        with trio.move_on_at(began + self._times.body):
             return await self.receive(_AT_ONCE) and self._fault is None
-        if waiting.cancelled_caught:
-            self._fault = error_answer(
-                408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
-            )
+        self._fault = error_answer(
+            408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
+        )
         return False
 
     async def write(self, data: bytes) -> None:
