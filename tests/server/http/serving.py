@@ -156,6 +156,7 @@ class Serving:
         peer, near = fake_pair(self.poller, window)
         self.nursery.start_soon(self.server.serve_stream, near)
         client = Client(peer.sock)
+        await trio.testing.wait_all_tasks_blocked()
         await client.send(*data)
         return client
 
