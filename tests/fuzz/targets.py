@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import frame_reader, messages, publishing, tokens
+from tests.fuzz import frame_reader, http_requests, messages, publishing, tokens
 
 HERE = Path(__file__).parent
 CORPORA = HERE / "corpora"
@@ -12,6 +12,7 @@ FRAMES = "frames"
 
 CHECKS: dict[str, Callable[[bytes], None]] = {
     "frame_reader": frame_reader.check,
+    "http": http_requests.check,
     "messages": messages.check,
     "publishing": publishing.check,
     "tokens": tokens.check,

@@ -76,6 +76,10 @@ class FakeSocket:
     def fileno(self) -> int:
         return self.number
 
+    def getpeername(self) -> tuple[str, int]:
+        self._check()
+        return "192.0.2.1", 1024 + self.number % 1024
+
     def recv(self, size: int) -> bytes:
         self._check()
         if not self.incoming and not self.eof:

@@ -13,9 +13,10 @@ import trio
 from attrs import frozen
 from starlette.types import ASGIApp, Message, Scope
 
-from localful_ws.server.http.answers import error_answer
-from localful_ws.server.http.requests import Request, RequestError, RequestReader
+from localful_ws.server.http.answers import Answer, error_answer
+from localful_ws.server.http.requests import MAX_HEAD, Request, RequestError, RequestReader
 from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class HttpTimes:
         idle: From one request to the next.
         head: A request head, from its first byte.
         body: A request body, from the head.
-        send: Until a client takes something of an answer.
+        send: Until a client takes so much of an answer as is sent at a time.
         linger: To throw away what a client still sends after the answer that ends its connection.
     """
 
@@ -48,7 +49,7 @@ class HttpTimes:
     linger: float = 2.0
 
 
-_FAILED: Final = RequestError(500, "internal-error", "The server failed; its log says more.")
+_FAILED: Final = error_answer(500, "internal-error", "The server failed; its log says more.")
 
 
 class HttpConnection:
@@ -69,6 +70,8 @@ class HttpConnection:
     __slots__ = (
         "_app",
         "_fault",
+        "_gone",
+        "_is_gone",
         "_reader",
         "_scope",
         "_stream",
@@ -89,8 +92,10 @@ class HttpConnection:
         self._scope = scope
         self._task = trio.CancelScope()
         self._reader = RequestReader()
-        # Why nothing can be read any more.
-        self._fault: RequestError | None = None
+        # What says why nothing can be read any more.
+        self._fault: Answer | None = None
+        self._is_gone = False
+        self._gone = Signal()
 
     def cancel(self) -> None:
         """End it at once."""
@@ -117,35 +122,44 @@ class HttpConnection:
             await trio.aclose_forcefully(self._stream)
 
     async def _serve(self) -> None:
-        requests = self._reader.requests
-        while True:
-            while not requests:
-                if self._fault is not None:
-                    await self._refuse(self._fault)
-                    return
-                self.is_idle = self._reader.is_between
-                if (self.is_idle and self.is_ending) or not await self.receive():
-                    return
-            self.is_idle, self.due = False, math.inf
-            request = requests.popleft()
+        while (request := await self._next_request()) is not None:
             exchange = Exchange(self, request)
             try:
                 await self._app(self._scope_of(request), exchange.receive, exchange.send)
             except Exception:
                 _log.exception("a request failed", method=request.method, path=request.path)
                 self._fault = _FAILED
-            if self._fault is not None and not exchange.is_begun:
-                await self._refuse(self._fault)
-                return
+            if not exchange.is_begun:
+                if self._fault is None and not exchange.is_abandoned:
+                    _log.error("a request was not answered", method=request.method, path=request.path)
+                    self._fault = _FAILED
+                break
             if self._fault is _FAILED or not exchange.keeps_alive:
                 await self._linger()
                 return
-            self.due = trio.current_time() + self._times.idle
-            if requests:
-                # Whoever sends many at once must not keep everybody else waiting.
-                await trio.lowlevel.checkpoint()
+        if self._fault is not None:
+            await self._refuse(self._fault)
 
-    async def receive(self) -> bool:
+    async def _next_request(self) -> Request | None:
+        """Wait for a request; None if there will be none. If the client is to be told why, that is kept."""
+        reader = self._reader
+        if reader.requests:
+            # Whoever sends many at once must not keep everybody else waiting.
+            await trio.lowlevel.checkpoint()
+        else:
+            self.is_idle, self.due = True, trio.current_time() + self._times.idle
+        while not reader.requests:
+            if self.is_idle and not reader.is_between:
+                self.is_idle, self.due = False, trio.current_time() + self._times.head
+            if (self.is_idle and self.is_ending) or not await self.receive():
+                self.is_idle = False
+                return None
+            # Whoever was cancelled just then must not begin what would be broken off.
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.is_idle, self.due = False, math.inf
+        return reader.requests.popleft()
+
+    async def receive(self, at_once: int = MAX_HEAD) -> bool:
         """Read on; False if there will be nothing more.
 
         Raises:
@@ -153,27 +167,39 @@ class HttpConnection:
         """
         if self._fault is not None:
             return False
-        reader = self._reader
-        data = await self._stream.receive_some(_AT_ONCE)
-        if not data and reader.is_between:
+        data = await self._stream.receive_some(at_once)
+        if not data and self._reader.is_between:
             return False
-        was_between = reader.is_between
         try:
-            reader.feed(bytes(data))
+            self._reader.feed(bytes(data))
         except RequestError as error:
-            self._fault = error
-        if was_between:
-            self.due = trio.current_time() + self._times.head
+            # The error itself would keep this alive, by its traceback and that of the error before it.
+            self._fault = error_answer(error.status, error.identifier, error.message)
         return True
+
+    async def wait_until_gone(self) -> None:
+        """Wait until the client is gone.
+
+        Once something of a further request has come no more is read, or it might be any amount. Then it is
+        only noticed when something is written.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        reader = self._reader
+        while self._fault is None and reader.is_between and not reader.requests:
+            if not await self.receive():
+                return
+        while not self._is_gone:
+            await self._gone.wait()
 
     async def receive_body(self, began: float) -> bool:
         """The same, for the body of a request whose head came at that moment, on Trio's clock."""
-        with trio.move_on_at(began + self._times.body) as waiting:
-            return await self.receive() and self._fault is None
-        if waiting.cancelled_caught:
-            self._fault = RequestError(
-                408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
-            )
+        with trio.move_on_at(began + self._times.body):
+            return await self.receive(_AT_ONCE) and self._fault is None
+        self._fault = error_answer(
+            408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
+        )
         return False
 
     async def write(self, data: bytes) -> None:
@@ -182,17 +208,21 @@ class HttpConnection:
         Raises:
             trio.BrokenResourceError: If the connection is gone.
         """
-        if isinstance(self._stream, TcpStream):
-            data = data[self._stream.send_now(data) :]
-        for start in range(0, len(data), _AT_ONCE):
-            self.due = trio.current_time() + self._times.send
-            await self._stream.send_all(data[start : start + _AT_ONCE])
-            self.due = math.inf
+        try:
+            if isinstance(self._stream, TcpStream):
+                data = data[self._stream.send_now(data) :]
+            for start in range(0, len(data), _AT_ONCE):
+                self.due = trio.current_time() + self._times.send
+                await self._stream.send_all(data[start : start + _AT_ONCE])
+                self.due = math.inf
+        except BROKEN:
+            self._is_gone = True
+            self._gone.set()
+            raise
 
-    async def _refuse(self, error: RequestError) -> None:
-        answer = error_answer(error.status, error.identifier, error.message)
+    async def _refuse(self, answer: Answer) -> None:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), _CLOSE]
-        await self.write(_head(error.status, headers) + answer.body)
+        await self.write(_head(answer.status, headers) + answer.body)
         await self._linger()
 
     async def _linger(self) -> None:
@@ -225,6 +255,7 @@ class Exchange:
 
     Attributes:
         is_begun: Whether something of the answer was sent.
+        is_abandoned: Whether the application was told that the client is gone.
         keeps_alive: Whether the connection goes on when the application has returned.
     """
 
@@ -233,17 +264,20 @@ class Exchange:
         "_chunks",
         "_connection",
         "_continues",
+        "_is_answered",
         "_is_read",
         "_persists",
         "_request",
         "_start",
         "_with_body",
+        "is_abandoned",
         "is_begun",
         "keeps_alive",
     )
 
     def __init__(self, connection: HttpConnection, request: Request) -> None:
         self.is_begun = False
+        self.is_abandoned = False
         self.keeps_alive = False
         self._began = trio.current_time()
         self._connection = connection
@@ -252,7 +286,9 @@ class Exchange:
         self._continues = request.expects_continue
         # Whether all of the body was handed on.
         self._is_read = False
+        # How the answer begins, and whether all of it was handed over.
         self._start: Message | None = None
+        self._is_answered = False
         # How the answer is sent: whether the connection goes on after it, with its body, and in chunks.
         self._persists = False
         self._with_body = True
@@ -260,43 +296,62 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Return what has come of the body; after its end, wait until the client is gone."""
-        request, connection = self._request, self._connection
+        request = self._request
         try:
             if self._is_read:
-                while await connection.receive():
-                    pass
-                return {"type": "http.disconnect"}
-            if self._continues and not request.is_complete and not request.body:
-                await connection.write(_CONTINUE)
-            self._continues = False
-            while not request.is_complete and not request.body:
-                if not await connection.receive_body(self._began):
-                    return {"type": "http.disconnect"}
+                await self._connection.wait_until_gone()
+                self.is_abandoned = True
+            elif not request.is_complete and not request.body:
+                self.is_abandoned = not await self._receive_body()
         except BROKEN:
+            self.is_abandoned = True
+        if self.is_abandoned:
             return {"type": "http.disconnect"}
-        self._is_read = request.is_complete
+        self._is_read, self._continues = request.is_complete, False
         return {"type": "http.request", "body": request.take_body(), "more_body": not request.is_complete}
 
+    async def _receive_body(self) -> bool:
+        """Wait until something of the body is there, or its end; False if neither will come."""
+        request, connection = self._request, self._connection
+        if self._continues and not self.is_begun:
+            await connection.write(_CONTINUE)
+        while not request.is_complete and not request.body:
+            if not await connection.receive_body(self._began):
+                return False
+        return True
+
     async def send(self, message: Message) -> None:
-        """Send a part of the answer. If the client is gone nothing is sent, and nothing raised."""
-        if message["type"] == "http.response.start":
+        """Send a part of the answer. If the client is gone nothing is sent, and nothing raised.
+
+        Raises:
+            RuntimeError: If there can be no such part now.
+        """
+        is_start = message["type"] == "http.response.start"
+        if self._is_answered or is_start is (self._start is not None):
+            raise RuntimeError("An answer has one start, and then parts of its body up to the last one.")
+        if is_start:
             self._start = message
             return
         body: bytes = message.get("body", b"")
-        is_last = not message.get("more_body", False)
+        self._is_answered = is_last = not message.get("more_body", False)
         head = b""
-        if self._start is not None:
-            head, self._start = self._begin(self._start, len(body) if is_last else None), None
+        if self._start is not None and not self.is_begun:
+            head = self._begin(self._start, len(body) if is_last else None)
         if not self._with_body:
             body = b""
         elif self._chunks:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk + b"0\r\n\r\n" if is_last else chunk
+        # Whoever is cancelled, or too slow, has perhaps got a part of it.
+        persists, self._persists = self._persists, False
         try:
             await self._connection.write(head + body)
-            self.keeps_alive = is_last and self._persists
         except BROKEN:
-            self._persists = False
+            return
+        self._persists, self.keeps_alive = persists, persists and is_last
+        if not is_last:
+            # What is sent at once has let nobody else run.
+            await trio.lowlevel.checkpoint()
 
     def _begin(self, start: Message, length: int | None) -> bytes:
         """Write the head of an answer whose body has this length, if that is known."""
@@ -305,7 +360,7 @@ class Exchange:
         self._persists = request.keeps_alive and request.is_complete and not self._connection.is_ending
         self._with_body = request.method != "HEAD" and status not in _WITHOUT_BODY
         headers: list[tuple[bytes, bytes]] = list(start.get("headers", ()))
-        if status not in _WITHOUT_BODY and not any(name.lower() == b"content-length" for name, _ in headers):
+        if self._with_body and not any(name.lower() == b"content-length" for name, _ in headers):
             if length is not None:
                 headers.append((b"content-length", b"%d" % length))
             elif request.version == "1.1":

@@ -3,6 +3,7 @@
 httptools (the parser of Node) reads them. What two readers could understand differently is refused.
 """
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from urllib.parse import unquote
@@ -11,8 +12,16 @@ import httptools
 from attrs import define, field
 
 MAX_HEAD = 16384
-"""The longest request head, in bytes; the trailers after a chunked body have as much."""
+"""The longest request head that is always taken, in bytes; trailers after a chunked body have as much.
 
+One longer than this and what is fed at a time together is always refused. Between them it depends on how the
+head comes: httptools does not say where in what is fed it begins and ends.
+"""
+
+# RFC 9110, section 7.2: a host, as in a URL, and a port; neither need be there.
+_HOST = re.compile(rb"(?:\[[\w.:%~-]+\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _ONCE = frozenset({b"host", b"authorization", b"content-length", b"transfer-encoding", b"origin"})
 _CONTINUE = b"100-continue"
 
@@ -114,31 +123,56 @@ class RequestReader:
         Raises:
             RequestError: If no request can be made of it. Those before it are in ``requests`` all the same.
         """
-        if self._ended or self._parser is None:
-            return
-        if not data and not self.is_between:
+        if not data and not self._ended and not self.is_between:
             self.close()
             raise _bad("The request ended before it was complete.")
+        rest: bytes | memoryview = data
+        while rest and not self._ended and self._parser is not None:
+            rest = self._feed(self._parser, rest)
+
+    def _feed(self, parser: httptools.HttpRequestParser, data: bytes | memoryview) -> bytes | memoryview:
+        """Read on; returns what has still to be read."""
         self._moved_on = False
         was_between, before = self.is_between, len(self.requests)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nothing is spoken here but HTTP/1.1. The request is answered; what follows it may be anything.
-            self._ended = True
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade()
+            return memoryview(data)[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             self.close()
             if isinstance(error.__context__, RequestError):
                 raise error.__context__ from None
             raise
         except httptools.HttpParserError:
+            # What comes after the last request is of no interest.
+            was_last = self._ended
             self.close()
-            raise _bad("This is not a request of HTTP/1.1.") from None
+            if not was_last:
+                raise _bad("This is not a request of HTTP/1.1.") from None
         if self._in_head and (not self._moved_on or (was_between and len(self.requests) == before)):
             self._fed_of_head += len(data)
             if self._fed_of_head > MAX_HEAD:
                 self.close()
                 raise _too_big()
+        return b""
+
+    def _ignore_upgrade(self) -> None:
+        """Nothing is spoken here but HTTP/1.1. A body comes all the same, which httptools would not read.
+
+        The HTTP client of Java, for one, wants to go on with HTTP/2 whatever it posts.
+        """
+        request = self.requests[-1]
+        if request.method == "CONNECT":
+            self._ended = True  # what follows it may be anything
+            return
+        self._ended = request.is_complete = False
+        self._reading = request
+        lines = [b"%b: %b\r\n" % header for header in request.headers if header[0] in _FRAMING]
+        if not request.keeps_alive:
+            lines.append(b"Connection: close\r\n")
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines))
 
     def close(self) -> None:
         """Read no more. The parser and this would keep each other alive otherwise."""
@@ -159,14 +193,15 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
-        self._count(len(name) + len(value) + 4)
+        self._count(len(name) + len(value) + 3)
         if self._reading is None:
-            self._headers.append((name.lower(), value))
+            # httptools leaves the blanks after a value, which are no part of it (RFC 9112, section 5).
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._in_head, self._size_of_head = False, 0
-        if self._parser is not None:
+        if self._reading is None and self._parser is not None:
             self._reading = _make_request(self._parser, self._target, self._headers)
             self.requests.append(self._reading)
 
@@ -184,7 +219,7 @@ class RequestReader:
         """The request is complete."""
         if self._reading is not None:
             self._reading.is_complete = True
-            self._ended = self._ended or not self._reading.keeps_alive
+            self._ended = not self._reading.keeps_alive
         self._reading = None
         self._size_of_head = 0
 
@@ -205,18 +240,21 @@ def _make_request(
     if version not in ("1.0", "1.1"):
         raise RequestError(505, "version-not-supported", "Speak HTTP/1.1.")
     expects_continue = _check_headers(headers, version)
+    method = parser.get_method().decode("ascii")
     if not target.startswith(b"/"):
-        target = _origin_form(target, headers)
+        target = _origin_form(method, target, headers)
+    if b"#" in target:
+        raise _bad("A fragment is not sent.")
     raw_path, _, query = target.partition(b"?")
     path = raw_path.decode("ascii")  # httptools takes nothing else
     return Request(
-        parser.get_method().decode("ascii"),
+        method,
         unquote(path) if "%" in path else path,
         raw_path,
         query,
         version,
         headers,
-        parser.should_keep_alive() and not parser.should_upgrade(),
+        parser.should_keep_alive() and method != "CONNECT",
         expects_continue,
     )
 
@@ -229,6 +267,8 @@ def _check_headers(headers: Sequence[tuple[bytes, bytes]], version: str) -> bool
         if name in _ONCE and name in seen:
             raise _bad(f"The header {name.decode().title()} may stand there only once.")
         seen.add(name)
+        if name == b"host" and not _HOST.fullmatch(value):
+            raise _bad("The header Host is not a host.")
         if name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
             raise RequestError(501, "not-implemented", "A body comes as it is, or chunked in HTTP/1.1.")
         expects_continue |= name == b"expect" and value.lower() == _CONTINUE and version == "1.1"
@@ -237,17 +277,15 @@ def _check_headers(headers: Sequence[tuple[bytes, bytes]], version: str) -> bool
     return expects_continue
 
 
-def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+def _origin_form(method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     """What a target of another form means. Its authority replaces the header (RFC 9112, section 3.2.2)."""
-    try:
-        url = httptools.parse_url(target)
-    except httptools.HttpParserInvalidURLError:
-        return target  # the asterisk, or the authority of a CONNECT: nothing is there
-    if not url.schema or not url.host or url.userinfo:
-        return target
-    authority = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
-    headers[:] = [(b"host", authority), *(header for header in headers if header[0] != b"host")]
-    return (url.path or b"/") + (b"?" + url.query if url.query else b"")
+    if method == "CONNECT" or (method == "OPTIONS" and target == b"*"):
+        return target  # nothing is there
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None or not _HOST.fullmatch(absolute[1]):
+        raise _bad("Send the path alone, or the URL.")
+    headers[:] = [(b"host", absolute[1]), *(header for header in headers if header[0] != b"host")]
+    return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
 def _too_big() -> RequestError:

@@ -1,6 +1,7 @@
 """Serves an ASGI application to the HTTP clients that connect to a socket."""
 
 import socket
+from collections.abc import Coroutine
 from typing import Final
 
 import structlog
@@ -40,8 +41,11 @@ class HttpServer:
         self._is_ending = False
         self._told_at = -_TELL_AGAIN_AFTER
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection until it is over. Nothing it does is raised here."""
+    def serve_stream(self, stream: trio.abc.Stream) -> Coroutine[None, None, None]:
+        """Serve one connection until it is over. Nothing it does is raised here.
+
+        It counts from now on, not from when its task first runs: meanwhile others are accepted.
+        """
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -52,6 +56,9 @@ class HttpServer:
         }
         connection = HttpConnection(self._app, stream, self._times, scope)
         self._connections.add(connection)
+        return self._serve_connection(connection)
+
+    async def _serve_connection(self, connection: HttpConnection) -> None:
         try:
             if self._is_ending:
                 connection.end()
@@ -105,14 +112,17 @@ class HttpServer:
         """
         while True:
             await trio.sleep(_LOOK_EVERY)
-            now, spare = trio.current_time(), 0.0
-            if len(self._connections) >= self._max_connections:
-                self._tell_full(now)
-                # Others wait: whoever has not asked for anything lately has to come again.
-                spare = self._times.idle - _LOOK_EVERY
-            for connection in self._connections:
-                if connection.due < now + (spare if connection.is_idle else 0.0):
-                    connection.cancel()
+            self._end_what_is_due(trio.current_time())
+
+    def _end_what_is_due(self, now: float) -> None:
+        spare = 0.0
+        if len(self._connections) >= self._max_connections:
+            self._tell_full(now)
+            # Others wait: whoever has not asked for anything lately has to come again.
+            spare = self._times.idle - _LOOK_EVERY
+        for connection in self._connections:
+            if connection.due < now + (spare if connection.is_idle else 0.0):
+                connection.cancel()
 
     async def _wait_for_room(self) -> int:
         while len(self._connections) >= self._max_connections:
