@@ -14,6 +14,7 @@ from attrs import Factory, define
 from trio.testing import MockClock
 
 from localful_ws.protocol import Rate
+from localful_ws.server.turn import Turn
 from localful_ws.server.websocket import Phase, WebSocket
 from tests.raw_device import CONTINUATION, PING, TEXT, RawDevice, frame, handshake, text
 from tests.redis_world import settle
@@ -161,3 +162,55 @@ async def test_those_who_may_send_as_much_as_they_like(autojump_clock: MockClock
         assert await flood.seconds_until(12) < 2 * MANY * TAKEN_IN
         flood.end()
         await flood.world.node.drain(0.1)
+
+
+async def test_a_crowd_that_waits_for_its_turn_sleeps(autojump_clock: MockClock) -> None:
+    """In the order in which they came, a few in each run of the loop, and without being asked in vain."""
+    turn, served, steps = Turn(), list[int](), 0
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += 1
+
+    async def take_turn(number: int) -> None:
+        await turn.wait()
+        autojump_clock.jump(TAKEN_IN)
+        served.append(number)
+
+    instruments = (turn, Steps())
+    for instrument in instruments:
+        trio.lowlevel.add_instrument(instrument)
+    async with trio.open_nursery() as nursery:
+        for number in range(1000):
+            nursery.start_soon(take_turn, number)
+            await trio.lowlevel.checkpoint()
+        began = trio.current_time()
+    for instrument in instruments:
+        trio.lowlevel.remove_instrument(instrument)
+    assert served == list(range(1000))
+    assert trio.current_time() - began <= 1000 * TAKEN_IN
+    # Its start, its turn, and now and then one that finds no time left.
+    assert steps < 5000
+
+
+async def test_nobody_is_kept_from_its_turn_by_those_who_come_later(autojump_clock: MockClock) -> None:
+    turn, served = Turn(), list[str]()
+    trio.lowlevel.add_instrument(turn)
+
+    async def take_turn(name: str) -> None:
+        await turn.wait()
+        autojump_clock.jump(1.0)
+        served.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for name in "abc":
+            nursery.start_soon(take_turn, name)
+        # All have begun to wait, and the one or the other has had its turn.
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        for name in "def":
+            nursery.start_soon(take_turn, name)
+    trio.lowlevel.remove_instrument(turn)
+    assert sorted(served[:3]) == ["a", "b", "c"]
+    assert sorted(served[3:]) == ["d", "e", "f"]
