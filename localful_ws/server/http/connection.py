@@ -39,7 +39,8 @@ class HttpTimes:
         head: A request head, from its first byte.
         body: A request body, from the head.
         send: Until a client takes so much of an answer as is sent at a time.
-        linger: To throw away what a client still sends after the answer that ends its connection.
+        linger: Until a client has nothing more to send after the answer that ends its connection, which is
+            thrown away; but no longer than ``body`` in all.
     """
 
     idle: float = 60.0
@@ -228,11 +229,13 @@ class HttpConnection:
     async def _linger(self) -> None:
         # Were the connection closed with something unread, the client might never see its answer.
         self._reader.close()
-        self.due = trio.current_time() + self._times.linger
+        end = trio.current_time() + self._times.body
         if isinstance(self._stream, TcpStream):
             shut_down_sending(self._stream.socket)
-        while await self._stream.receive_some(_AT_ONCE):
-            pass
+        more = True
+        while more:
+            self.due = min(trio.current_time() + self._times.linger, end)
+            more = bool(await self._stream.receive_some(_AT_ONCE))
 
     def _scope_of(self, request: Request) -> Scope:
         return {
