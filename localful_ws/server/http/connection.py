@@ -65,6 +65,7 @@ class HttpConnection:
     Attributes:
         due: When it is over unless something happens, on Trio's clock; whoever keeps the time calls `cancel`.
         is_idle: Whether it waits for a request of which nothing has come.
+        has_asked: Whether there has been a request.
         is_ending: Whether it takes no further request.
     """
 
@@ -79,6 +80,7 @@ class HttpConnection:
         "_task",
         "_times",
         "due",
+        "has_asked",
         "is_ending",
         "is_idle",
     )
@@ -87,6 +89,7 @@ class HttpConnection:
         self.due = trio.current_time() + times.idle
         self.is_idle = True
         self.is_ending = False
+        self.has_asked = False
         self._app = app
         self._stream = stream
         self._times = times
@@ -157,7 +160,7 @@ class HttpConnection:
                 return None
             # Whoever was cancelled just then must not begin what would be broken off.
             await trio.lowlevel.checkpoint_if_cancelled()
-        self.is_idle, self.due = False, math.inf
+        self.is_idle, self.has_asked, self.due = False, True, math.inf
         return reader.requests.popleft()
 
     async def receive(self, at_once: int = MAX_HEAD) -> bool:
