@@ -39,7 +39,8 @@ class HttpTimes:
         head: A request head, from its first byte.
         body: A request body, from the head.
         send: Until a client takes so much of an answer as is sent at a time.
-        linger: To throw away what a client still sends after the answer that ends its connection.
+        linger: Until a client has nothing more to send after the answer that ends its connection, which is
+            thrown away; but no longer than ``body`` in all.
     """
 
     idle: float = 60.0
@@ -64,6 +65,7 @@ class HttpConnection:
     Attributes:
         due: When it is over unless something happens, on Trio's clock; whoever keeps the time calls `cancel`.
         is_idle: Whether it waits for a request of which nothing has come.
+        has_asked: Whether there has been a request.
         is_ending: Whether it takes no further request.
     """
 
@@ -78,6 +80,7 @@ class HttpConnection:
         "_task",
         "_times",
         "due",
+        "has_asked",
         "is_ending",
         "is_idle",
     )
@@ -86,6 +89,7 @@ class HttpConnection:
         self.due = trio.current_time() + times.idle
         self.is_idle = True
         self.is_ending = False
+        self.has_asked = False
         self._app = app
         self._stream = stream
         self._times = times
@@ -156,7 +160,7 @@ class HttpConnection:
                 return None
             # Whoever was cancelled just then must not begin what would be broken off.
             await trio.lowlevel.checkpoint_if_cancelled()
-        self.is_idle, self.due = False, math.inf
+        self.is_idle, self.has_asked, self.due = False, True, math.inf
         return reader.requests.popleft()
 
     async def receive(self, at_once: int = MAX_HEAD) -> bool:
@@ -228,11 +232,13 @@ class HttpConnection:
     async def _linger(self) -> None:
         # Were the connection closed with something unread, the client might never see its answer.
         self._reader.close()
-        self.due = trio.current_time() + self._times.linger
+        end = trio.current_time() + self._times.body
         if isinstance(self._stream, TcpStream):
             shut_down_sending(self._stream.socket)
-        while await self._stream.receive_some(_AT_ONCE):
-            pass
+        more = True
+        while more:
+            self.due = min(trio.current_time() + self._times.linger, end)
+            more = bool(await self._stream.receive_some(_AT_ONCE))
 
     def _scope_of(self, request: Request) -> Scope:
         return {

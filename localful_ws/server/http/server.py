@@ -15,6 +15,7 @@ from localful_ws.wakeup import Signal
 _log = structlog.get_logger(__name__)
 
 _LOOK_EVERY: Final = 1.0
+_LOOK_OFTEN: Final = 0.1
 _TELL_AGAIN_AFTER: Final = 60.0
 _MAX_CONNECTIONS: Final = 128
 
@@ -111,16 +112,19 @@ class HttpServer:
         One task looks at all of them now and then: a deadline for each wait would cost as much as the rest.
         """
         while True:
-            await trio.sleep(_LOOK_EVERY)
+            is_full = len(self._connections) >= self._max_connections
+            await trio.sleep(_LOOK_OFTEN if is_full else _LOOK_EVERY)
             self._end_what_is_due(trio.current_time())
 
     def _end_what_is_due(self, now: float) -> None:
-        spare = 0.0
+        asked = silent = 0.0
         if len(self._connections) >= self._max_connections:
             self._tell_full(now)
-            # Others wait: whoever has not asked for anything lately has to come again.
-            spare = self._times.idle - _LOOK_EVERY
+            # Others wait: whoever has not asked for anything lately has to come again. Whoever never has goes
+            # sooner, or a crowd that only sits here keeps out for long those who publish.
+            asked, silent = self._times.idle - _LOOK_EVERY, self._times.idle - _LOOK_OFTEN
         for connection in self._connections:
+            spare = asked if connection.has_asked else silent
             if connection.due < now + (spare if connection.is_idle else 0.0):
                 connection.cancel()
 

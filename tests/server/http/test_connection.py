@@ -318,6 +318,19 @@ class TestAnswers:
                 assert client.sock.incoming == b""
             assert TIMES.linger <= await client.until_closed() <= TIMES.linger + 1
 
+    async def test_a_body_that_nobody_takes_may_come_for_as_long_as_another(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """Some read nothing before they have sent all; the answer is there for them as well."""
+        app = answering(partial(respond, status=401))
+        async with open_server(app, times=TIMES) as serving:
+            client = await serving.connect(post(b"x", length=1_000_000))
+            while client.sock.number != -1:
+                assert trio.current_time() <= TIMES.body + 1
+                await client.send(b"x" * 100)
+                await trio.sleep(TIMES.linger / 2)
+            assert trio.current_time() >= TIMES.body
+
     async def test_a_body_that_has_come_and_nobody_takes_is_no_reason_to_end(
         self, autojump_clock: MockClock
     ) -> None:

@@ -299,21 +299,30 @@ async def test_a_stream_that_is_no_socket() -> None:
 class TestTime:
     async def test_those_that_are_idle_make_room_if_there_is_none(self, autojump_clock: MockClock) -> None:
         gate = Gate()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await (gate if scope["path"] == "/" else echo)(scope, receive, send)
+
         with capture_logs() as logs:
-            async with open_server(gate, max_connections=3, times=TIMES) as serving:
-                busy, idle = await serving.connect(GET), await serving.connect()
+            async with open_server(app, max_connections=4, times=TIMES) as serving:
+                busy, idle = await serving.connect(GET), await serving.connect(get("/idle"))
+                await idle.answer()
                 await trio.sleep(30.5)
                 assert idle.sock.number != -1
-                last = await serving.connect()
-                await trio.sleep(1)
-                assert idle.sock.number == -1
+                last, silent = await serving.connect(get("/last")), await serving.connect()
+                await last.answer()
+                await trio.sleep(0.05)
+                assert silent.sock.number != -1
+                await trio.sleep(0.95)
+                # Whoever has not asked for anything leaves sooner than others.
+                assert (idle.sock.number, silent.sock.number) == (-1, -1)
                 assert last.sock.number != -1
                 await trio.sleep(50)
                 assert busy.sock.number != -1
                 assert last.sock.number != -1
                 gate.go_on.set()
                 assert (await busy.answer()).body == b"GET / "
-        assert [entry["connections"] for entry in logs] == [3]
+        assert [entry["connections"] for entry in logs] == [4]
 
     async def test_those_that_send_a_head_or_a_body_do_not(self, autojump_clock: MockClock) -> None:
         async with open_server(echo, max_connections=2, times=TIMES) as serving:

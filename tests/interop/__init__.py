@@ -1,0 +1,1 @@
+"""Programs of other people publish at a daemon."""
