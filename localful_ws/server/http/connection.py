@@ -43,7 +43,7 @@ class HttpTimes:
             thrown away; but no longer than ``body`` in all.
     """
 
-    idle: float = 60.0
+    idle: float = 75.0
     head: float = 10.0
     body: float = 30.0
     send: float = 10.0
@@ -132,13 +132,13 @@ class HttpConnection:
                 await self._app(self._scope_of(request), exchange.receive, exchange.send)
             except Exception:
                 _log.exception("a request failed", method=request.method, path=request.path)
-                self._fault = _FAILED
+                self._fault = self._fault if exchange.is_begun else _FAILED
             if not exchange.is_begun:
                 if self._fault is None and not exchange.is_abandoned:
                     _log.error("a request was not answered", method=request.method, path=request.path)
                     self._fault = _FAILED
                 break
-            if self._fault is _FAILED or not exchange.keeps_alive:
+            if not exchange.keeps_alive:
                 await self._linger()
                 return
         if self._fault is not None:
