@@ -139,7 +139,7 @@ _BATCH_DEPTH: Final = MESSAGE_DEPTH + 2  # the batch, its list, and an event
 _EVENT_NAMES: Final = {name.value: name for name in EventName}
 
 
-def decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> list[Event]:
+def decode_publish_body(body: bytes, limits: PublishLimits) -> list[Event]:
     """Read the body of a publish: one event, or ``{"events": [...]}``.
 
     A batch is all or nothing; one of no events is accepted and comes to nothing. Unknown extra keys are
@@ -159,7 +159,7 @@ def decode_publish_body(body: bytes | bytearray, limits: PublishLimits) -> list[
     return _finish(_read_publish_body(body, limits))[0]
 
 
-def read_publish_body(body: bytes | bytearray, limits: PublishLimits) -> Generator[None, None, list[Event]]:
+def read_publish_body(body: bytes, limits: PublishLimits) -> Generator[None, None, list[Event]]:
     """The same as `decode_publish_body`, in steps: between them others can have their turn.
 
     A step takes some 30 ms if the body has 32 MiB of events.
@@ -205,7 +205,7 @@ def decode_intake_entry(
     ]
 
 
-def decode_disconnect_body(body: bytes | bytearray, now: float, seconds: float) -> Disconnect:
+def decode_disconnect_body(body: bytes, now: float, seconds: float) -> Disconnect:
     """Read the body of a disconnect: ``user``, ``group`` or both, and perhaps ``until``.
 
     Args:
@@ -250,9 +250,7 @@ def _finish(steps: Generator[None, None, T]) -> T:
         return result
 
 
-def _read_publish_body(
-    body: bytes | bytearray, limits: PublishLimits
-) -> Generator[None, None, tuple[list[Event], bool]]:
+def _read_publish_body(body: bytes, limits: PublishLimits) -> Generator[None, None, tuple[list[Event], bool]]:
     """Read the body of a publish in steps; also says whether it was a batch."""
     if len(body) > limits.max_body_bytes:
         raise body_too_big(limits)
@@ -274,7 +272,7 @@ def _read_publish_body(
     return [_accept(event, index, limits) for index, event in enumerate(batch.events)], True
 
 
-def _check_body(body: bytes | bytearray, depth: int) -> None:
+def _check_body(body: bytes, depth: int) -> None:
     """Refuse what no parser is to be given."""
     if not body:
         raise not_json("The body is empty; send a JSON object.")
@@ -284,7 +282,7 @@ def _check_body(body: bytes | bytearray, depth: int) -> None:
 
 def _decode(
     decoder: msgspec.json.Decoder[T],
-    text: bytes | bytearray,
+    text: bytes,
     find_fault: Callable[[object], PublishError | None],
     what: str = "The body",
     key: str | None = None,

@@ -55,7 +55,7 @@ def event_too_big(size: int, most: int, index: int | None) -> PublishError:
     return PublishError(413, "event-too-big", message, _context(index, "data"))
 
 
-def too_deep(body: bytes | bytearray, depth: int) -> PublishError:
+def too_deep(body: bytes, depth: int) -> PublishError:
     """Say where a body is nested too deeply, which `localful_ws.protocol.is_too_deep` has found it to be."""
     match find_too_deep(body.decode(errors="replace"), depth):
         case ("events", int(index), str(key), *_):
@@ -70,7 +70,7 @@ def too_deep(body: bytes | bytearray, depth: int) -> PublishError:
 
 def explain(
     refusal: msgspec.DecodeError,
-    text: bytes | bytearray,
+    text: bytes,
     what: str,
     key: str | None,
     find_fault: Callable[[object], PublishError | None],

@@ -56,7 +56,7 @@ def decode_json(text: str, depth: int = MESSAGE_DEPTH) -> Any:
     return _decode(text)
 
 
-def is_too_deep(text: str | bytes | bytearray, depth: int) -> bool:
+def is_too_deep(text: str | bytes, depth: int) -> bool:
     """Whether a parser would have to go deeper than so many arrays and objects within each other.
 
     It is told before anything is parsed, without recursion, and need not be JSON: behind a mistake, where no
@@ -81,7 +81,7 @@ def is_too_deep(text: str | bytes | bytearray, depth: int) -> bool:
     return _goes_deeper(outer, left) and _goes_deeper(bare, depth)
 
 
-def _goes_deeper(brackets: bytes | bytearray, depth: int) -> bool:
+def _goes_deeper(brackets: bytes, depth: int) -> bool:
     return any(map(depth.__lt__, accumulate(map(_STEPS.__getitem__, brackets))))
 
 

@@ -108,7 +108,7 @@ def build_app(
         console: What the operator's console shows; without it there is none.
     """
 
-    async def publish(body: bytes | bytearray) -> Answer:
+    async def publish(body: bytes) -> Answer:
         if len(body) <= _DECODED_AT_ONCE:
             events = decode_publish_body(body, limits)
         else:
@@ -118,7 +118,7 @@ def build_app(
             return Answer(202, b'{"accepted":%d}' % receipt.accepted)
         return json_answer(202, {"accepted": receipt.accepted, "duplicates": receipt.duplicates})
 
-    async def disconnect(body: bytes | bytearray) -> Answer:
+    async def disconnect(body: bytes) -> Answer:
         closed = await control.disconnect(decode_disconnect_body(body, now(), revocation_seconds))
         return json_answer(202, {"closed": closed})
 
@@ -200,7 +200,7 @@ class PublisherEndpoint:
         control: NodeControl,
         key: PublisherKey,
         bodies: BodyBudget,
-        act: Callable[[bytes | bytearray], Awaitable[Answer]],
+        act: Callable[[bytes], Awaitable[Answer]],
     ) -> None:
         self._control = control
         self._key = key
@@ -251,7 +251,7 @@ class PublisherEndpoint:
             return None if body is None else await self._act(body)
 
 
-async def _decode_in_turns(body: bytes | bytearray, limits: PublishLimits) -> list[Event]:
+async def _decode_in_turns(body: bytes, limits: PublishLimits) -> list[Event]:
     """The same as `decode_publish_body`; meanwhile devices are told of other events."""
     steps = read_publish_body(body, limits)
     while True:

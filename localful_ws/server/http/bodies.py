@@ -66,22 +66,24 @@ class LargeBody:
         """Give back what was taken of the budget."""
         self._budget.size -= self._taken
 
-    async def receive(self, first: Message, receive: Receive) -> bytearray | None:
+    async def receive(self, first: Message, receive: Receive) -> bytes | None:
         """Receive all of it; None if the client is gone before its end.
 
         Raises:
             BodiesTooBigError: If all together are too big now.
             PublishError: If it is too big by itself.
         """
-        body, message = bytearray(), first
+        # One buffer that grows would be copied again and again.
+        pieces, size, message = list[bytes](), 0, first
         self._reserve(self._declared)
         while True:
             if message["type"] == "http.disconnect":
                 return None
-            body += message["body"]
-            self._reserve(len(body))
+            pieces.append(message["body"])
+            size += len(pieces[-1])
+            self._reserve(size)
             if not message["more_body"]:
-                return body
+                return b"".join(pieces)
             message = await receive()
 
     def _reserve(self, size: int) -> None:
