@@ -8,7 +8,9 @@ import attrs
 from benchmarks.servers import LEAN
 
 TRIO = "localful-trio-websocket"
-NODE, WEBSOCKETS, FLOOR = "node-ws", "websockets", "floor-sends"
+NODE, FLOOR = "node-ws", "floor-sends"
+BEFORE = "localful@47e6c4e"
+"""The last version in which each device had a task of its own."""
 
 
 class Bound(Enum):
@@ -63,9 +65,9 @@ def fanout_targets() -> list[Target]:
             ours=(server, f"{phase}_us"),
             other=(other, f"{phase}_us"),
         )
-        for other, against, limit in ((NODE, "Node ws", 0.75), (FLOOR, "loop of sends", 1.5))
+        for other, against, limits in ((NODE, "Node ws", (0.7, 0.75)), (FLOOR, "loop of sends", (1.5, 1.5)))
         for server, name in ((LEAN, "lean"), (TRIO, "trio-websocket"))
-        for phase in ("single", "burst")
+        for phase, limit in zip(("single", "burst"), limits, strict=True)
     ]
 
 
@@ -78,15 +80,32 @@ def connection_targets() -> list[Target]:
             limit=limit,
             scenario="connections",
             ours=(LEAN, f"{metric}@{level}"),
-            other=(other, f"{metric}@{level}"),
+            other=None if other is None else (other, f"{metric}@{level}"),
         )
         for what, metric, other, against, limit in (
-            ("CPU per connect, lean, first {level}", "connect_us", NODE, "Node ws", 0.55),
-            ("CPU per further connect, lean, up to {level}", "further_us", NODE, "Node ws", 0.55),
-            ("RSS per connection, lean, at {level}", "rss_kib", WEBSOCKETS, "websockets", 0.75),
-            ("RSS per connection, lean, at {level}", "rss_kib", NODE, "Node ws", 1.2),
+            ("CPU per further connect, lean, up to {level}", "further_us", BEFORE, "before parking", 0.6),
+            ("RSS per connection, KiB, lean, at {level}", "rss_kib", None, "-", 2.0),
         )
-        for level in (5000, 10_000)
+        for level in (5000, 10_000, 19_700)
+    ]
+
+
+def life_targets() -> list[Target]:
+    """What devices cost that stay, and what happens when thousands come back."""
+    return [
+        Target(
+            what=what,
+            against="-" if other is None else "Node ws",
+            limit=limit,
+            scenario=scenario,
+            ours=(LEAN, metric),
+            other=None if other is None else (other, metric),
+        )
+        for what, scenario, metric, other, limit in (
+            ("a ping and its pong, lean", "ping", "ping_us", NODE, 1.5),
+            ("storm: until all are back, lean", "storm", "all_back_s", NODE, 1.0),
+            ("storm: healthy devices' p50, ms, lean", "storm", "storm_p50_ms", None, 5.0),
+        )
     ]
 
 
@@ -181,6 +200,7 @@ TARGETS = (
     *other_targets(),
     *single_targets(),
     *connection_targets(),
+    *life_targets(),
     *idle_targets(),
     *others_targets(),
 )
