@@ -57,6 +57,8 @@ def event_too_big(size: int, most: int, index: int | None) -> PublishError:
 
 def too_deep(body: bytes, depth: int) -> PublishError:
     """Say where a body is nested too deeply, which `localful_ws.protocol.is_too_deep` has found it to be."""
+    if len(body) > LONG:
+        return invalid(f"The body {_TOO_DEEP}.")
     match find_too_deep(body.decode(errors="replace"), depth):
         case ("events", int(index), str(key), *_):
             return _invalid_value(_TOO_DEEP, index, key)
@@ -84,9 +86,9 @@ def explain(
         key: The key whose value it is, if it is one.
         find_fault: Looks for what is wrong with it, if it is JSON.
     """
-    if len(text) > _LONG and isinstance(refusal, msgspec.ValidationError):
+    if len(text) > LONG:
         # To read it once more would hold up everybody else.
-        return _translate(refusal)
+        return _translate(refusal, what, key)
     try:
         content = _decode_json(text.decode())
     except ValueError as error:
@@ -94,13 +96,16 @@ def explain(
     return find_fault(content) or invalid(f"{what} can't be read.", None, key)
 
 
-def _translate(refusal: msgspec.ValidationError) -> PublishError:
+def _translate(refusal: msgspec.DecodeError, what: str, key: str | None) -> PublishError:
     """Say it in msgspec's words, and where it is in ours."""
+    if not isinstance(refusal, msgspec.ValidationError):
+        # What it says of half a surrogate pair is that the input is truncated.
+        return not_json(f"{what} is not JSON, or has half a surrogate pair in it ({refusal}).", key)
     complaint, _, place = str(refusal).partition(" - at ")
     found = _PLACE.fullmatch(place)
-    index, key = (None, None) if found is None else found.groups()
-    named = f"{key}: " if key else ""
-    return invalid(f"{named}{complaint}.", None if index is None else int(index), key)
+    index, name = (None, None) if found is None else found.groups()
+    named = f"{name}: " if name else ""
+    return invalid(f"{named}{complaint}.", None if index is None else int(index), name)
 
 
 class JsonObject(list[tuple[str, Any]]):
@@ -179,7 +184,9 @@ def _context(index: int | None, key: str | None) -> dict[str, int | str]:
     return {name: value for name, value in (("index", index), ("key", key)) if value is not None}
 
 
-_LONG: Final = 256 * 1024
+LONG: Final = 256 * 1024
+"""A body beyond this size, in bytes, is not looked through for what is wrong with it."""
+
 _PLACE: Final = re.compile(r"`\$(?:\.events\[(\d+)\])?(?:\.(\w+))?`")
 _TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
 _ANYTHING: Final[_Check] = (lambda _: True, "")
@@ -191,13 +198,15 @@ _EVENT_KEYS: Final[Mapping[str, _Check]] = {
     "group": _AN_ID,
     "id": _AN_ID,
 }
+_A_MOMENT: Final[_Check] = (
+    lambda value: isinstance(value, float) and math.isfinite(value),
+    "must be a moment in Unix seconds",
+)
 _DISCONNECT_KEYS: Final[Mapping[str, _Check]] = {
     "user": _AN_ID,
     "group": _AN_ID,
-    "until": (
-        lambda value: isinstance(value, float) and math.isfinite(value),
-        "must be a moment in Unix seconds",
-    ),
+    "until": _A_MOMENT,
+    "issuedBefore": _A_MOMENT,
 }
 # Of numbers only a moment is looked at, and a float takes any number.
 _decode_json: Final = json.JSONDecoder(

@@ -248,6 +248,20 @@ def test_a_body_of_the_greatest_size() -> None:
     assert (error.status, error.identifier, error.context) == (413, "body-too-big", {})
 
 
+@pytest.mark.parametrize("count", [1001, 10_000])
+def test_a_batch_of_too_many(count: int) -> None:
+    error = refusal(json.dumps({"events": [UPDATE] * count}).encode())
+    assert (error.status, error.identifier, error.context) == (422, "invalid-body", {"key": "events"})
+    assert error.message == f"A batch has at most 1000 events; this one has {count}."
+
+
+def test_words_that_look_like_events() -> None:
+    """Beside the events, and though there are very many: it is events that are counted."""
+    words = [{"event": "x"}] * 20_000
+    assert len(decode({"events": [UPDATE, UPDATE], "words": words})) == 2
+    assert len(decode(UPDATE | {"words": words})) == 1
+
+
 def test_a_batch_of_the_greatest_size() -> None:
     assert len(decode({"events": [UPDATE] * 1000})) == 1000
     error = refusal(json.dumps({"events": [UPDATE] * 1001}).encode())
@@ -330,6 +344,19 @@ def test_disconnect(body: bytes, expected: Disconnect) -> None:
             for until in (b"true", b"false", b"null", b'"1800000000"', b"1e999", b"[1800000000]", b"9" * 400)
         ),
         (b'{"user": "u1", "until": %s}' % (b"9" * 5000), "until", "until must be a moment in Unix seconds."),
+        (
+            b'{"user": "u1", "issuedBefore": 1700000000000}',
+            "issuedBefore",
+            "issuedBefore must be in Unix seconds, not in milliseconds.",
+        ),
+        *(
+            (
+                b'{"user": "u1", "issuedBefore": %s}' % moment,
+                "issuedBefore",
+                "issuedBefore must be a moment in Unix seconds.",
+            )
+            for moment in (b"true", b"null", b'"1700000000"', b"1e999")
+        ),
         (b'["u1"]', None, "The body must be a JSON object."),
         (b'{"user": "u1", "x": %s}' % (b"[" * 101), "x", "x is nested more than 100 deep."),
         (b'{"user": "u1", "x": "\\ud83c"}', "x", "x has half a surrogate pair in it, which is no character."),
@@ -364,3 +391,12 @@ def test_a_disconnect_that_is_not_json(body: bytes) -> None:
     with pytest.raises(PublishError) as raised:
         decode_disconnect_body(body, NOW, SECONDS)
     assert (raised.value.status, raised.value.identifier) == (400, "not-json")
+
+
+@pytest.mark.parametrize(
+    ("moment", "at"), [(NOW - 5.5, NOW - 5.5), (NOW, NOW), (NOW + 60, NOW), (-1, -1), (1, 1)]
+)
+def test_issued_before_a_moment(moment: float, at: float) -> None:
+    """Whoever asks again later says when it first wanted to; nobody says what will be."""
+    body = json.dumps({"user": "u1", "issuedBefore": moment}).encode()
+    assert decode_disconnect_body(body, NOW, 60.0) == Disconnect(user="u1", at=at, until=NOW + 60)

@@ -47,6 +47,7 @@ from localful_ws.protocol.json_text import (
     is_text,
     is_too_deep,
     refuse_constant,
+    too_deep_in_steps,
 )
 from localful_ws.protocol.messages import (
     Authenticate,
@@ -126,4 +127,5 @@ __all__ = [
     "refuse_constant",
     "state_diagram",
     "text_frame",
+    "too_deep_in_steps",
 ]

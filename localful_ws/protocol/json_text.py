@@ -6,6 +6,7 @@ digits; how deep and how many differs between versions and settings of Python. S
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final, NoReturn
 
@@ -22,6 +23,7 @@ _MOST_DIGITS: Final = 640  # what every Python reads, whatever limit it was give
 
 # So many are counted one by one; of more, whole layers are taken off first, which is much faster.
 _MANY_BRACKETS: Final = 10_000
+_PIECE: Final = 256 * 1024
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _STEPS: Final = {ord("["): 1, ord("]"): -1}
 _NEITHER_BRACKET_NOR_QUOTE: Final = bytes(set(range(256)) - set(b'[]{}"'))
@@ -63,22 +65,44 @@ def is_too_deep(text: str | bytes, depth: int) -> bool:
     parser goes, brackets count as well.
     """
     whole = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    return any(too_deep_in_steps(whole, depth))
+
+
+def too_deep_in_steps(whole: bytes, depth: int) -> Iterator[bool]:
+    """The same of a text in UTF-8, step by step: for each piece of it, whether it goes too deep there.
+
+    None of them takes longer than some 10 ms.
+    """
     if whole.count(b"[") + whole.count(b"{") <= depth:
-        return False
-    if b"\\" in whole:
-        # First pairs of backslashes, then escaped quotes: each quote that is left begins or ends a string.
-        whole = whole.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Between two quotes side by side there is nothing, be it within a string or not.
-    bare = whole.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
-    bare = _BARE_STRING.sub(b"", bare) if b'"' in bare else bare
-    bare = bare.translate(_SQUARE)
-    if len(bare) <= _MANY_BRACKETS:
-        return _goes_deeper(bare, depth)
+        return
+    begin, in_string = 0, False
+    while begin < len(whole):
+        piece = whole[begin : begin + _PIECE]
+        # What is escaped belongs to the backslash before it.
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece = whole[begin : begin + _PIECE + 1]
+        begin += len(piece)
+        if b"\\" in piece:
+            # First pairs of backslashes, then escaped quotes: what is left of them begins or ends a string.
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        # Between two quotes side by side there is nothing, be it within a string or not.
+        bare = piece.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
+        if in_string:
+            bare = b'"' + bare
+        in_string = bare.count(b'"') % 2 == 1
+        bare = _BARE_STRING.sub(b"", bare).translate(_SQUARE)
+        yield _goes_too_deep(bare, depth)
+        depth -= bare.count(b"[") - bare.count(b"]")
+
+
+def _goes_too_deep(brackets: bytes, depth: int) -> bool:
+    if len(brackets) <= _MANY_BRACKETS:
+        return _goes_deeper(brackets, depth)
     # Without the innermost brackets it is less deep by one; where some are never closed, by one at most.
-    outer, left = bare, depth
-    while left and len(inner := outer.replace(b"[]", b"")) <= len(outer) // 2:
+    outer, left = brackets, depth
+    while left > 0 and len(inner := outer.replace(b"[]", b"")) <= len(outer) // 2:
         outer, left = inner, left - 1
-    return _goes_deeper(outer, left) and _goes_deeper(bare, depth)
+    return _goes_deeper(outer, left) and _goes_deeper(brackets, depth)
 
 
 def _goes_deeper(brackets: bytes, depth: int) -> bool:

@@ -222,7 +222,7 @@ class Settings:
     publish_budget: int = setting(
         64 * _KIB * _KIB,
         kinds.SIZE,
-        "memory for all bodies over 64 KiB that are arriving, at least `max-publish-bytes`; over it HTTP 503",
+        "size of all bodies over 64 KiB that are arriving, at least `max-publish-bytes`; over it HTTP 503",
         at_least=_KIB,
         at_most=64 * _MOST_BYTES,
     )

@@ -2,12 +2,21 @@
 
 import json
 import math
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localful_ws.protocol import MAX_DEPTH, MESSAGE_DEPTH, DepthError, decode_json, find_too_deep, is_too_deep
+from localful_ws.protocol import (
+    MAX_DEPTH,
+    MESSAGE_DEPTH,
+    DepthError,
+    decode_json,
+    find_too_deep,
+    is_too_deep,
+    json_text,
+)
 
 
 def depth_of(text: str) -> int:
@@ -125,6 +134,13 @@ def test_very_many_brackets(beginning: str, text: str, depth: int) -> None:
     many = beginning + text * (30_000 // len(text))
     assert is_too_deep(many, depth - 1)
     assert not is_too_deep(many, depth)
+
+
+@given(st.text(alphabet='[]{}"\\a,', max_size=40), st.integers(0, 5), st.integers(1, 7))
+def test_in_whatever_pieces_a_text_is_looked_at(text: str, depth: int, size: int) -> None:
+    whole = is_too_deep(text, depth)
+    with patch.object(json_text, "_PIECE", size), patch.object(json_text, "_MANY_BRACKETS", 4):
+        assert is_too_deep(text, depth) is whole
 
 
 @pytest.mark.parametrize("text", ["[" * 1_000_000, '{"a":' * 200_000, "nonsense" + "[" * 102])

@@ -33,7 +33,7 @@ from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http.access import AllowedHosts, PublisherKey
 from localful_ws.server.http.answers import Answer, error_answer, json_answer, unavailable_answer
 from localful_ws.server.http.bodies import BODY_BUDGET, BodiesTooBigError, BodyBudget, LargeBody
-from localful_ws.server.http.users import DevicesOfUser
+from localful_ws.server.http.users import PATH, DevicesOfUser
 from localful_ws.server.survey.questions import MetricsAnswer, MetricsQuestion, Survey
 from localful_ws.web.files import SHARED, page_routes
 
@@ -145,7 +145,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
-            Route("/v1/users/{user:path}/devices", DevicesOfUser(control, key).answer),
+            Route(PATH, DevicesOfUser(control, key).answer),
             *page_routes(SHARED),
             *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],

@@ -163,15 +163,18 @@ class HttpConnection:
         self.is_idle, self.has_asked, self.due = False, True, math.inf
         return reader.requests.popleft()
 
-    async def receive(self, at_once: int = MAX_HEAD) -> bool:
-        """Read on; False if there will be nothing more.
+    async def receive(self) -> bool:
+        """Read on, so little at a time that the further requests in it take no time either.
+
+        Returns:
+            False if there will be nothing more.
 
         Raises:
             trio.BrokenResourceError: If the connection is gone.
         """
         if self._fault is not None:
             return False
-        data = await self._stream.receive_some(at_once)
+        data = await self._stream.receive_some(MAX_HEAD)
         if not data and self._reader.is_between:
             return False
         try:
@@ -200,7 +203,7 @@ class HttpConnection:
     async def receive_body(self, began: float) -> bool:
         """The same, for the body of a request whose head came at that moment, on Trio's clock."""
         with trio.move_on_at(began + self._times.body):
-            return await self.receive(_AT_ONCE) and self._fault is None
+            return await self.receive() and self._fault is None
         self._fault = error_answer(
             408, "body-timeout", f"The body did not arrive within {self._times.body:g} seconds."
         )

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -12,8 +14,29 @@ from localful_ws.server.http.access import PublisherKey
 from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
 from localful_ws.server.http.queries import QueryError, read_number
 
+PATH: Final = "/v1/users/{user:any}/devices"
+"""Where it is; see `AnyConvertor`."""
+
+_BEFORE_USER, _AFTER_USER = b"/v1/users/", b"/devices"
 _MOST: Final = 1000
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class AnyConvertor(Convertor[str]):
+    """In a path of Starlette's: anything, line breaks included, as they may be in an id."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """Leave it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Leave it as it is."""
+        return value
+
+
+register_url_convertor("any", AnyConvertor())
 
 
 class Presences(Protocol):
@@ -42,7 +65,7 @@ class DevicesOfUser:
         if refusal is not None:
             return refusal
         try:
-            user = _read_user(request.path_params["user"])
+            user = _read_user(request.scope["raw_path"])
             query = request.query_params
             after = read_number(query, "after", 0, at_least=0, at_most=999_999_999)
             limit = read_number(query, "limit", 100, at_least=1, at_most=_MOST)
@@ -55,9 +78,15 @@ class DevicesOfUser:
         return json_answer(200, _page(user, found, after, limit), _NO_STORE)
 
 
-def _read_user(user: str) -> str:
-    if not is_text(user):
-        raise QueryError("user", "user is 1 to 128 characters.")
+def _read_user(path: bytes) -> str:
+    """Read the user's id out of a path as it was sent: decoded, it does not say what is a part of the id."""
+    quoted = path.removeprefix(_BEFORE_USER).removesuffix(_AFTER_USER)
+    try:
+        user = unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        user = ""
+    if b"/" in quoted or not is_text(user):
+        raise QueryError("user", "user is 1 to 128 characters, percent-encoded UTF-8.")
     return user
 
 

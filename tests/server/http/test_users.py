@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from localful_ws.engine import EngineUnavailableError, Presence
 from localful_ws.server.http.access import PublisherKey
-from localful_ws.server.http.users import DevicesOfUser
+from localful_ws.server.http.users import PATH, DevicesOfUser
 
 KEY = {"Authorization": "Bearer the-key-of-the-publisher"}
 
@@ -32,7 +32,7 @@ class FakePresences:
 
 async def get(presences: FakePresences, path: str, headers: dict[str, str] = KEY) -> httpx.Response:
     endpoint = DevicesOfUser(presences, PublisherKey("the-key-of-the-publisher"))
-    app = Starlette(routes=[Route("/v1/users/{user:path}/devices", endpoint.answer)])
+    app = Starlette(routes=[Route(PATH, endpoint.answer)])
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path, headers=headers)
@@ -63,6 +63,7 @@ async def test_nobody() -> None:
         ("a%2Fdevices", "a/devices"),
         ("%E2%98%83", "\N{SNOWMAN}"),
         ("a%3Fb%23", "a?b#"),
+        ("a%0Ab", "a\nb"),
     ],
 )
 async def test_whatever_the_id_is(path: str, user: str) -> None:
@@ -96,6 +97,8 @@ async def test_without_the_key(headers: dict[str, str]) -> None:
     ("path", "key"),
     [
         (f"{'x' * 129}/devices", "user"),
+        ("%FF/devices", "user"),
+        ("a/b/devices", "user"),
         ("ada/devices?limit=0", "limit"),
         ("ada/devices?limit=1001", "limit"),
         ("ada/devices?after=-1", "after"),
