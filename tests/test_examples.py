@@ -270,6 +270,32 @@ async def test_a_batch_that_is_refused_as_a_whole_is_halved(
     assert bodies == [rows, rows[:2], rows[:1], rows[1:3], rows[1:2], rows[2:]]
 
 
+async def test_a_deletion_for_which_there_is_no_room_is_set_aside_and_holds_up_nobody(
+    command: list[str], nursery: trio.Nursery
+) -> None:
+    full = http(
+        b"503 Service Unavailable",
+        b'{"identifier":"too-many-revocations","message":"Full."}',
+        b"Retry-After: 5",
+    )
+    failing = Failing([full, full, http(b"202 Accepted", b'{"accepted": 1}')])
+    listeners = await nursery.start(partial(trio.serve_tcp, failing.serve, 0, host="127.0.0.1"))
+    deletion = {"event": "user-delete", "user": "bob", "id": "d1"}
+    with trio.fail_after(PATIENCE):
+        await create(command, "i1")
+        ((body,),) = query(command, "SELECT body FROM outbox")
+        query(command, "UPDATE outbox SET body = ?", json.dumps(deletion))
+        query(command, "INSERT INTO outbox (body) VALUES (?)", body)
+        async with running_publisher(command, listeners[0].socket.getsockname()[1]) as said:
+            assert (await said.receive()).startswith("set aside: HTTP 503: ")
+            await wait_empty(command)
+    nursery.cancel_scope.cancel()
+    bodies = [json.loads(body)["events"] for body in failing.bodies]
+    assert bodies == [[deletion, json.loads(body)], [deletion], [json.loads(body)]]
+    ((refused,),) = query(command, "SELECT body FROM outbox_refused")
+    assert json.loads(refused) == deletion
+
+
 async def test_a_change_that_cannot_be_leaves_no_event(command: list[str]) -> None:
     await create(command, "i1")
     done = await trio.run_process(

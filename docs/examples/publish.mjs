@@ -63,7 +63,8 @@ export async function publish(database) {
     const rows = database.prepare("SELECT position, body FROM outbox ORDER BY position LIMIT ?").all(BATCH);
     const positions = new Map(rows.map(({ position, body }) => [publisher.publish(JSON.parse(body)), position]));
     await publisher.flush();
-    const misled = [...refused.values()].find(({ status }) => ![400, 413, 422].includes(status));
+    // A 503 that is handed back is of a `user-delete` for which the server has no room at present.
+    const misled = [...refused.values()].find(({ status }) => ![400, 413, 422, 503].includes(status));
     if (misled) {
       // No event is to blame, but an address or a proxy: all of it again, until that is mended.
       console.error(`trying again: ${misled.message}`);

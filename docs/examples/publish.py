@@ -64,7 +64,8 @@ async def publish(database: sqlite3.Connection) -> None:
             ).fetchall()
             positions = {publisher.publish(json.loads(body)): position for position, body in rows}
             await publisher.flush()
-            misled = [error for error in refused.values() if error.status not in (400, 413, 422)]
+            # A 503 that is handed back is of a `user-delete` for which the server has no room at present.
+            misled = [error for error in refused.values() if error.status not in (400, 413, 422, 503)]
             if misled:
                 # No event is to blame, but an address or a proxy: all of it again, until that is mended.
                 print(f"trying again: {misled[0]}", file=sys.stderr, flush=True)
@@ -78,7 +79,7 @@ async def publish(database: sqlite3.Connection) -> None:
 
 
 def set_aside(database: sqlite3.Connection, position: int, reason: str) -> None:
-    """Keep an event that will never be accepted for a person to look at."""
+    """Keep an event that was refused for a person to look at."""
     print(f"set aside: {reason}", file=sys.stderr, flush=True)
     database.execute(
         "INSERT INTO outbox_refused SELECT body, ? FROM outbox WHERE position = ?", (reason, position)

@@ -57,12 +57,13 @@ publish() {
             --output "$work/answer" --dump-header "$work/head" --write-out '%{http_code}' "$url/v1/events") ||
             status=000
         reason="HTTP $status: $(cat "$work/answer")"
-        case $status in
-        202)
+        case $reason in
+        "HTTP 202: "*)
             query "DELETE FROM outbox WHERE position <= $last"
             limit=$((2 * limit > batch ? batch : 2 * limit)) failures=0
             ;;
-        400 | 413 | 422) # the same again would be refused again
+        "HTTP 400: "* | "HTTP 413: "* | "HTTP 422: "* | "HTTP 503: "*'"too-many-revocations"'*)
+            # The same again would be refused again; a `user-delete` that finds no room, for as long as a day.
             index=$(query "SELECT json_extract(CAST(readfile('$work/answer') AS TEXT), '\$.context.index')" 2>/dev/null || true)
             if [ -z "$index" ] && [ "$count" -eq 1 ]; then
                 index=0

@@ -16,7 +16,7 @@ class PublisherClosedError(PublisherError):
 
 
 class EventRefusedError(PublisherError):
-    """The server has refused it, and would refuse it again.
+    """The server has refused it, and would refuse it again; with ``too-many-revocations``, for some time.
 
     Attributes:
         status: The HTTP status.

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -59,13 +60,15 @@ class Publisher:
     async def disconnect(
         self, *, user: str | None = None, group: str | None = None, until: float | None = None
     ) -> int:
-        """End the sessions of a user or of a token group, after what was published before, and wait for that.
+        """End sessions, after what was published before, and wait for that.
 
-        If the wait is cancelled, the disconnect goes out all the same.
+        Only those are meant whose tokens were issued before this call, however often it is tried. If the
+        wait is cancelled, the disconnect goes out all the same.
 
         Args:
-            user: This or ``group``.
-            group: This or ``user``.
+            user: Whose sessions: alone, all of the user's; with ``group``, those of this one login.
+            group: The login's token group. Alone only where no two users have groups of the same id: it is
+                every user's group of this id.
             until: Until which Unix second tokens are refused; None for ``revocation-seconds`` from then on.
 
         Returns:
@@ -144,6 +147,7 @@ def open_publisher(
     close_timeout: float = 5.0,
     transport: httpx.AsyncBaseTransport | None = None,
     draw: Callable[[], float] = random.random,
+    now: Callable[[], float] = time.time,
 ) -> AbstractAsyncContextManager[Publisher]:
     """Publish as long as the ``async with`` block lasts.
 
@@ -160,16 +164,19 @@ def open_publisher(
             where what is left still is.
         transport: How to reach the server, if not over the network; a transport of httpx.
         draw: Draws a number from 0 to 1, for pauses.
+        now: Tells the time, in Unix seconds, for disconnects.
 
     Raises:
         ValueError: If the URL is none, or the key can't be one. The message doesn't hold the key.
     """
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("The URL must begin with http:// or https://.")
+    if not _is_url(url):
+        raise ValueError(
+            "The URL must begin with http:// or https://, a host, and a port from 1 to 65535 if any."
+        )
     if not (key and key.isascii() and key.isprintable()):
         raise ValueError("The publisher key must be printable ASCII.")
     limits = limits or PublisherLimits()
-    queue = PublishQueue(limits, on_refused, on_trouble, draw)
+    queue = PublishQueue(limits, on_refused, on_trouble, draw, now)
     client = httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
@@ -179,6 +186,18 @@ def open_publisher(
         trust_env=False,
     )
     return _run_publisher(queue, client, limits, close_timeout)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return (
+        parsed.scheme in ("http", "https")
+        and parsed.host != ""
+        and (parsed.port is None or 1 <= parsed.port <= 65535)
+    )
 
 
 @asynccontextmanager

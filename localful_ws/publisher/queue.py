@@ -32,6 +32,8 @@ _UNAUTHORIZED_PAUSE = 5.0
 # Of the statuses from 400 to 499: what is no event's fault, and what may be the fault of one among others.
 _TRIED_AGAIN = (_UNAUTHORIZED, 408, 429)
 _PERHAPS_OF_ONE = (400, 413, 422)
+# A 503 that is about a deletion or a disconnect, and may last for hours: what else waits goes on.
+_NO_ROOM = "too-many-revocations"
 
 OnRefused = Callable[[dict[str, Any], EventRefusedError], None]
 """Is given an event back, with the id that it had, and why it was refused."""
@@ -120,6 +122,7 @@ class PublishQueue:
         on_refused: Is given what was refused; None logs it.
         on_trouble: Is told why nothing gets through; None logs it.
         draw: Draws a number from 0 to 1, for pauses.
+        now: Tells the time, in Unix seconds.
     """
 
     def __init__(
@@ -128,11 +131,13 @@ class PublishQueue:
         on_refused: OnRefused | None,
         on_trouble: OnTrouble | None,
         draw: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self._limits = limits
         self._on_refused = on_refused or _log_refused
         self._on_trouble = on_trouble or _log_trouble
         self._draw = draw
+        self._now = now
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._is_closed = False
@@ -175,8 +180,11 @@ class PublishQueue:
         return event_id
 
     def put_disconnect(self, user: str | None, group: str | None, until: float | None) -> Entry:
-        """Take a disconnect in; raises as `put_event` does. Its outcome comes to be in the entry."""
-        given = {"user": user, "group": group, "until": until}
+        """Take a disconnect in; raises as `put_event` does. Its outcome comes to be in the entry.
+
+        It is of this moment, whenever it gets through: logins that begin in between are not meant.
+        """
+        given = {"user": user, "group": group, "until": until, "issuedBefore": self._now()}
         return self._put(DISCONNECT, {key: value for key, value in given.items() if value is not None})
 
     def next_request(self) -> Request | None:
@@ -206,11 +214,12 @@ class PublishQueue:
             closed = found.get("closed")
             self._remove(entries, closed if isinstance(closed, int) else 0)
             return 0.0
-        if status in _TRIED_AGAIN or not 400 <= status < 500:
+        has_no_room = identifier == _NO_ROOM
+        if status in _TRIED_AGAIN or not (400 <= status < 500 or has_no_room):
             reason = http_sentence(status, identifier, message) if status else answer.body.decode()
             return self._pause(status, reason, answer.retry_after)
         self._failures = 0
-        if status in _PERHAPS_OF_ONE and len(entries) > 1:
+        if (status in _PERHAPS_OF_ONE or has_no_room) and len(entries) > 1:
             index = _index(found, len(entries))
             if index is None:
                 self._batch = len(entries) // 2

@@ -39,7 +39,6 @@ class ThreadPublisher:
         self._lock = threading.Lock()
         # A daemon: a program that forgets to close must end all the same.
         self._thread = threading.Thread(target=self._run, name="localful-publisher", daemon=True)
-        self._is_started = False
         self._opened: Future[tuple[BlockingPortal, Publisher]] = Future()
         self._is_closed = False
 
@@ -47,8 +46,7 @@ class ThreadPublisher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_started:
-            self._end()
+        self._end()
 
     def publish(self, event: Mapping[str, Any]) -> str:
         """Have an event published, as `Publisher.publish` does."""
@@ -79,18 +77,24 @@ class ThreadPublisher:
 
     def close(self, timeout: float = 5.0) -> list[dict[str, Any]]:
         """Take nothing more, and wait for what was taken, as `Publisher.close` does."""
-        if self._is_closed:
-            return []
-        rest = self._call(lambda publisher: publisher.close(timeout))
+        with self._lock:
+            is_running = self._is_started() and not self._is_closed
+        rest = self._call(lambda publisher: publisher.close(timeout)) if is_running else []
         self._end()
         return rest
 
+    def _is_started(self) -> bool:
+        return self._thread.ident is not None
+
     def _end(self) -> None:
-        portal, _ = self._open()
         with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                portal.call(portal.stop)
+            is_first, self._is_closed = not self._is_closed, True
+        # From here on nothing starts the thread.
+        if not self._is_started():
+            return
+        if is_first:
+            portal, _ = self._opened.result()
+            portal.call(portal.stop)
         self._thread.join()
 
     def _call(self, action: Callable[[Publisher], Awaitable[_T]], timeout: float | None = None) -> _T:
@@ -109,8 +113,9 @@ class ThreadPublisher:
 
     def _open(self) -> tuple[BlockingPortal, Publisher]:
         with self._lock:
-            if not self._is_started:
-                self._is_started = True
+            if self._is_closed:
+                raise PublisherClosedError("The publisher is closed.")
+            if not self._is_started():
                 self._thread.start()
         return self._opened.result()
 

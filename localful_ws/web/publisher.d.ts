@@ -14,7 +14,7 @@ export declare class PublisherError extends Error {
 export declare class QueueFullError extends PublisherError {}
 /** The publisher has been closed: it takes no more, or what was waited for has not left. */
 export declare class PublisherClosedError extends PublisherError {}
-/** The server has refused it, and would refuse it again. */
+/** The server has refused it, and would refuse it again; with `too-many-revocations`, for some time. */
 export declare class EventRefusedError extends PublisherError {
   constructor(status: number, identifier: string, sentence: string);
   /** The HTTP status. */
@@ -69,6 +69,8 @@ export interface PublisherOptions {
   timers?: { setTimeout(action: () => void, milliseconds: number): any; clearTimeout(timer: any): void };
   /** Draws a number from 0 to 1, for pauses; `Math.random`. */
   random?: () => number;
+  /** Tells the time, in Unix seconds, for disconnects; by `Date.now`. */
+  now?: () => number;
 }
 
 /** Publishes events, in order. */
@@ -86,12 +88,15 @@ export declare class Publisher {
   /** Wait until everything published so far has been accepted, or refused. Rejects if it is closed before that. */
   flush(): Promise<void>;
   /**
-   * End the sessions of a user or of a token group, after what was published before, and wait for that. Resolves with
-   * how many connections are being closed; rejects with `EventRefusedError`, `QueueFullError` or `PublisherClosedError`.
+   * End sessions, after what was published before, and wait for that. Only those are meant whose tokens were issued
+   * before this call, however often it is tried. Resolves with how many connections are being closed; rejects with
+   * `EventRefusedError`, `QueueFullError` or `PublisherClosedError`.
    *
-   * @param whose `until` is the Unix second until which tokens are refused; else `revocation-seconds` from then on.
+   * @param whose `user` and `group` are one login; `user` alone, all of the user's. `group` alone is every user's group
+   *   of this id: only where no two users have groups of the same id. `until` is the Unix second until which tokens are
+   *   refused; else `revocation-seconds` from then on.
    */
-  disconnect(whose: { user: string; until?: number } | { group: string; until?: number }): Promise<number>;
+  disconnect(whose: { user: string; group?: string; until?: number } | { group: string; until?: number }): Promise<number>;
   /**
    * Take nothing more, and wait for what was taken, for `timeout` (5) at most. Resolves with the events that are left:
    * some of them may have been accepted; they have ids, so to publish them later is harmless.

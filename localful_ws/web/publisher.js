@@ -25,6 +25,8 @@ const LONGEST_RETRY_AFTER = 60;
 // Of the statuses from 400 to 499: what is no event's fault, and what may be the fault of one among others.
 const TRIED_AGAIN = [401, 408, 429];
 const PERHAPS_OF_ONE = [400, 413, 422];
+// A 503 that is about a deletion or a disconnect, and may last for hours: what else waits goes on.
+const NO_ROOM = "too-many-revocations";
 
 const DEFAULTS = {
   maxWaiting: 10_000, maxWaitingBytes: 64 * 1024 * 1024, maxBatch: 1000, maxBatchBytes: 1024 * 1024,
@@ -48,7 +50,7 @@ export class QueueFullError extends PublisherError {}
 /** The publisher has been closed: it takes no more, or what was waited for has not left. */
 export class PublisherClosedError extends PublisherError {}
 
-/** The server has refused it, and would refuse it again. */
+/** The server has refused it, and would refuse it again; with `too-many-revocations`, for some time. */
 export class EventRefusedError extends PublisherError {
   /**
    * @param {number} status The HTTP status.
@@ -91,13 +93,14 @@ export class Publisher {
    */
   constructor(url, key, options = {}) {
     if (!/^https?:\/\//.test(url)) throw new TypeError("The URL must begin with http:// or https://.");
+    new URL(url); // throws if it is none
     if (typeof key !== "string" || !/^[\x20-\x7e]+$/.test(key)) {
       throw new TypeError("The publisher key must be printable ASCII.");
     }
     const given = Object.entries(options).filter(([, value]) => value !== undefined);
     this.#options = {
       ...DEFAULTS, onRefused: logRefused, onTrouble: logTrouble, timers: globalThis, random: Math.random,
-      fetch: globalThis.fetch, ...Object.fromEntries(given),
+      now: () => Date.now() / 1000, fetch: globalThis.fetch, ...Object.fromEntries(given),
     };
     for (const name of Object.keys(DEFAULTS)) {
       const least = name.startsWith("max") ? 1 : 0.001;
@@ -128,12 +131,15 @@ export class Publisher {
   }
 
   /**
-   * End the sessions of a user or of a token group, after what was published before, and wait for that.
+   * End sessions, after what was published before, and wait for that. Only those are meant whose tokens were issued
+   * before this call, however often it is tried.
    *
-   * @param {{user?: string, group?: string, until?: number}} whose One of `user` and `group`.
+   * @param {{user?: string, group?: string, until?: number}} whose `user` and `group` are one login; `user` alone, all
+   *   of the user's; `group` alone, every user's group of this id.
    */
   async disconnect({ user, group, until }) {
-    const outcome = await new Promise((settle) => { this.#put(DISCONNECT, { user, group, until }, settle); });
+    const content = { user, group, until, issuedBefore: this.#options.now() };
+    const outcome = await new Promise((settle) => { this.#put(DISCONNECT, content, settle); });
     if (outcome instanceof Error) throw outcome;
     return outcome;
   }
@@ -232,13 +238,14 @@ export class Publisher {
       this.#remove(entries, found.closed ?? 0);
       return 0;
     }
-    if (TRIED_AGAIN.includes(status) || status < 400 || status >= 500) {
+    const hasNoRoom = identifier === NO_ROOM;
+    if (TRIED_AGAIN.includes(status) || ((status < 400 || status >= 500) && !hasNoRoom)) {
       return this.#pause(status, status === 0 ? text : httpSentence(status, identifier, sentence), retryAfter);
     }
     this.#failures = 0;
     let index = 0;
     let refused = entries;
-    if (PERHAPS_OF_ONE.includes(status) && entries.length > 1) {
+    if ((PERHAPS_OF_ONE.includes(status) || hasNoRoom) && entries.length > 1) {
       index = found.context?.index;
       if (!Number.isInteger(index) || index < 0 || index >= entries.length) {
         this.#batch = Math.floor(entries.length / 2);

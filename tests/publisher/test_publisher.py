@@ -1,7 +1,9 @@
 """What the transcripts don't say of the publisher in Python: its block, its log, what it refuses, asyncio."""
 
 import asyncio
+import json
 import logging
+import time
 from typing import Any
 
 import httpx
@@ -100,13 +102,17 @@ async def test_a_callback_that_raises_does_no_harm(
 
 async def test_a_disconnect_that_nobody_waits_for_goes_out_all_the_same(autojump_clock: MockClock) -> None:
     server = Server(503)
-    async with open_publisher(URL, "key", transport=server, draw=lambda: 1) as publisher:
+    async with open_publisher(
+        URL, "key", transport=server, draw=lambda: 1, now=lambda: 1760000000.5
+    ) as publisher:
         with trio.move_on_after(0.05) as scope:
             await publisher.disconnect(group="g")
         assert scope.cancelled_caught
         await trio.sleep(0.1)
         await wait_all_tasks_blocked()
-        assert [request.content for request in server.requests] == [b'{"group":"g"}'] * 2
+        assert [request.content for request in server.requests] == [
+            b'{"group":"g","issuedBefore":1760000000.5}'
+        ] * 2
 
 
 @pytest.mark.parametrize("event", [{"data": {1, 2}}, {"data": float("nan")}, {"data": "\ud83d"}])
@@ -117,12 +123,37 @@ async def test_what_cannot_be_json_is_refused_at_once(event: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("url", "key"), [("ws://server.test", "key"), (URL, ""), (URL, "a\nkey"), (URL, "schlüssel")]
+    ("url", "key"),
+    [
+        ("ws://server.test", "key"),
+        ("server.test", "key"),
+        ("http://", "key"),
+        ("http://a:b", "key"),
+        ("http://[::1", "key"),
+        ("http://a:0", "key"),
+        ("http://a:65536", "key"),
+        (URL, ""),
+        (URL, "a\nkey"),
+        (URL, "schlüssel"),
+    ],
 )
 def test_refuses_what_cannot_be(url: str, key: str) -> None:
     with pytest.raises(ValueError, match=" must be") as raised:
         open_publisher(url, key)
     assert not key or key not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://server.test:65535/below/", "https://[::1]", "HTTP://127.0.0.1:1"])
+def test_takes_what_can_be(url: str) -> None:
+    open_publisher(url, "key")
+
+
+async def test_a_disconnect_without_another_clock_is_of_now() -> None:
+    server = Server()
+    before = time.time()
+    async with open_publisher(URL, "key", transport=server) as publisher:
+        await publisher.disconnect(user="u")
+    assert before <= json.loads(server.requests[0].content)["issuedBefore"] <= time.time()
 
 
 def test_refuses_limits_that_let_nothing_through() -> None:

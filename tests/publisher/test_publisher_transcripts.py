@@ -27,6 +27,7 @@ TRANSCRIPTS = [
     for transcript in json.loads(file.read_text(encoding="utf-8"))
 ]
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+BEGINNING = 1760000000
 RAISED = {"full": QueueFullError, "closed": PublisherClosedError}
 
 
@@ -189,6 +190,7 @@ async def test_transcript(
         limits=PublisherLimits(**limits),
         transport=run.server,
         draw=lambda: transcript.get("chance", 1),
+        now=lambda: BEGINNING + trio.current_time() - run.began,
     ) as publisher:
         for number, step in enumerate(transcript["steps"]):
             try:

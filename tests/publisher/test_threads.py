@@ -130,12 +130,15 @@ def test_closing_gives_back_what_is_left(server: Server) -> None:
 
 
 def test_what_was_never_used_is_closed_all_the_same() -> None:
-    with ThreadPublisher("http://127.0.0.1:1", "key"):
+    with ThreadPublisher("http://127.0.0.1:1", "key") as publisher:
         pass
-    publisher = ThreadPublisher("http://127.0.0.1:1", "key")
-    assert publisher.close() == []
     with pytest.raises(PublisherClosedError):
-        publisher.flush()
+        publisher.publish(update("a"))
+    other = ThreadPublisher("http://127.0.0.1:1", "key")
+    assert other.close() == other.close() == publisher.close() == []
+    with pytest.raises(PublisherClosedError):
+        other.flush()
+    assert "localful-publisher" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_refuses_what_cannot_be_at_once() -> None:

@@ -11,6 +11,7 @@ import { Clock, settle } from "./clock.mjs";
 
 const FOLDER = new URL("../../spec/transcripts/publisher/", import.meta.url);
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+const BEGINNING = 1760000000;
 const RAISED = { full: QueueFullError, closed: PublisherClosedError };
 const LIMITS = {
   waiting: "maxWaiting", "waiting-bytes": "maxWaitingBytes", batch: "maxBatch", "batch-bytes": "maxBatchBytes",
@@ -26,7 +27,8 @@ function open({ limits = {}, chance = 1 } = {}, more = {}) {
     signal.addEventListener("abort", () => reject(signal.reason));
   });
   world.publisher = new Publisher("http://server.test/", "the-key", {
-    fetch, timers: clock, random: () => chance, onTrouble: (reason) => world.trouble.push(reason),
+    fetch, timers: clock, random: () => chance, now: () => BEGINNING + clock.now,
+    onTrouble: (reason) => world.trouble.push(reason),
     onRefused: ({ id }, { status, identifier, sentence }) => {
       world.refused.push({ id, status, identifier, message: sentence });
     },
@@ -146,8 +148,20 @@ test("without callbacks it is logged, without the key and without what the event
   ]);
 });
 
+test("a disconnect without another clock is of now", async () => {
+  const world = open({}, { now: undefined });
+  const before = Date.now() / 1000;
+  world.publisher.disconnect({ user: "u" });
+  const after = Date.now() / 1000;
+  await settle();
+  const { issuedBefore } = world.posted.shift().body;
+  assert.ok(before <= issuedBefore && issuedBefore <= after, `issued before ${issuedBefore}`);
+});
+
 test("refuses what can't be, and does not repeat the key", () => {
-  assert.throws(() => new Publisher("ws://server.test", "key"), TypeError);
+  for (const url of ["ws://server.test", "http://", "http://a:b", "http://[::1", "http://a:99999"]) {
+    assert.throws(() => new Publisher(url, "key"), TypeError);
+  }
   assert.throws(() => new Publisher("http://server.test", "a\nkey"), (error) => !error.message.includes("a\nkey"));
   assert.throws(() => new Publisher("http://server.test", undefined), TypeError);
   assert.throws(() => new Publisher("http://server.test", "key", { maxBatch: 0.5 }), RangeError);

@@ -112,7 +112,7 @@ def build_backend(
             "BEGIN IMMEDIATE",
             lambda connection: seed_users(connection, settings.password_cost, now()),
         )
-    publisher = OutboxPublisher(database, settings, transport, random)
+    publisher = OutboxPublisher(database, settings, transport, random, now)
     database.on_commit(publisher.wake)
     services = Services(settings, database, now, offload, trio.CapacityLimiter(_HASHES_AT_ONCE))
     app = Starlette(

@@ -67,7 +67,8 @@ def add_event(
 def add_disconnect(connection: sqlite3.Connection, user: str, group: str) -> None:
     """Have a login's connections closed and its tokens refused, if the transaction is committed.
 
-    The server refuses them for ``revocation-seconds``, a day: longer than an access token lives.
+    The server refuses them for ``revocation-seconds``, a day: longer than an access token lives. The entry
+    needs no time: no login that begins later has this group.
 
     Args:
         connection: In a transaction.
@@ -91,7 +92,7 @@ def remove(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
 
 def set_aside(connection: sqlite3.Connection, entry: Entry, reason: str) -> None:
-    """Keep an entry that will never be accepted for a person to look at. It is still to be removed."""
+    """Keep an entry that was refused for a person to look at. It is still to be removed."""
     connection.execute(
         "INSERT INTO outbox_refused SELECT position, id, path, body, ? FROM outbox WHERE position = ?",
         (reason, entry.position),

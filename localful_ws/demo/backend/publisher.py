@@ -18,8 +18,9 @@ from localful_ws.publisher import EventRefusedError, Publisher, PublisherLimits,
 _log = structlog.get_logger(__name__)
 
 _BUSY_PAUSE = 0.1
-# What an event can be to blame for. Anything else is an address or a proxy, which somebody will mend.
-_OF_AN_EVENT = (400, 413, 422)
+# What an entry can be to blame for; 503 is handed back only where the server has no room for a revocation.
+# Anything else is an address or a proxy, which somebody will mend.
+_OF_AN_ENTRY = (400, 413, 422, 503)
 
 
 class OutboxPublisher:
@@ -34,6 +35,7 @@ class OutboxPublisher:
         settings: Where the server is; sizes and times.
         transport: How to reach the server, if not over the network.
         random: Gives numbers from 0 to 1, for pauses.
+        now: The present, in Unix seconds.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class OutboxPublisher:
         settings: BackendSettings,
         transport: httpx.AsyncBaseTransport | None,
         random: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self._database = database
         self._settings = settings
@@ -58,6 +61,7 @@ class OutboxPublisher:
             close_timeout=0,  # what is left stays in the outbox
             transport=transport,
             draw=random,
+            now=now,
         )
         self._refused: dict[str, EventRefusedError] = {}
         self._wake = trio.Event()
@@ -94,7 +98,7 @@ class OutboxPublisher:
             await self._publish(publisher, entry)
         await publisher.flush()
         for error in self._refused.values():
-            if error.status not in _OF_AN_EVENT:
+            if error.status not in _OF_AN_ENTRY:
                 _log.error("publishing was refused; trying again", reason=str(error))
                 return self._settings.retry_seconds
         await self._database.write(lambda connection: self._settle(connection, entries))

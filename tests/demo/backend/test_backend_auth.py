@@ -136,7 +136,8 @@ async def test_logout_revokes_the_group(tmp_path: Path, autojump_clock: MockCloc
         check_error(await refresh(world, device), 401, "unauthorized")
         assert (await other.call("GET", "/v1/users")).status_code == 200
         await wait_all_tasks_blocked()
-    assert intake.requests == [("/v1/disconnect", {"user": device.user, "group": device.group})]
+    expected = {"user": device.user, "group": device.group, "issuedBefore": STARTED}
+    assert intake.requests == [("/v1/disconnect", expected)]
 
 
 async def test_tokens_expire(tmp_path: Path, autojump_clock: MockClock) -> None:

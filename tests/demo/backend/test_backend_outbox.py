@@ -186,17 +186,20 @@ async def test_a_refused_entry_does_not_hold_up_the_others(
     assert [entry["log_level"] for entry in log] == ["error"]
 
 
-async def test_a_refused_disconnect_is_set_aside(tmp_path: Path, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("status", "identifier"), [(422, "invalid-body"), (503, "too-many-revocations")])
+async def test_a_refused_disconnect_is_set_aside(
+    tmp_path: Path, autojump_clock: MockClock, status: int, identifier: str
+) -> None:
     intake = FakeIntake()
     async with open_backend(tmp_path, intake) as world:
         ada, phone = await world.login(), await world.login()
-        intake.failures.append(httpx.Response(422, json={"identifier": "invalid-body"}))
+        intake.failures.append(httpx.Response(status, json={"identifier": identifier}))
         await world.client.post("/v1/auth/logout", json={"refreshToken": phone.tokens["refreshToken"]})
         await ada.vault()
         await wait_all_tasks_blocked()
         (refused,) = world.rows("outbox_refused")
         assert world.rows("outbox") == []
-    assert (refused["path"], refused["reason"]) == ("/v1/disconnect", "HTTP 422 (invalid-body)")
+    assert (refused["path"], refused["reason"]) == ("/v1/disconnect", f"HTTP {status} ({identifier})")
     assert intake.names() == ["vault-create"]
 
 

@@ -23,7 +23,9 @@ export async function use(): Promise<number> {
     else if (error instanceof PublisherError) throw error;
   }
   await publisher.flush();
-  const closed: number = await publisher.disconnect({ group: "g", until: 5 });
+  const closed: number = await publisher.disconnect({ user: "u", group: "g", until: 5 });
+  await publisher.disconnect({ user: "u" });
+  await publisher.disconnect({ group: "g" });
   for (const event of await publisher.close(2)) console.log(event.id.length, closed);
   return new EventRefusedError(422, "invalid-body", "No.").status;
 }
@@ -35,7 +37,7 @@ export function mistakes(publisher: Publisher): void {
   publisher.publish({ event: "user-update" });
   // @ts-expect-error Left out rather than null.
   publisher.publish({ event: "user-update", user: "u", group: null });
-  // @ts-expect-error Of one or the other.
+  // @ts-expect-error Somebody must be meant.
   publisher.disconnect({ until: 5 });
   // @ts-expect-error No such option.
   new Publisher("http://a", "key", { retries: 3 });
