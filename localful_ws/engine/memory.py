@@ -107,9 +107,11 @@ class MemoryEngine:
         def apply(subscriber: Subscriber) -> None:
             # Done even if nobody waits for it any more.
             try:
-                closed.set(subscriber.apply_disconnect(disconnect))
+                subscriber.refuse([disconnect])
             except TooManyRevocationsError as error:
                 closed.fail(error)
+            else:
+                closed.set(subscriber.close(disconnect))
 
         await self._take_place()
         self._send.send_nowait(apply)

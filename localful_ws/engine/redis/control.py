@@ -191,14 +191,9 @@ class Control:
         )
 
     def _apply(self, order: _Order, disconnect: Disconnect, subscriber: Subscriber) -> None:
-        closed = 0
-        try:
-            if order.close:
-                closed = subscriber.apply_disconnect(disconnect)
-            else:
-                subscriber.refuse([disconnect])
-        except TooManyRevocationsError:
-            _log.warning("a revocation can't be remembered: max-revocations is reached")
+        # Redis has seen to it that there are not too many, and has accepted this one.
+        subscriber.remember([disconnect])
+        closed = subscriber.close(disconnect) if order.close else 0
         self.survey.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
     async def recall(self, client: RedisClient) -> None:
