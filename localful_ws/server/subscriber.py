@@ -1,6 +1,6 @@
 """What an engine hands over to a node: events, disconnects, and questions about who is there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -92,6 +92,16 @@ class NodeSubscriber:
         """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
         self.remember(disconnects)
         now = self._clock.now()
-        for device in self._router:
+        for device in self._named(disconnects):
             if device.session is not None and self._revocations.is_revoked(device.session, now):
                 device.close(CloseCode.FORBIDDEN)
+
+    def _named(self, disconnects: Sequence[Disconnect]) -> Iterator[Device]:
+        """All devices that disconnects may be about, and others."""
+        for user in {each.user for each in disconnects if each.user is not None}:
+            yield from self._router.devices_of(user)
+        groups = {each.group for each in disconnects if each.user is None}
+        if groups:
+            for device in self._router:
+                if device.session is not None and device.session.group in groups:
+                    yield device

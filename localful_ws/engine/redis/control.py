@@ -1,6 +1,7 @@
 """What all nodes are told and asked together, and the revocations that are kept in Redis."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from localful_ws.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _NOBODY: Final = ReplyTo()
+# So many revocations are read and applied at a time: that takes a few milliseconds.
 _SCAN: Final = 1000
 
 
@@ -197,18 +199,18 @@ class Control:
         self.survey.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
     async def recall(self, client: RedisClient) -> None:
-        """Read all revocations in force, and have them applied."""
+        """Have all revocations in force applied, in portions: others have their turn in between."""
         now = self._clock.now()
-        found: list[Disconnect] = []
         cursor: int | None = None
         while cursor != 0:
             cursor, some = await client.hscan(self._keys.revoked, cursor=cursor or 0, count=_SCAN)
-            for name, value in some.items():
-                disconnect = _read_revocation(name, value)
-                if disconnect is not None and disconnect.until > now:
-                    found.append(disconnect)
-        if found:
-            self._put_call(lambda subscriber: subscriber.recall(found))
+            read = [_read_revocation(name, value) for name, value in some.items()]
+            if found := [each for each in read if each is not None and each.until > now]:
+                self._put_call(partial(_recall, found))
+
+
+def _recall(disconnects: Sequence[Disconnect], subscriber: Subscriber) -> None:
+    subscriber.recall(disconnects)
 
 
 def _order(disconnect: Disconnect, *, close: bool = True, reply_to: ReplyTo = _NOBODY) -> _Order:

@@ -63,6 +63,7 @@ class FakeNode:
         engine: Its engine.
         devices: Those that are there, by their users.
         revoked: What it was told to refuse, now or when Redis was reached.
+        recalled: How many of them at a time when Redis was reached.
         gate: While it is clear, nothing is routed.
         numbers: The data of all that was routed.
         handed: How many events it was handed.
@@ -71,6 +72,7 @@ class FakeNode:
     engine: RedisEngine
     devices: dict[str, list[Device]] = Factory(dict)
     revoked: list[Disconnect] = Factory(list)
+    recalled: list[int] = Factory(list)
     gate: trio.Event = field(factory=trio.Event)
     numbers: list[int] = Factory(list)
     handed: int = 0
@@ -113,6 +115,7 @@ class FakeNode:
         return len(closed)
 
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
+        self.recalled.append(len(disconnects))
         self.remember(disconnects)
 
     def lose(self, user: str) -> None:

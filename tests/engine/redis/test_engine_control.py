@@ -8,13 +8,16 @@ import trio
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Presence, Receipt
 from localful_ws.engine.redis.clients import open_client
+from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from tests.redis_server import RedisServer
+from tests.world import make_settings
 
-from .nodes import Device, open_nodes, update
+from .nodes import Device, FakeNode, open_nodes, update
 
 pytestmark = pytest.mark.sockets
 
@@ -134,6 +137,37 @@ async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
             ("", None),  # of an empty id, which nobody has
         }
         assert {(each.at, each.until) for each in node.revoked} == {(now, now + 60)}
+
+
+async def test_many_revocations_are_recalled_in_portions(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    now = Clock().now()
+    many = {f"user:u{number}": f"{now!r} {now + 60!r}" for number in range(20_000)}
+    async with open_client(redis_server.url, 1.0) as client:
+        await client.hset(Keys(redis_prefix).revoked, many)
+    async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
+        await node.until(lambda: len({each.user for each in node.revoked}) == len(many))
+        assert len(node.recalled) >= 10
+        assert max(node.recalled) < 2000
+
+
+async def test_others_have_their_turn_between_two_calls() -> None:
+    queue, turns = RouteQueue(1000), list[str]()
+    for _ in range(10):
+        queue.put_call(lambda _: turns.append("call"))
+    queue.close()
+
+    async def other() -> None:
+        while turns.count("call") < 10:
+            turns.append("other")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.run, FakeNode(RedisEngine(make_settings(), Clock())))
+        nursery.start_soon(other)
+    # Trio runs each task once in a round, in any order.
+    assert "call call call" not in " ".join(turns)
 
 
 async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(
