@@ -9,6 +9,7 @@ def _read(name: str) -> str:
 
 
 PUBLISH: Final = _read("head") + _read("publish")
+KNOWN: Final = _read("known")
 READ: Final = _read("head") + _read("read")
 REVOKE: Final = _read("revoke")
 INTAKE_LEASE: Final = _read("intake_lease")

@@ -1,5 +1,7 @@
 """Disconnects and revocations over several nodes."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -118,6 +120,28 @@ async def test_when_nobody_more_can_be_refused_nobody_is_deleted(
         await node.until(lambda: device.numbers == [2, 7, 8])
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         assert {revoked.user for revoked in node.revoked} == {"ada", "bob"}
+
+
+async def test_many_deletions_take_few_round_trips(redis_server: RedisServer) -> None:
+    async with open_nodes(redis_server.url, count=1, max_revocations=1000) as (node,):
+        deletions = [Event(EventName.USER_DELETE, f"u{number}", data=b"7", id="d") for number in range(1000)]
+        assert await node.publish(*deletions[:500]) == Receipt(500)
+        await trio.to_thread.run_sync(redis_server.cli, "config", "resetstat")
+        assert await node.publish(*deletions) == Receipt(500, 500)
+        statistics = await trio.to_thread.run_sync(redis_server.cli, "info", "commandstats")
+        sent = re.findall(r"cmdstat_(?:evalsha|eval|script\|load):calls=(\d+)", statistics)
+        assert sum(map(int, sent)) == 3, "what is known, revoke, publish"
+        await node.until(lambda: len(node.revoked) == 1000)
+
+
+async def test_many_deletions_in_a_cluster(redis_cluster: Sequence[RedisServer]) -> None:
+    url = f"redis+cluster://127.0.0.1:{redis_cluster[0].port}"
+    async with open_nodes(url, count=1) as (node,):
+        deletions = [Event(EventName.USER_DELETE, f"u{number}", data=b"7", id="d") for number in range(200)]
+        assert await node.publish(*deletions[:100]) == Receipt(100)
+        assert await node.publish(*deletions) == Receipt(100, 100)
+        await node.until(lambda: len(node.revoked) == 200)
+        assert {revoked.user for revoked in node.revoked} == {event.user for event in deletions}
 
 
 async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
