@@ -8,11 +8,11 @@ import msgspec
 import structlog
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Presence, Subscriber
+from localful_ws.engine import Presence, Subscriber
 from localful_ws.engine.redis.clients import Message, RedisClient, is_cluster
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import REVOKE
-from localful_ws.engine.redis.survey import ReplyTo, Survey, publish
+from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo, publish
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
@@ -76,7 +76,7 @@ class Control:
         put_call: Has something called in its place among the events.
 
     Attributes:
-        survey: Brings the answers.
+        questions: Brings the answers of other nodes, and sends this node's.
     """
 
     def __init__(
@@ -90,19 +90,17 @@ class Control:
         self._keys = keys
         self._put_call = put_call
         self._limit = settings.max_revocations
-        self.survey = Survey(keys)
+        self.questions = NodeQuestions(keys)
         self._takers = {
             keys.control.encode(): self._take_order,
             keys.questions.encode(): self._take_question,
-            self.survey.channel.encode(): self.survey.hear,
+            self.questions.channel.encode(): self.questions.hear,
         }
-        # Sends this node's answers, until cancelled or until Redis fails.
-        self.answer = self.survey.run
 
     @property
     def channels(self) -> tuple[str, ...]:
         """What must be subscribed to."""
-        return self._keys.control, self._keys.questions, self.survey.channel
+        return self._keys.control, self._keys.questions, self.questions.channel
 
     async def tell(self, client: RedisClient, disconnects: Sequence[Disconnect], *, close: bool) -> None:
         """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
@@ -126,8 +124,8 @@ class Control:
         Raises:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
-        answers, _ = await self.survey.ask(
-            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)])
+        answers = await self.questions.ask(
+            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)]), need_all=False
         )
         return sum(answer.closed for answer in answers)
 
@@ -142,10 +140,7 @@ class Control:
             question = _WhoIsThere(user, vaults, reply_to.channel, reply_to.nonce)
             return publish(client, self._keys.questions, msgspec.json.encode(question))
 
-        answers, complete = await self.survey.ask(ask)
-        if not complete:
-            raise EngineUnavailableError("Not all nodes have answered.", retry_after=1)
-        return [presence for answer in answers for presence in answer.present]
+        return [presence for answer in await self.questions.ask(ask) for presence in answer.present]
 
     async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
         """Have orders remembered and sent; how many nodes they went to, all orders together."""
@@ -187,7 +182,7 @@ class Control:
         question = _question_decoder.decode(data)
         reply_to = ReplyTo(question.reply, question.nonce)
         self._put_call(
-            lambda subscriber: self.survey.answer(
+            lambda subscriber: self.questions.answer(
                 reply_to, present=subscriber.devices_of(question.user, question.vaults)
             )
         )
@@ -196,7 +191,7 @@ class Control:
         # Redis has seen to it that there are not too many, and has accepted this one.
         subscriber.remember([disconnect])
         closed = subscriber.close(disconnect) if order.close else 0
-        self.survey.answer(ReplyTo(order.reply, order.nonce), closed=closed)
+        self.questions.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
     async def recall(self, client: RedisClient) -> None:
         """Have all revocations in force applied, in portions: others have their turn in between."""

@@ -197,8 +197,16 @@ class RedisEngine:
         """For the intake, where nobody is told how many: those that come after it need not wait."""
         await self._confirmed(lambda client: self._control.tell(client, [disconnect], close=True))
 
-    async def _confirmed(self, ask: Callable[[RedisClient], Awaitable[T]]) -> T:
+    async def _confirmed(
+        self,
+        ask: Callable[[RedisClient], Awaitable[T]],
+        otherwise: str = "Redis did not confirm it; it may have been done or not.",
+    ) -> T:
         """Have Redis do something for a publisher.
+
+        Args:
+            ask: Does it.
+            otherwise: The sentence of the error.
 
         Raises:
             EngineUnavailableError: If it has not said in time that it has.
@@ -210,30 +218,23 @@ class RedisEngine:
             with trio.fail_after(self._settings.publish_timeout):
                 return await ask(client)
         except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            raise self._failed(client, error) from None
+            self._note_failure(client, error)
+            raise EngineUnavailableError(otherwise, retry_after=1) from None
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
         """See `Engine.who_is_there`. Waits a second for the nodes."""
-        client = self._client
-        if client is None or self._closing.is_set():
-            raise self._unavailable()
-        try:
-            with trio.fail_after(self._settings.publish_timeout):
-                return await self._control.who_is_there(client, user, vaults)
-        except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            raise self._failed(client, error) from None
+        return await self._confirmed(
+            lambda client: self._control.who_is_there(client, user, vaults), "Redis did not answer."
+        )
 
-    def _failed(self, client: RedisClient, error: Exception) -> EngineUnavailableError:
-        """What a publisher is told when Redis did not do what it should have."""
+    def _note_failure(self, client: RedisClient, error: Exception) -> None:
+        """Redis did not do for a publisher what it should have."""
         refused = isinstance(error, ResponseError)
         _log.warning("Redis did not confirm", reason=str(error) if refused else type(error).__name__)
         # A client that has lost a connection is not to be used any more. To be slow is no loss.
         slow = isinstance(error, trio.TooSlowError)
         if client is self._client and (isinstance(error, ReadOnlyError) or not (refused or slow)):
             self._restart.set()
-        return EngineUnavailableError(
-            "Redis did not confirm it; it may have been done or not.", retry_after=1
-        )
 
     def _unavailable(self) -> EngineUnavailableError:
         if self._closing.is_set():
@@ -321,7 +322,7 @@ class RedisEngine:
                     nursery.start_soon(self._listen, pubsub)
                     await pubsub.subscribe(*self._control.channels)
                     await self._control.recall(client)
-                    nursery.start_soon(self._control.answer, client)
+                    nursery.start_soon(self._control.questions.run, client)
                     nursery.start_soon(self._streams.run, client, pubsub)
                     if settings.intake == "on":
                         nursery.start_soon(self._run_intake, client)
