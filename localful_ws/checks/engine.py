@@ -43,6 +43,7 @@ _IN_SCRIPTS: Final = (
     ("lapses", "ZRANGE KEY 0 -1"),
     ("lapses", "ZREM KEY a"),
     ("head", "TIME"),
+    ("head", "PUBSUB NUMSUB KEY"),
     *((what, "DEL KEY") for what in ("stream", "head", "id", "lapses")),
 )
 _IN_SCRIPTS_OF_INTAKE: Final = (

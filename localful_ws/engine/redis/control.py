@@ -1,6 +1,6 @@
 """What all nodes are told and asked together, and the revocations that are kept in Redis."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -9,10 +9,10 @@ import structlog
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Presence, Subscriber
-from localful_ws.engine.redis.clients import Message, RedisClient, is_cluster
+from localful_ws.engine.redis.clients import Message, RedisClient, publishing
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.lua import REVOKE
-from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo, publish
+from localful_ws.engine.redis.lua import ASK, REVOKE
+from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
@@ -136,18 +136,21 @@ class Control:
             EngineUnavailableError: If not all have answered in time.
         """
 
-        def ask(reply_to: ReplyTo) -> Awaitable[int]:
+        async def ask(reply_to: ReplyTo) -> int:
             question = _WhoIsThere(user, vaults, reply_to.channel, reply_to.nonce)
-            return publish(client, self._keys.questions, msgspec.json.encode(question))
+            told: int = await client.register_script(ASK)(
+                [self._keys.questions], [publishing(client), msgspec.json.encode(question)]
+            )
+            return told
 
         return [presence for answer in await self.questions.ask(ask) for presence in answer.present]
 
     async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
-        """Have orders remembered and sent; how many nodes they went to, all orders together."""
+        """Have orders remembered and sent; how many nodes they went to."""
         arguments: list[str | bytes | int] = [
             repr(self._clock.now()),
             self._limit,
-            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            publishing(client),
             self._keys.control,
         ]
         for order in orders:

@@ -18,6 +18,7 @@ from localful_ws.engine.redis.clients import (
     is_cluster,
     open_client,
     open_pubsub,
+    publishing,
 )
 from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.errors import raise_single
@@ -149,7 +150,7 @@ class RedisEngine:
             _milliseconds(settings.history_seconds),
             _milliseconds(settings.cursor_seconds),
             _milliseconds(settings.idempotency_seconds),
-            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            publishing(client),
         ]
         for user, events in users:
             keys += [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]

@@ -61,6 +61,23 @@ async def test_who_is_there_on_all_nodes(redis_server: RedisServer) -> None:
         await three.engine.who_is_there("ada", 2)
 
 
+async def test_whoever_listens_to_patterns_is_no_node(redis_server: RedisServer, redis_prefix: str) -> None:
+    clock = Clock()
+    async with (
+        open_nodes(redis_server.url, redis_prefix) as (one, two),
+        await trio.open_tcp_stream("127.0.0.1", redis_server.port) as monitor,
+    ):
+        await monitor.send_all(b"PSUBSCRIBE *\r\n")
+        assert b"psubscribe" in await monitor.receive_some()
+        for node in (one, two):
+            await node.join(Device("ada"))
+        assert len(await one.engine.who_is_there("ada", 2)) == 2
+        assert Keys(redis_prefix).questions.encode() in await monitor.receive_some()
+        began = trio.current_time()
+        assert await two.engine.disconnect(revocation("ada", clock)) == 2
+        assert trio.current_time() - began < 0.9, "it waits for no more answers than there are nodes"
+
+
 async def test_revocations_outlive_all_nodes_and_lapse(redis_server: RedisServer, redis_prefix: str) -> None:
     clock = Clock()
     changes: dict[str, Any] = {"max_revocations": 2}
