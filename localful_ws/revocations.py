@@ -36,7 +36,7 @@ class Revocations:
     for. Revoking again what is revoked extends it and never takes anything back.
 
     Args:
-        limit: How many revocations may be remembered.
+        limit: How many revocations may be remembered by `revoke`.
     """
 
     __slots__ = ("_lapses", "_limit", "_revoked")
@@ -62,11 +62,20 @@ class Revocations:
         Raises:
             TooManyRevocationsError: If there is no room for all; then nothing has changed.
         """
-        in_force = [disconnect for disconnect in disconnects if disconnect.until > now]
+        self._make_room({_whom(each) for each in disconnects if each.until > now}, now)
+        self.remember(disconnects, now)
+
+    def remember(self, disconnects: Sequence[Disconnect], now: float) -> None:
+        """Refuse the tokens that disconnects are about, over the limit too: others have seen to one.
+
+        Args:
+            disconnects: Whom, and which tokens of theirs until when.
+            now: The moment of the call.
+        """
         self._forget_lapsed(now)
-        self._make_room({_whom(each) for each in in_force}, now)
-        for each in in_force:
-            self._revoke(_whom(each), _Revocation(each.at, each.until), now)
+        for each in disconnects:
+            if each.until > now:
+                self._revoke(_whom(each), _Revocation(each.at, each.until), now)
 
     def is_revoked(self, session: Session, now: float) -> bool:
         """Whether a session's token is refused at ``now``."""

@@ -6,7 +6,7 @@ way, and what was published counts as accepted when the node has heard of it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 import trio
@@ -15,9 +15,9 @@ from attrs import define
 from trio.testing import MockClock
 
 from localful_ws.clock import Clock
-from localful_ws.engine import Position, Presence, Receipt, Subscriber
+from localful_ws.engine import EngineUnavailableError, Position, Presence, Receipt, Subscriber
 from localful_ws.engine.redis.engine import RedisEngine
-from localful_ws.engine.redis.survey import NodeAnswer, ReplyTo, publish
+from localful_ws.engine.redis.questions import NodeAnswer, ReplyTo, publish
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
 from localful_ws.settings import Settings
@@ -92,8 +92,10 @@ class RedisWorldEngine(RedisEngine):
         async def echo(reply_to: ReplyTo) -> int:
             return await publish(client, reply_to.channel, msgspec.json.encode(NodeAnswer(reply_to.nonce)))
 
-        while not (await self._control.survey.ask(echo))[1]:
-            pass
+        while True:
+            with suppress(EngineUnavailableError):
+                await self._control.questions.ask(echo)
+                return
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

@@ -48,7 +48,7 @@ ELSEWHERE = {
     "demo/test_demo_serving.py": ["cli/demo"],
     "demo/test_demo_site.py": ["demo/contents"],
     "end_to_end/test_daemon_in_process.py": ["engine/build", "server/daemon", "server/run"],
-    "engine/redis/test_engine_control.py": ["engine/redis/survey"],
+    "engine/redis/test_engine_control.py": ["engine/redis/questions"],
     "engine/redis/test_engine_streams.py": ["engine/redis/lua", "engine/redis/queue"],
     "engine/redis/test_rejoin.py": ["engine/redis/subscriptions"],
     "engine/test_memory.py": ["engine/__init__", "engine/idempotency"],

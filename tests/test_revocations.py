@@ -183,6 +183,20 @@ def test_those_that_have_lapsed_make_room_for_as_many_and_for_themselves() -> No
     assert all(revocations.is_revoked(session(f"u{number}", issued_at=299), 399) for number in range(50, 150))
 
 
+def test_remembering_knows_no_limit_and_its_room_is_given_back() -> None:
+    revocations = Revocations(2)
+    revocations.remember([Disconnect(f"u{number}", at=100, until=200) for number in range(5)], 100)
+    assert all(revocations.is_revoked(session(f"u{number}"), 199) for number in range(5))
+    with pytest.raises(TooManyRevocationsError):
+        revoke(revocations, "u5")
+    revoke(revocations, "u4", until=300)
+    revocations.remember([Disconnect("u6", at=100, until=200)], 200)
+    assert len(revocations) == 1
+    assert not revocations.is_revoked(session("u6"), 200)
+    revoke(revocations, "u5", until=300, now=200)
+    assert revocations.is_revoked(session("u5"), 200)
+
+
 def test_room_for_none() -> None:
     with pytest.raises(TooManyRevocationsError):
         revoke(Revocations(0), "u1", "g1")

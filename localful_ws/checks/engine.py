@@ -37,11 +37,13 @@ _IN_SCRIPTS: Final = (
     ("head", "HDEL KEY epoch"),
     ("id", f"SET KEY 1 NX PX {_PROBE_MS}"),
     ("id", "GET KEY"),
+    ("id", "EXISTS KEY"),
     ("lapses", "ZADD KEY 1 a"),
     ("lapses", "ZCARD KEY"),
     ("lapses", "ZRANGE KEY 0 -1"),
     ("lapses", "ZREM KEY a"),
     ("head", "TIME"),
+    ("head", "PUBSUB NUMSUB KEY"),
     *((what, "DEL KEY") for what in ("stream", "head", "id", "lapses")),
 )
 _IN_SCRIPTS_OF_INTAKE: Final = (
@@ -137,7 +139,6 @@ class _Look:
             except REDIS_ERRORS as error:
                 refused[words[0]] = _sentence(error)
         directly: dict[str, Callable[[], Awaitable[object]]] = {
-            "EXISTS": lambda: self.client.exists([tag + "id"]),
             "HSCAN": lambda: self.client.hscan(tag + "head"),
             "XREAD": lambda: self.client.xread({tag + "stream": "0"}, count=1),
         }

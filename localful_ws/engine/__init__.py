@@ -134,26 +134,30 @@ class Subscriber(Protocol):
         """
         ...
 
-    def apply_disconnect(self, disconnect: Disconnect) -> int:
-        """Refuse the tokens that it is about, and close the connections that came with them; says how many.
-
-        Applying one again changes nothing more.
-
-        Raises:
-            localful_ws.revocations.TooManyRevocationsError: If no more can be remembered; nothing was done.
-        """
-        ...
-
     def refuse(self, disconnects: Sequence[Disconnect]) -> None:
-        """Refuse the tokens that they are about, and close nobody.
+        """Refuse the tokens that they are about, if there is room for that, and close nobody.
 
         Raises:
             localful_ws.revocations.TooManyRevocationsError: If not all can be remembered; nothing was done.
         """
         ...
 
+    def remember(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse the tokens that they are about, and close nobody.
+
+        However many they are: for engines that have made room for them elsewhere.
+        """
+        ...
+
+    def close(self, disconnect: Disconnect) -> int:
+        """Close the connections that came with tokens that it is about; says how many.
+
+        Those tokens are refused already: `refuse` or `remember` goes before. Doing it again changes nothing.
+        """
+        ...
+
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
-        """Refuse from now on whom disconnects of the past name, and close those who are refused."""
+        """Refuse from now on whom disconnects of the past name, as `remember` does, and close them."""
         ...
 
     def devices_of(self, user: str, vaults: int) -> list[Presence]:

@@ -1,6 +1,7 @@
 """The engine of a single node: a bounded memory channel, and a history in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import structlog
 import trio
@@ -26,6 +27,8 @@ from localful_ws.settings import Settings
 from localful_ws.wakeup import Future
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # So much data is kept and routed at a time: it takes a few milliseconds.
 _PORTION_BYTES = 1024 * 1024
@@ -102,28 +105,35 @@ class MemoryEngine:
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`."""
-        closed = Future[int]()
 
-        def apply(subscriber: Subscriber) -> None:
-            # Done even if nobody waits for it any more.
-            try:
-                closed.set(subscriber.apply_disconnect(disconnect))
-            except TooManyRevocationsError as error:
-                closed.fail(error)
+        def apply(subscriber: Subscriber) -> int:
+            subscriber.refuse([disconnect])
+            return subscriber.close(disconnect)
 
-        await self._take_place()
-        self._send.send_nowait(apply)
-        with trio.move_on_after(self._timeout):
-            return await closed.wait()
-        raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+        return await self._ask(apply)
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
         """See `Engine.who_is_there`."""
-        found = Future[list[Presence]]()
+        return await self._ask(lambda subscriber: subscriber.devices_of(user, vaults))
+
+    async def _ask(self, question: Callable[[Subscriber], T]) -> T:
+        """Have this called in its place among the events; what it returns or raises."""
+        said = Future[T]()
+
+        def answer(subscriber: Subscriber) -> None:
+            # Done even if nobody waits for it any more.
+            try:
+                said.set(question(subscriber))
+            except TooManyRevocationsError as error:
+                said.fail(error)
+
         await self._take_place()
-        self._send.send_nowait(lambda subscriber: found.set(subscriber.devices_of(user, vaults)))
+        self._send.send_nowait(answer)
+        return await self._wait_for(said)
+
+    async def _wait_for(self, said: Future[T]) -> T:
         with trio.move_on_after(self._timeout):
-            return await found.wait()
+            return await said.wait()
         raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
@@ -143,10 +153,7 @@ class MemoryEngine:
             return
         done = Future[object]()
         self._turns.append(lambda: done.set_by(lambda: act(self._history.cursor(user))))
-        with trio.move_on_after(self._timeout):
-            await done.wait()
-            return
-        raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
+        await self._wait_for(done)
 
     async def run(
         self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

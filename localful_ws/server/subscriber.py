@@ -1,8 +1,7 @@
 """What an engine hands over to a node: events, disconnects, and questions about who is there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import structlog
 import trio
 
 from localful_ws.clock import Clock
@@ -10,13 +9,11 @@ from localful_ws.engine import Entry, Presence
 from localful_ws.metrics import Metrics
 from localful_ws.protocol import CloseCode, State
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import Revocations, TooManyRevocationsError
+from localful_ws.revocations import Revocations
 from localful_ws.routing import Router
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
 from localful_ws.server.watching import Watching
-
-_log = structlog.get_logger(__name__)
 
 
 class NodeSubscriber:
@@ -73,9 +70,16 @@ class NodeSubscriber:
         for device in self._router.devices_of(user):
             device.close(CloseCode.MISSED_EVENTS)
 
-    def apply_disconnect(self, disconnect: Disconnect) -> int:
-        """Refuse and close; see `localful_ws.engine.Subscriber`."""
-        self.refuse([disconnect])
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse, if there is room; see `localful_ws.engine.Subscriber`."""
+        self._revocations.revoke(disconnects, self._clock.now())
+
+    def remember(self, disconnects: Sequence[Disconnect]) -> None:
+        """Refuse in any case; see `localful_ws.engine.Subscriber`."""
+        self._revocations.remember(disconnects, self._clock.now())
+
+    def close(self, disconnect: Disconnect) -> int:
+        """Close whom it names; see `localful_ws.engine.Subscriber`."""
         user, closed = disconnect.user, 0
         for device in self._router if user is None else self._router.devices_of(user):
             session = device.session
@@ -84,19 +88,20 @@ class NodeSubscriber:
                 closed += 1
         return closed
 
-    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
-        """Refuse, and close nobody; see `localful_ws.engine.Subscriber`."""
-        self._revocations.revoke(disconnects, self._clock.now())
-
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         """Refuse and close whom past disconnects name; see `localful_ws.engine.Subscriber`."""
-        for disconnect in disconnects:
-            try:
-                self.refuse([disconnect])
-            except TooManyRevocationsError:
-                _log.warning("not all revocations can be remembered: max-revocations is reached")
-                break
+        self.remember(disconnects)
         now = self._clock.now()
-        for device in self._router:
+        for device in self._named(disconnects):
             if device.session is not None and self._revocations.is_revoked(device.session, now):
                 device.close(CloseCode.FORBIDDEN)
+
+    def _named(self, disconnects: Sequence[Disconnect]) -> Iterator[Device]:
+        """All devices that disconnects may be about, and others."""
+        for user in {each.user for each in disconnects if each.user is not None}:
+            yield from self._router.devices_of(user)
+        groups = {each.group for each in disconnects if each.user is None}
+        if groups:
+            for device in self._router:
+                if device.session is not None and device.session.group in groups:
+                    yield device

@@ -48,16 +48,17 @@ class FakeNode:
         self.handed += [entry.event.user for entry in entries]
         self.accepted_at.append(accepted_at)
 
-    def apply_disconnect(self, disconnect: Disconnect) -> int:
-        self.handed.append(disconnect)
-        if self.full:
-            raise TooManyRevocationsError
-        return 7
-
     def refuse(self, disconnects: Sequence[Disconnect]) -> None:
         if self.full:
             raise TooManyRevocationsError
         self.handed.append(list(disconnects))
+
+    def remember(self, disconnects: Sequence[Disconnect]) -> None:
+        raise AssertionError("here the limit holds")
+
+    def close(self, disconnect: Disconnect) -> int:
+        self.handed.append(disconnect)
+        return 7
 
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         raise AssertionError("nothing is recalled from memory")
@@ -91,7 +92,7 @@ async def test_everything_is_handed_over_in_order(nursery: trio.Nursery, autojum
     assert await engine.publish([update(3)]) == Receipt(1)
     assert await engine.disconnect(disconnect(user="u1")) == 7
     await wait_all_tasks_blocked()
-    assert node.handed == ["u1", "u2", "u3", disconnect(user="u1")]
+    assert node.handed == ["u1", "u2", "u3", [disconnect(user="u1")], disconnect(user="u1")]
     assert node.accepted_at == [began, began, began + 1]
 
 
@@ -126,7 +127,7 @@ async def test_a_disconnect_comes_after_what_was_accepted_before(
     for number in range(3):
         await engine.publish([update(number)])
     assert await engine.disconnect(disconnect(group="g")) == 7
-    assert node.handed == ["u0", "u1", "u2", disconnect(group="g")]
+    assert node.handed == ["u0", "u1", "u2", [disconnect(group="g")], disconnect(group="g")]
 
 
 async def test_a_disconnect_that_cannot_be_remembered(
@@ -138,7 +139,7 @@ async def test_a_disconnect_that_cannot_be_remembered(
         await engine.disconnect(disconnect(user="u1"))
     assert await engine.publish([update(1)]) == Receipt(1)
     await wait_all_tasks_blocked()
-    assert node.handed[-1] == "u1"
+    assert node.handed == ["u1"], "nobody is refused or closed"
 
 
 def delete(user: str, **changes: Any) -> Event:
@@ -210,7 +211,7 @@ async def test_a_node_too_busy_for_a_disconnect(nursery: trio.Nursery, autojump_
         await engine.disconnect(disconnect(user="u1"))
     assert "busy" in refused.value.message
     await trio.sleep(100)
-    assert node.handed == ["u1", disconnect(user="u1")]  # late, but nothing is lost
+    assert node.handed == ["u1", [disconnect(user="u1")], disconnect(user="u1")]  # late, but nothing is lost
 
 
 async def test_a_large_batch_is_handed_over_in_portions(

@@ -4,6 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.tokens.signatures import sign
 from tests.raw_device import handshake
@@ -167,6 +168,25 @@ async def test_when_no_more_can_be_remembered_nothing_is_done(kind: str, autojum
         assert await outcome(world, token) == "authenticated"
         await trio.sleep(50)
         assert await world.disconnect(user="ada") == 2
+
+
+async def test_what_an_engine_has_decided_is_done_over_the_limit_too(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    async with open_world(kind, max_revocations=1) as world:
+        devices = [await world.device(user, "laptop") for user in ("ada", "bob", "cy", "dee")]
+        tokens = [world.token(user, "laptop") for user in ("ada", "bob", "cy", "dee")]
+        await trio.sleep(1)
+        now, subscriber = world.node.clock.now(), world.node.subscriber
+        ada, bob = (Disconnect(user, at=now, until=now + 100) for user in ("ada", "bob"))
+        subscriber.remember([ada, bob])
+        assert (subscriber.close(ada), subscriber.close(bob)) == (1, 1)
+        subscriber.recall([Disconnect(group="other", at=now, until=now + 100)])
+        subscriber.recall([Disconnect("cy", "laptop", at=now, until=now + 100)])
+        await settle()
+        assert [device.closed for device in devices] == [(4403, "forbidden")] * 3 + [None]
+        outcomes = [await outcome(world, token) for token in tokens]
+        assert outcomes == ["forbidden"] * 3 + ["authenticated"]
 
 
 async def test_whoever_is_told_to_go_makes_room_at_once(autojump_clock: MockClock) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "is_cluster",
     "open_client",
     "open_pubsub",
+    "publishing",
 ]
 
 T = TypeVar("T")
@@ -102,6 +103,11 @@ class _OnePolicy(NoRetryPolicy):
 def is_cluster(client: RedisClient) -> bool:
     """Whether the keys are spread over several servers, so that a script may use those of one slot only."""
     return isinstance(client, RedisCluster)
+
+
+def publishing(client: RedisClient) -> str:
+    """The command by which scripts publish."""
+    return "SPUBLISH" if is_cluster(client) else "PUBLISH"
 
 
 @asynccontextmanager

@@ -1,17 +1,18 @@
 """What all nodes are told and asked together, and the revocations that are kept in Redis."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError, Presence, Subscriber
-from localful_ws.engine.redis.clients import Message, RedisClient, is_cluster
+from localful_ws.engine import Presence, Subscriber
+from localful_ws.engine.redis.clients import Message, RedisClient, publishing
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.lua import REVOKE
-from localful_ws.engine.redis.survey import ReplyTo, Survey, publish
+from localful_ws.engine.redis.lua import ASK, REVOKE
+from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
@@ -19,6 +20,7 @@ from localful_ws.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _NOBODY: Final = ReplyTo()
+# So many revocations are read and applied at a time: that takes a few milliseconds.
 _SCAN: Final = 1000
 
 
@@ -74,7 +76,7 @@ class Control:
         put_call: Has something called in its place among the events.
 
     Attributes:
-        survey: Brings the answers.
+        questions: Brings the answers of other nodes, and sends this node's.
     """
 
     def __init__(
@@ -88,19 +90,17 @@ class Control:
         self._keys = keys
         self._put_call = put_call
         self._limit = settings.max_revocations
-        self.survey = Survey(keys)
+        self.questions = NodeQuestions(keys)
         self._takers = {
             keys.control.encode(): self._take_order,
             keys.questions.encode(): self._take_question,
-            self.survey.channel.encode(): self.survey.hear,
+            self.questions.channel.encode(): self.questions.hear,
         }
-        # Sends this node's answers, until cancelled or until Redis fails.
-        self.answer = self.survey.run
 
     @property
     def channels(self) -> tuple[str, ...]:
         """What must be subscribed to."""
-        return self._keys.control, self._keys.questions, self.survey.channel
+        return self._keys.control, self._keys.questions, self.questions.channel
 
     async def tell(self, client: RedisClient, disconnects: Sequence[Disconnect], *, close: bool) -> None:
         """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
@@ -124,8 +124,8 @@ class Control:
         Raises:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
-        answers, _ = await self.survey.ask(
-            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)])
+        answers = await self.questions.ask(
+            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)]), need_all=False
         )
         return sum(answer.closed for answer in answers)
 
@@ -136,21 +136,21 @@ class Control:
             EngineUnavailableError: If not all have answered in time.
         """
 
-        def ask(reply_to: ReplyTo) -> Awaitable[int]:
+        async def ask(reply_to: ReplyTo) -> int:
             question = _WhoIsThere(user, vaults, reply_to.channel, reply_to.nonce)
-            return publish(client, self._keys.questions, msgspec.json.encode(question))
+            told: int = await client.register_script(ASK)(
+                [self._keys.questions], [publishing(client), msgspec.json.encode(question)]
+            )
+            return told
 
-        answers, complete = await self.survey.ask(ask)
-        if not complete:
-            raise EngineUnavailableError("Not all nodes have answered.", retry_after=1)
-        return [presence for answer in answers for presence in answer.present]
+        return [presence for answer in await self.questions.ask(ask) for presence in answer.present]
 
     async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
-        """Have orders remembered and sent; how many nodes they went to, all orders together."""
+        """Have orders remembered and sent; how many nodes they went to."""
         arguments: list[str | bytes | int] = [
             repr(self._clock.now()),
             self._limit,
-            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            publishing(client),
             self._keys.control,
         ]
         for order in orders:
@@ -185,35 +185,30 @@ class Control:
         question = _question_decoder.decode(data)
         reply_to = ReplyTo(question.reply, question.nonce)
         self._put_call(
-            lambda subscriber: self.survey.answer(
+            lambda subscriber: self.questions.answer(
                 reply_to, present=subscriber.devices_of(question.user, question.vaults)
             )
         )
 
     def _apply(self, order: _Order, disconnect: Disconnect, subscriber: Subscriber) -> None:
-        closed = 0
-        try:
-            if order.close:
-                closed = subscriber.apply_disconnect(disconnect)
-            else:
-                subscriber.refuse([disconnect])
-        except TooManyRevocationsError:
-            _log.warning("a revocation can't be remembered: max-revocations is reached")
-        self.survey.answer(ReplyTo(order.reply, order.nonce), closed=closed)
+        # Redis has seen to it that there are not too many, and has accepted this one.
+        subscriber.remember([disconnect])
+        closed = subscriber.close(disconnect) if order.close else 0
+        self.questions.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
     async def recall(self, client: RedisClient) -> None:
-        """Read all revocations in force, and have them applied."""
+        """Have all revocations in force applied, in portions: others have their turn in between."""
         now = self._clock.now()
-        found: list[Disconnect] = []
         cursor: int | None = None
         while cursor != 0:
             cursor, some = await client.hscan(self._keys.revoked, cursor=cursor or 0, count=_SCAN)
-            for name, value in some.items():
-                disconnect = _read_revocation(name, value)
-                if disconnect is not None and disconnect.until > now:
-                    found.append(disconnect)
-        if found:
-            self._put_call(lambda subscriber: subscriber.recall(found))
+            read = [_read_revocation(name, value) for name, value in some.items()]
+            if found := [each for each in read if each is not None and each.until > now]:
+                self._put_call(partial(_recall, found))
+
+
+def _recall(disconnects: Sequence[Disconnect], subscriber: Subscriber) -> None:
+    subscriber.recall(disconnects)
 
 
 def _order(disconnect: Disconnect, *, close: bool = True, reply_to: ReplyTo = _NOBODY) -> _Order:

@@ -18,11 +18,13 @@ from localful_ws.engine.redis.clients import (
     is_cluster,
     open_client,
     open_pubsub,
+    publishing,
 )
 from localful_ws.engine.redis.control import Control
+from localful_ws.engine.redis.errors import raise_single
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.lua import PUBLISH
+from localful_ws.engine.redis.lua import KNOWN, PUBLISH
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.streams import Streams, new_epoch
 from localful_ws.engine.redis.wire import encode_stored
@@ -36,7 +38,11 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+_EventsOfUsers = Sequence[tuple[str, Sequence[Event]]]
+
 _FIRST_PAUSE: Final = 0.1
+# A Cluster is sent what concerns so many users at a time: the client has some 20 connections to each server.
+_USERS_AT_ONCE: Final = 16
 
 
 class RedisEngine:
@@ -130,15 +136,13 @@ class RedisEngine:
         users = list(by_user.items())
 
         async def publish(client: RedisClient) -> int:
-            await self._refuse_deleted(client, events)
-            if is_cluster(client):
-                return sum([await self._publish(client, [user]) for user in users])
-            return await self._publish(client, users) if users else 0
+            await self._refuse_deleted(client, users)
+            return sum(await _for_users(client, users, self._publish))
 
         accepted = await self._confirmed(publish)
         return Receipt(accepted, len(events) - accepted)
 
-    async def _publish(self, client: RedisClient, users: Sequence[tuple[str, Sequence[Event]]]) -> int:
+    async def _publish(self, client: RedisClient, users: _EventsOfUsers) -> int:
         settings = self._settings
         keys: list[str] = []
         arguments: list[str | bytes | int] = [
@@ -146,35 +150,45 @@ class RedisEngine:
             _milliseconds(settings.history_seconds),
             _milliseconds(settings.cursor_seconds),
             _milliseconds(settings.idempotency_seconds),
-            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            publishing(client),
         ]
         for user, events in users:
             keys += [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]
             arguments += [new_epoch(), self._keys.of_user(user, "live"), len(events)]
             for event in events:
                 if event.id is not None:
-                    keys.append(self._keys.of_user(user, f"id:{event.id}"))
+                    keys.append(self._key_of_id(event))
                 arguments += ["0" if event.id is None else "1", encode_stored(event)]
         accepted: int = await client.register_script(PUBLISH)(keys, arguments)
         return accepted
 
-    async def _refuse_deleted(self, client: RedisClient, events: Sequence[Event]) -> None:
+    async def _refuse_deleted(self, client: RedisClient, users: _EventsOfUsers) -> None:
         """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""
+        named = [
+            (user, [event for event in events if event.name is EventName.USER_DELETE])
+            for user, events in users
+        ]
+        deleted = [(user, events) for user, events in named if events]
+        known = set().union(*await _for_users(client, deleted, self._known))
         now = self._clock.now()
         until = now + self._settings.revocation_seconds
         deletions = [
-            Disconnect(event.user, at=now, until=until)
-            for event in events
-            # One that was accepted before is not done again: the user may have begun anew.
-            if event.name is EventName.USER_DELETE and not await self._is_known(client, event)
+            Disconnect(user, at=now, until=until)
+            for user, events in deleted
+            # What was accepted before is not done again: the user may have begun anew.
+            if any(event.id is None or self._key_of_id(event).encode() not in known for event in events)
         ]
         if deletions:
             await self._control.tell(client, deletions, close=False)
 
-    async def _is_known(self, client: RedisClient, event: Event) -> bool:
-        return event.id is not None and bool(
-            await client.exists([self._keys.of_user(event.user, f"id:{event.id}")])
-        )
+    async def _known(self, client: RedisClient, users: _EventsOfUsers) -> list[bytes]:
+        """The keys of the ids that were accepted before."""
+        keys = [self._key_of_id(event) for _, events in users for event in events if event.id is not None]
+        known: list[bytes] = await client.register_script(KNOWN)(keys) if keys else []
+        return known
+
+    def _key_of_id(self, event: Event) -> str:
+        return self._keys.of_user(event.user, f"id:{event.id}")
 
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`. Counts the closed connections of all nodes that answer within a second."""
@@ -184,8 +198,16 @@ class RedisEngine:
         """For the intake, where nobody is told how many: those that come after it need not wait."""
         await self._confirmed(lambda client: self._control.tell(client, [disconnect], close=True))
 
-    async def _confirmed(self, ask: Callable[[RedisClient], Awaitable[T]]) -> T:
+    async def _confirmed(
+        self,
+        ask: Callable[[RedisClient], Awaitable[T]],
+        otherwise: str = "Redis did not confirm it; it may have been done or not.",
+    ) -> T:
         """Have Redis do something for a publisher.
+
+        Args:
+            ask: Does it.
+            otherwise: The sentence of the error.
 
         Raises:
             EngineUnavailableError: If it has not said in time that it has.
@@ -197,30 +219,23 @@ class RedisEngine:
             with trio.fail_after(self._settings.publish_timeout):
                 return await ask(client)
         except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            raise self._failed(client, error) from None
+            self._note_failure(client, error)
+            raise EngineUnavailableError(otherwise, retry_after=1) from None
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
         """See `Engine.who_is_there`. Waits a second for the nodes."""
-        client = self._client
-        if client is None or self._closing.is_set():
-            raise self._unavailable()
-        try:
-            with trio.fail_after(self._settings.publish_timeout):
-                return await self._control.who_is_there(client, user, vaults)
-        except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            raise self._failed(client, error) from None
+        return await self._confirmed(
+            lambda client: self._control.who_is_there(client, user, vaults), "Redis did not answer."
+        )
 
-    def _failed(self, client: RedisClient, error: Exception) -> EngineUnavailableError:
-        """What a publisher is told when Redis did not do what it should have."""
+    def _note_failure(self, client: RedisClient, error: Exception) -> None:
+        """Redis did not do for a publisher what it should have."""
         refused = isinstance(error, ResponseError)
         _log.warning("Redis did not confirm", reason=str(error) if refused else type(error).__name__)
         # A client that has lost a connection is not to be used any more. To be slow is no loss.
         slow = isinstance(error, trio.TooSlowError)
         if client is self._client and (isinstance(error, ReadOnlyError) or not (refused or slow)):
             self._restart.set()
-        return EngineUnavailableError(
-            "Redis did not confirm it; it may have been done or not.", retry_after=1
-        )
 
     def _unavailable(self) -> EngineUnavailableError:
         if self._closing.is_set():
@@ -308,7 +323,7 @@ class RedisEngine:
                     nursery.start_soon(self._listen, pubsub)
                     await pubsub.subscribe(*self._control.channels)
                     await self._control.recall(client)
-                    nursery.start_soon(self._control.answer, client)
+                    nursery.start_soon(self._control.questions.run, client)
                     nursery.start_soon(self._streams.run, client, pubsub)
                     if settings.intake == "on":
                         nursery.start_soon(self._run_intake, client)
@@ -339,6 +354,31 @@ class RedisEngine:
         async for message in pubsub:
             if not self._control.hear(message):
                 self._streams.hear(message)
+
+
+async def _for_users(
+    client: RedisClient,
+    users: _EventsOfUsers,
+    send: Callable[[RedisClient, _EventsOfUsers], Awaitable[T]],
+) -> list[T]:
+    """Send what concerns users: in one go, or to a Cluster for each of them, some at a time."""
+    if not is_cluster(client):
+        return [await send(client, users)] if users else []
+    said: list[T] = []
+    limit = trio.CapacityLimiter(_USERS_AT_ONCE)
+
+    async def send_one(user: tuple[str, Sequence[Event]]) -> None:
+        async with limit:
+            said.append(await send(client, [user]))
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for user in users:
+                nursery.start_soon(send_one, user)
+    except BaseExceptionGroup as group:
+        raise_single(group)
+        raise
+    return said
 
 
 def _milliseconds(seconds: float) -> int:

@@ -102,7 +102,7 @@ class RouteQueue:
         self._send.close()
 
     async def run(self, subscriber: Subscriber) -> None:
-        """Route, until closed."""
+        """Route, until closed. Between two calls others have their turn."""
         async for item in self._receive:
             current: Taken | Callable[[Subscriber], None] | None = item
             while current is not None:

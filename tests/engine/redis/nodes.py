@@ -13,7 +13,6 @@ from localful_ws.engine import EngineUnavailableError, Entry, Position, Presence
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
-from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
 from tests.world import make_settings
 
@@ -62,18 +61,18 @@ class FakeNode:
 
     Attributes:
         engine: Its engine.
-        limit: How many revocations it can remember.
         devices: Those that are there, by their users.
         revoked: What it was told to refuse, now or when Redis was reached.
+        recalled: How many of them at a time when Redis was reached.
         gate: While it is clear, nothing is routed.
         numbers: The data of all that was routed.
         handed: How many events it was handed.
     """
 
     engine: RedisEngine
-    limit: int = 100
     devices: dict[str, list[Device]] = Factory(dict)
     revoked: list[Disconnect] = Factory(list)
+    recalled: list[int] = Factory(list)
     gate: trio.Event = field(factory=trio.Event)
     numbers: list[int] = Factory(list)
     handed: int = 0
@@ -101,23 +100,23 @@ class FakeNode:
         subscription = tuple(f"v{number}" for number in range(5))
         return [Presence(user, 1.5, 5, subscription[:vaults]) for _ in self.devices.get(user, ())]
 
-    def apply_disconnect(self, disconnect: Disconnect) -> int:
-        self.refuse([disconnect])
+    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
+        raise AssertionError("Redis sees to the limit")
+
+    def remember(self, disconnects: Sequence[Disconnect]) -> None:
+        self.revoked += disconnects
+        self._tell()
+
+    def close(self, disconnect: Disconnect) -> int:
         closed = list(self.devices.get(disconnect.user or "", []))
         for device in closed:
             self.leave(device)
         self._tell()
         return len(closed)
 
-    def refuse(self, disconnects: Sequence[Disconnect]) -> None:
-        if len(self.revoked) + len(disconnects) > self.limit:
-            raise TooManyRevocationsError
-        self.revoked += disconnects
-        self._tell()
-
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
-        self.revoked += disconnects
-        self._tell()
+        self.recalled.append(len(disconnects))
+        self.remember(disconnects)
 
     def lose(self, user: str) -> None:
         for device in list(self.devices.get(user, ())):

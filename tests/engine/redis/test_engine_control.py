@@ -1,5 +1,7 @@
 """Disconnects and revocations over several nodes."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,13 +10,16 @@ import trio
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Presence, Receipt
 from localful_ws.engine.redis.clients import open_client
+from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from tests.redis_server import RedisServer
+from tests.world import make_settings
 
-from .nodes import Device, open_nodes, update
+from .nodes import Device, FakeNode, open_nodes, update
 
 pytestmark = pytest.mark.sockets
 
@@ -54,6 +59,23 @@ async def test_who_is_there_on_all_nodes(redis_server: RedisServer) -> None:
         assert len(await three.engine.who_is_there("ada", 2)) == 3
     with pytest.raises(EngineUnavailableError):
         await three.engine.who_is_there("ada", 2)
+
+
+async def test_whoever_listens_to_patterns_is_no_node(redis_server: RedisServer, redis_prefix: str) -> None:
+    clock = Clock()
+    async with (
+        open_nodes(redis_server.url, redis_prefix) as (one, two),
+        await trio.open_tcp_stream("127.0.0.1", redis_server.port) as monitor,
+    ):
+        await monitor.send_all(b"PSUBSCRIBE *\r\n")
+        assert b"psubscribe" in await monitor.receive_some()
+        for node in (one, two):
+            await node.join(Device("ada"))
+        assert len(await one.engine.who_is_there("ada", 2)) == 2
+        assert Keys(redis_prefix).questions.encode() in await monitor.receive_some()
+        began = trio.current_time()
+        assert await two.engine.disconnect(revocation("ada", clock)) == 2
+        assert trio.current_time() - began < 0.9, "it waits for no more answers than there are nodes"
 
 
 async def test_revocations_outlive_all_nodes_and_lapse(redis_server: RedisServer, redis_prefix: str) -> None:
@@ -117,6 +139,28 @@ async def test_when_nobody_more_can_be_refused_nobody_is_deleted(
         assert {revoked.user for revoked in node.revoked} == {"ada", "bob"}
 
 
+async def test_many_deletions_take_few_round_trips(redis_server: RedisServer) -> None:
+    async with open_nodes(redis_server.url, count=1, max_revocations=1000) as (node,):
+        deletions = [Event(EventName.USER_DELETE, f"u{number}", data=b"7", id="d") for number in range(1000)]
+        assert await node.publish(*deletions[:500]) == Receipt(500)
+        await trio.to_thread.run_sync(redis_server.cli, "config", "resetstat")
+        assert await node.publish(*deletions) == Receipt(500, 500)
+        statistics = await trio.to_thread.run_sync(redis_server.cli, "info", "commandstats")
+        sent = re.findall(r"cmdstat_(?:evalsha|eval|script\|load):calls=(\d+)", statistics)
+        assert sum(map(int, sent)) == 3, "what is known, revoke, publish"
+        await node.until(lambda: len(node.revoked) == 1000)
+
+
+async def test_many_deletions_in_a_cluster(redis_cluster: Sequence[RedisServer]) -> None:
+    url = f"redis+cluster://127.0.0.1:{redis_cluster[0].port}"
+    async with open_nodes(url, count=1) as (node,):
+        deletions = [Event(EventName.USER_DELETE, f"u{number}", data=b"7", id="d") for number in range(200)]
+        assert await node.publish(*deletions[:100]) == Receipt(100)
+        assert await node.publish(*deletions) == Receipt(100, 100)
+        await node.until(lambda: len(node.revoked) == 200)
+        assert {revoked.user for revoked in node.revoked} == {event.user for event in deletions}
+
+
 async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
     redis_server: RedisServer, redis_prefix: str
 ) -> None:
@@ -134,6 +178,37 @@ async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
             ("", None),  # of an empty id, which nobody has
         }
         assert {(each.at, each.until) for each in node.revoked} == {(now, now + 60)}
+
+
+async def test_many_revocations_are_recalled_in_portions(
+    redis_server: RedisServer, redis_prefix: str
+) -> None:
+    now = Clock().now()
+    many = {f"user:u{number}": f"{now!r} {now + 60!r}" for number in range(20_000)}
+    async with open_client(redis_server.url, 1.0) as client:
+        await client.hset(Keys(redis_prefix).revoked, many)
+    async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
+        await node.until(lambda: len({each.user for each in node.revoked}) == len(many))
+        assert len(node.recalled) >= 10
+        assert max(node.recalled) < 2000
+
+
+async def test_others_have_their_turn_between_two_calls() -> None:
+    queue, turns = RouteQueue(1000), list[str]()
+    for _ in range(10):
+        queue.put_call(lambda _: turns.append("call"))
+    queue.close()
+
+    async def other() -> None:
+        while turns.count("call") < 10:
+            turns.append("other")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.run, FakeNode(RedisEngine(make_settings(), Clock())))
+        nursery.start_soon(other)
+    # Trio runs each task once in a round, in any order.
+    assert "call call call" not in " ".join(turns)
 
 
 async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(

@@ -28,6 +28,18 @@ async def kill_subscriptions(server: RedisServer) -> None:
     await trio.to_thread.run_sync(server.cli, "client", "kill", "type", "pubsub")
 
 
+async def test_a_question_that_redis_does_not_answer() -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, count=1, publish_timeout=0.2) as (node,):
+            server.pause()
+            with pytest.raises(EngineUnavailableError) as refused:
+                await node.engine.who_is_there("ada", 2)
+            assert refused.value.message == "Redis did not answer."
+            with pytest.raises(EngineUnavailableError, match="may have been done or not"):
+                await node.engine.disconnect(Disconnect(user="ada", at=0, until=1))
+            server.resume()
+
+
 async def test_redis_is_killed_and_comes_back() -> None:
     with RedisServer(appendonly=True, appendfsync="always") as server:
         async with open_nodes(server.url) as nodes:

@@ -148,7 +148,6 @@ async def test_revocations_of_such_users_are_recalled_as_theirs(redis_url: str, 
     # Each of these would be another's if ids were put together with a mark that they may have.
     asked += [Disconnect(*login, at=now, until=now + 120) for login in product(HOSTILE, HOSTILE)]
     async with open_nodes(redis_url, redis_prefix, count=1, max_revocations=len(asked)) as (node,):
-        node.limit = len(asked)
         for disconnect in asked:
             await node.engine.disconnect(disconnect)
         assert node.revoked == asked

@@ -3,7 +3,7 @@
 -- KEYS: the revocations, their lapses.
 -- ARGV: the present, the most there may be, the command that publishes, the channel; then for each revocation
 --       its name, since when and until when, the message.
--- Returns how many nodes were told, all messages together, or -1 if there are too many.
+-- Returns how many nodes were told, or -1 if there are too many.
 local revoked, lapses, FIRST, EACH = KEYS[1], KEYS[2], 5, 4
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local lapsed = redis.call('ZRANGE', lapses, '-inf', now, 'BYSCORE', 'LIMIT', 0, 1000)
@@ -32,6 +32,6 @@ for index = FIRST, #ARGV, EACH do
   end
   redis.call('HSET', revoked, name, at .. ' ' .. till)
   redis.call('ZADD', lapses, till, name)
-  told = told + redis.call(ARGV[3], ARGV[4], ARGV[index + 3])
+  told = tell(ARGV[3], ARGV[4], ARGV[index + 3])
 end
 return told

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 import trio
 
-from localful_ws.engine import Presence
+from localful_ws.engine import EngineUnavailableError, Presence
 from localful_ws.engine.redis.clients import RedisClient, is_cluster
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.wakeup import Signal
@@ -48,7 +48,7 @@ class NodeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 _decoder: Final = msgspec.json.Decoder(NodeAnswer)
 
 
-class Survey:
+class NodeQuestions:
     """Collects what nodes answer, and sends this node's own answers.
 
     Args:
@@ -65,14 +65,20 @@ class Survey:
         self._answered = Signal()
         self._to_send, self._sending = trio.open_memory_channel[tuple[str, NodeAnswer]](_MOST_ANSWERS)
 
-    async def ask(self, send: Callable[[ReplyTo], Awaitable[int]]) -> tuple[list[NodeAnswer], bool]:
+    async def ask(
+        self, send: Callable[[ReplyTo], Awaitable[int]], *, need_all: bool = True
+    ) -> list[NodeAnswer]:
         """Ask all nodes.
 
         Args:
             send: Sends the question, and says to how many nodes.
+            need_all: Whether all must answer.
 
         Returns:
-            What was answered within a second, and whether all nodes have answered.
+            What was answered within a second.
+
+        Raises:
+            EngineUnavailableError: If all must answer, and have not.
         """
         nonce = secrets.token_hex(8)
         answers = self._answers[nonce] = []
@@ -81,7 +87,9 @@ class Survey:
             with trio.move_on_after(_ANSWER_SECONDS):
                 while len(answers) < told:
                     await self._answered.wait()
-            return answers, len(answers) >= told
+            if need_all and len(answers) < told:
+                raise EngineUnavailableError("Not all nodes have answered.", retry_after=1)
+            return answers
         finally:
             del self._answers[nonce]
 
