@@ -1,6 +1,6 @@
 """The engine of a single node: a bounded memory channel, and a history in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -29,9 +29,6 @@ from localful_ws.wakeup import Future
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-# So much data is kept and routed at a time: it takes a few milliseconds.
-_PORTION_BYTES = 1024 * 1024
 
 
 @frozen
@@ -165,10 +162,7 @@ class MemoryEngine:
             async for item in self._receive:
                 self._places.release()
                 if isinstance(item, _Batch):
-                    for index, events in enumerate(_portions(item.events)):
-                        if index:
-                            await trio.lowlevel.checkpoint()
-                        await self._route(events, item.accepted_at, subscriber)
+                    await self._route(item, subscriber)
                 else:
                     item(subscriber)
 
@@ -177,11 +171,11 @@ class MemoryEngine:
         self._closed = True
         await self._send.aclose()
 
-    async def _route(self, events: Sequence[Event], accepted_at: float, subscriber: Subscriber) -> None:
+    async def _route(self, batch: _Batch, subscriber: Subscriber) -> None:
         now = self._clock.now()
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
         entries = []
-        for event in events:
+        for event in batch.events:
             try:
                 entries.append(self._history.append(event, now))
             except Exception:
@@ -189,7 +183,7 @@ class MemoryEngine:
                 _log.exception("an event was lost, and the devices of its user are closed")
                 subscriber.lose(event.user)
         self._routing = True
-        await subscriber.route(entries, accepted_at)
+        await subscriber.route(entries, batch.accepted_at)
         self._routing = False
         turns, self._turns = self._turns, []
         for take_turn in turns:
@@ -222,15 +216,3 @@ class MemoryEngine:
                 ) from None
         if self._closed:
             raise EngineUnavailableError("The server is shutting down.", retry_after=5)
-
-
-def _portions(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Divide a batch into what is kept and routed at a time, so that others have their turn in between."""
-    begin = size = 0
-    for end, event in enumerate(events):
-        size += len(event.data)
-        if size > _PORTION_BYTES:
-            yield events[begin : end + 1]
-            begin, size = end + 1, 0
-    if not begin or begin < len(events):
-        yield events[begin:]

@@ -214,22 +214,6 @@ async def test_a_node_too_busy_for_a_disconnect(nursery: trio.Nursery, autojump_
     assert node.handed == ["u1", [disconnect(user="u1")], disconnect(user="u1")]  # late, but nothing is lost
 
 
-async def test_a_large_batch_is_handed_over_in_portions(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """Others have their turn in between, and yet nothing comes between its events."""
-    engine, node = make_engine(), FakeNode()
-    nursery.start_soon(engine.run, node)
-    batch = [Event(EventName.USER_UPDATE, f"u{number}", data=b"1" * 600_000) for number in range(5)]
-    began = trio.current_time()
-    await engine.publish(batch)
-    await engine.publish([update(9)])
-    assert await engine.publish([]) == Receipt(0)
-    await trio.sleep(1)
-    assert node.handed == ["u0", "u1", "u2", "u3", "u4", "u9"]
-    assert node.accepted_at == [began] * 5, "three portions, and two batches"
-
-
 async def test_who_is_there(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     engine, node = make_engine(), FakeNode(seconds=10)
     nursery.start_soon(engine.run, node)

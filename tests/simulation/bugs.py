@@ -155,9 +155,9 @@ def join_leaks() -> AbstractContextManager[Any]:
     """Who joins is told again what is in its history and just being routed."""
     route = MemoryEngine._route
 
-    async def late(self: MemoryEngine, events: Any, accepted_at: float, subscriber: Any) -> None:
+    async def late(self: MemoryEngine, batch: Any, subscriber: Any) -> None:
         await trio.lowlevel.checkpoint()
-        await route(self, events, accepted_at, _Late(subscriber))
+        await route(self, batch, _Late(subscriber))
 
     return patch.object(MemoryEngine, "_route", late)
 
