@@ -17,7 +17,7 @@ from attrs import Factory, define, field
 from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
 from localful_ws.engine.redis.feeds import BEGINNING, Id
 from localful_ws.engine.redis.keys import read_id
-from localful_ws.engine.redis.lua import PUBLISH, READ, REVOKE
+from localful_ws.engine.redis.lua import KNOWN, PUBLISH, READ, REVOKE
 from localful_ws.engine.redis.pubsub import Message
 
 _CHUNKS_AHEAD = 1000
@@ -60,13 +60,10 @@ class Connection:
     # --- the client ---
 
     def register_script(self, script: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
-        async def call(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        async def call(keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
             return await self._command(lambda: self.redis.run_script(script, keys, arguments))
 
         return call
-
-    async def exists(self, keys: Sequence[str]) -> int:
-        return await self._command(lambda: sum(self.redis.has_id(key) for key in keys))
 
     async def publish(self, channel: str, data: bytes) -> int:
         return await self._command(lambda: self.redis.publish(channel.encode(), data))
@@ -238,6 +235,8 @@ class SimulatedRedis:
             return self._read(keys, arguments)
         if script == REVOKE:
             return self._revoke(arguments)
+        if script == KNOWN:
+            return [key.encode() for key in keys if self.has_id(key)]
         raise AssertionError("a script that is not simulated")
 
     def _publish(self, keys: list[str], arguments: list[Any]) -> int:
