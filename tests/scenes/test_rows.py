@@ -74,6 +74,8 @@ SECTIONS_WITHOUT_A_SCENE = {
     *("terms", "sequences", "publishing", "connection-life"),
     # About the engine in Redis: tests/engine/redis/.
     "publishing-without-http",
+    # Has moments of the server's own clock in it, which no scene knows: tests/server/http/test_users.py.
+    "devices-of-a-user",
 }
 
 
