@@ -115,7 +115,7 @@ class Daemon:
         serve = node.serve_stream if self._tls is None else partial(_serve_tls, node, self._tls)
         with self._websocket, scope:
             task_status.started()
-            await accept_connections(self._websocket, serve, connections)
+            await accept_connections(self._websocket, serve, connections, node.turn.wait_until_few_wait)
 
     async def _serve_internal(
         self, node: Node, stop: trio.Event, *, task_status: trio.TaskStatus[None]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import trio
 
 _SECONDS = 0.002
+_FEW = 512
 
 
 class Turn(trio.abc.Instrument):
@@ -53,6 +54,15 @@ class Turn(trio.abc.Instrument):
             if self._asleep:
                 self._awake += 1
                 trio.lowlevel.reschedule(self._asleep.popleft())
+
+    async def wait_until_few_wait(self) -> int:
+        """Return when not many wait, and how many more may come to that.
+
+        Whoever lets others in asks this first: those who are not let in yet wait in the kernel, and for less.
+        """
+        while len(self._asleep) >= _FEW:
+            await trio.lowlevel.checkpoint()
+        return _FEW - len(self._asleep)
 
     async def _sleep(self, task: trio.lowlevel.Task, queue_up: Callable[[trio.lowlevel.Task], None]) -> None:
         self._awake -= 1

@@ -214,3 +214,28 @@ async def test_nobody_is_kept_from_its_turn_by_those_who_come_later(autojump_clo
     trio.lowlevel.remove_instrument(turn)
     assert sorted(served[:3]) == ["a", "b", "c"]
     assert sorted(served[3:]) == ["d", "e", "f"]
+
+
+async def test_no_more_are_let_in_than_can_have_their_turn_soon(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    turn, served = Turn(), list[int]()
+    trio.lowlevel.add_instrument(turn)
+
+    async def take_turn(number: int) -> None:
+        await turn.wait()
+        autojump_clock.jump(TAKEN_IN)
+        served.append(number)
+
+    assert await turn.wait_until_few_wait() == 512
+    for number in range(600):
+        nursery.start_soon(take_turn, number)
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
+    room = await turn.wait_until_few_wait()
+    assert 1 <= room <= 16
+    assert 600 - len(served) <= 512 + 16
+    await settle()
+    trio.lowlevel.remove_instrument(turn)
+    assert len(served) == 600
+    assert await turn.wait_until_few_wait() == 512
