@@ -61,6 +61,7 @@ ELSEWHERE = {
     "scenes/test_scenes_memory.py": ["conform/device", "conform/live"],
     "scenes/test_written.py": ["conform/render"],
     "server/test_console.py": ["server/watching"],
+    "server/http/test_app.py": ["server/http/refusals"],
     "server/http/test_users.py": ["server/http/queries"],
     "server/test_device.py": ["server/websocket"],
     "server/test_node_handshake.py": ["server/trio_websocket_pump"],

@@ -7,7 +7,6 @@ import socket
 import tempfile
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,6 @@ from localful_ws.demo.backend import SEEDS, Backend, BackendSettings
 from localful_ws.demo.daemon import JWT_SECRET, PUBLISHER_KEY, SERVE, DaemonProcess, running_daemon
 from localful_ws.demo.errors import DemoError
 from localful_ws.demo.site import build_site
-from localful_ws.server.http.server import HttpServer
 
 PORT: Final = 42104
 """Where the page is, if that port is free and nobody says otherwise."""
@@ -32,7 +30,6 @@ RENEWAL_WINDOW: Final = 25.0
 
 _HOST: Final = "127.0.0.1"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GOODBYE_SECONDS: Final = 1.0
 # So that whoever presses "1,000 items" again and again gets somewhere.
 _MAX_ITEMS: Final = 20_000
 # Each page that is opened or reloaded logs in anew.
@@ -85,17 +82,8 @@ async def _serve(
     backend: Backend, listening: socket.socket, daemon: DaemonProcess, *, open_browser: bool
 ) -> None:
     url = f"http://{_HOST}:{listening.getsockname()[1]}/"
-    never = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(backend.run)
-        await nursery.start(
-            partial(
-                HttpServer(backend.app).serve,
-                listening,
-                shutdown=never,
-                graceful_timeout=_GOODBYE_SECONDS,
-            )
-        )
+        await nursery.start(backend.serve, listening, trio.Event())
         _greet(url, daemon)
         if open_browser:
             nursery.start_soon(_open, url)

@@ -292,7 +292,11 @@ class Node:
 
     def refusal(self, session: Session, *, renewal: bool) -> Rejection | None:
         """Why a session whose token holds may not begin; None if it may."""
-        if self._revocations.is_revoked(session, self.clock.now()):
+        now = self.clock.now()
+        if now >= session.expires_at:
+            # It held when it was looked at, and joining the user's events took a while.
+            return Rejection(CloseCode.UNAUTHORIZED, "The token has expired.")
+        if self._revocations.is_revoked(session, now):
             return Rejection(CloseCode.FORBIDDEN, "This session was revoked.")
         limit = self._settings.max_connections_per_user
         if not renewal and self._router.count(session.user) >= limit:

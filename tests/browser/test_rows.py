@@ -64,7 +64,7 @@ def url() -> Iterator[str]:
 
     async def run() -> None:
         token.append(trio.lowlevel.current_trio_token())
-        await HttpServer(app).serve(listening, shutdown=stopped, graceful_timeout=1)
+        await HttpServer(app, max_connections=100).serve(listening, shutdown=stopped, graceful_timeout=1)
 
     thread = threading.Thread(target=trio.run, args=(run,))
     thread.start()

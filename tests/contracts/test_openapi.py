@@ -50,6 +50,7 @@ def make_app() -> InternalApp:
         console=Console(cast("ConsoleNode", node), make_settings(), survey),
         publisher_key="k" * 16,
         limits=PublishLimits(),
+        body_budget=0,
         survey=survey,
         now=lambda: 0.0,
         revocation_seconds=1.0,

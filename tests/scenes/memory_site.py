@@ -122,11 +122,13 @@ async def open_memory_site(kind: str, scene: Scene) -> AsyncIterator[MemorySite]
             world.node,
             publisher_key=PUBLISHER_KEY,
             limits=settings.publish_limits(),
+            body_budget=settings.publish_budget,
             survey=world.node.respondent.answer,
             now=world.node.clock.now,
             revocation_seconds=settings.revocation_seconds,
         )
-        server = HttpServer(app, times=HttpTimes(body=settings.publish_body_timeout))
+        times = HttpTimes(body=settings.publish_body_timeout)
+        server = HttpServer(app, max_connections=settings.max_internal_connections, times=times)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app), base_url="http://localhost"
         ) as internal:

@@ -27,6 +27,7 @@ def app_of(world: World, survey: Survey | None = None) -> InternalApp:
         node,
         publisher_key=PUBLISHER_KEY,
         limits=settings.publish_limits(),
+        body_budget=settings.publish_budget,
         survey=survey,
         now=node.clock.now,
         revocation_seconds=settings.revocation_seconds,

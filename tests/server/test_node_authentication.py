@@ -143,6 +143,25 @@ async def test_a_slow_verdict_counts_from_the_message(autojump_clock: MockClock)
         assert (device.events, device.times, device.closed) == (["authenticated"], [4.5], None)
 
 
+@pytest.mark.parametrize(("ttl", "closed"), [(2.0, (4401, "unauthorized")), (2.5, None)])
+async def test_a_token_that_expires_while_its_user_is_joined(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, ttl: float, closed: tuple[int, str] | None
+) -> None:
+    async with open_world() as world:
+        join = world.node.engine.join
+
+        async def join_slowly(*arguments: Any) -> None:
+            await trio.sleep(2)
+            await join(*arguments)
+
+        monkeypatch.setattr(world.node.engine, "join", join_slowly)
+        device = await world.open()
+        await device.say({"event": "authenticate", "token": world.token(ttl=ttl)})
+        await trio.sleep(2)
+        await settle()
+        assert (device.events, device.closed) == (["authenticated" if closed is None else "error"], closed)
+
+
 @pytest.mark.parametrize(("seconds", "ready"), [(0.5, False), (1000, True)])
 async def test_a_verifier_that_is_away_or_hangs(
     autojump_clock: MockClock, seconds: float, *, ready: bool

@@ -112,8 +112,6 @@ class ClientDevice:
                 await trio.sleep(self._random.random())
 
     async def _stay(self) -> None:
-        if self.follower.cursor is not None:
-            self.follower.go_on()
         async with open_client(
             "ws://node/v1/sync",
             self._get_token,
@@ -142,6 +140,8 @@ class ClientDevice:
 
     async def _open_stream(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
+        if self.follower.cursor is not None:
+            self.follower.go_on()
         node = self._world.pick_node(self._random)
         if node is None or node.connections is None:
             raise OSError("no node is there")

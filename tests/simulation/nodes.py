@@ -93,6 +93,7 @@ class SimulatedNode:
             self.node,
             publisher_key=KEY,
             limits=settings.publish_limits(),
+            body_budget=settings.publish_budget,
             survey=self.node.respondent.answer,
             now=self.clock.now,
             revocation_seconds=settings.revocation_seconds,

@@ -11,12 +11,10 @@ import click
 import trio
 
 from localful_ws.demo.backend import SEEDS, Backend, BackendSettings, build_backend
-from localful_ws.server.http.server import HttpServer
 from localful_ws.server.listeners import ListenError, address, bind
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG = 128
-_GOODBYE_SECONDS = 1.0
 
 
 @click.command()
@@ -90,13 +88,9 @@ async def run(backend: Backend, listening: socket.socket) -> None:
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as background:
             background.start_soon(_stop_at_signal, signals, stopping)
-            await background.start(backend.run)
+            await background.start(backend.serve, listening, stopping)
             host, port = address(listening)
             _greet(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-            await HttpServer(backend.app).serve(
-                listening, shutdown=stopping, graceful_timeout=_GOODBYE_SECONDS
-            )
-            background.cancel_scope.cancel()
 
 
 def _greet(url: str) -> None:
@@ -106,8 +100,8 @@ def _greet(url: str) -> None:
 
 
 async def _stop_at_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:
-    async for _ in signals:
-        stopping.set()
+    await anext(signals)
+    stopping.set()
 
 
 if __name__ == "__main__":

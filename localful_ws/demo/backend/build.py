@@ -1,6 +1,7 @@
 """Puts the backend together."""
 
 import random as random_numbers
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,8 +29,11 @@ from localful_ws.demo.backend.requests import (
 )
 from localful_ws.demo.backend.seed import seed_users
 from localful_ws.demo.backend.settings import BackendSettings
+from localful_ws.server.http.server import HttpServer
 
 _HASHES_AT_ONCE = 2
+_MAX_CONNECTIONS = 128
+_GOODBYE_SECONDS = 1.0
 
 ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/auth/login": {"POST": auth_routes.log_in},
@@ -75,6 +79,28 @@ class Backend:
         """Publish what is committed, until cancelled; what is not published then stays in the database."""
         task_status.started()
         await self._publisher.run()
+
+    async def serve(
+        self,
+        listening: socket.socket,
+        shutdown: trio.Event,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve HTTP, and `run`, until ``shutdown``.
+
+        Args:
+            listening: Where; it is closed at the end.
+            shutdown: Ends it.
+            task_status: Started when connections are accepted.
+        """
+        server = HttpServer(self.app, max_connections=_MAX_CONNECTIONS)
+        async with trio.open_nursery() as background:
+            await background.start(self.run)
+            await server.serve(
+                listening, shutdown=shutdown, graceful_timeout=_GOODBYE_SECONDS, task_status=task_status
+            )
+            background.cancel_scope.cancel()
 
     def close(self) -> None:
         """Close the database, after all else has ended."""

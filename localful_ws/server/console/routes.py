@@ -13,12 +13,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localful_ws.clock import Clock
-from localful_ws.engine import EngineUnavailableError
 from localful_ws.metrics import Metrics
 from localful_ws.server.console.overview import build_overview, name_engine
 from localful_ws.server.http.access import PublisherKey
 from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
-from localful_ws.server.http.queries import QueryError, read_id, read_number
+from localful_ws.server.http.queries import read_id, read_number
 from localful_ws.server.survey.questions import (
     MOST_USERS,
     DevicesAnswer,
@@ -29,7 +28,7 @@ from localful_ws.server.survey.questions import (
     UsersAnswer,
     UsersQuestion,
 )
-from localful_ws.server.watching import TooManyWatchersError, Watcher, Watching
+from localful_ws.server.watching import Watcher, Watching
 from localful_ws.settings import Settings
 
 ALIVE_SECONDS: Final = 10.0
@@ -147,10 +146,7 @@ class _Guarded:
             allow = {"Allow": "GET"}
             response = error_answer(405, "method-not-allowed", "See the header Allow.", headers=allow)
         if response is None:
-            try:
-                response = await self._answer(QueryParams(scope["query_string"]))
-            except QueryError as error:
-                response = error_answer(422, "invalid-query", error.message, {"key": error.key})
+            response = await self._answer(QueryParams(scope["query_string"]))
         await response(scope, receive, send)
 
 
@@ -167,18 +163,11 @@ async def _answer_watch(watching: Watching, query: QueryParams) -> ASGIApp:
     """Answer with a user's events as they happen, a line of JSON each, until the client goes."""
     user, since = read_id(query, "user", required=True), read_id(query, "since") or None
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with watching.watch(user, since) as watcher, trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
-                await _send_lines(watcher, send)
-                nursery.cancel_scope.cancel()
-        except EngineUnavailableError as error:
-            refusal = unavailable_answer("engine-unavailable", error.message, error.retry_after)
-            await refusal(scope, receive, send)
-        except TooManyWatchersError:
-            refusal = unavailable_answer("too-many-watchers", "As many are watching as may at the same time.")
-            await refusal(scope, receive, send)
+    async def answer(_: Scope, receive: Receive, send: Send) -> None:
+        async with watching.watch(user, since) as watcher, trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+            await _send_lines(watcher, send)
+            nursery.cancel_scope.cancel()
 
     return answer
 

@@ -15,31 +15,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localful_ws.engine import EngineUnavailableError, Presence, Receipt
+from localful_ws.engine import Presence, Receipt
 from localful_ws.metrics import CONTENT_TYPE, expose
 from localful_ws.protocol import Event
 from localful_ws.publishing import (
     Disconnect,
-    PublishError,
     PublishLimits,
-    body_too_big,
     decode_disconnect_body,
     decode_publish_body,
     read_publish_body,
 )
-from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.server.console.pages import console_pages
 from localful_ws.server.console.routes import Console, console_routes
 from localful_ws.server.http.access import AllowedHosts, PublisherKey
 from localful_ws.server.http.answers import Answer, error_answer, json_answer, unavailable_answer
-from localful_ws.server.http.bodies import BODY_BUDGET, BodiesTooBigError, BodyBudget, LargeBody
+from localful_ws.server.http.bodies import Body, BodyBudget
+from localful_ws.server.http.refusals import ERROR_HANDLERS, REFUSALS, answer_refusal
 from localful_ws.server.http.users import PATH, DevicesOfUser
 from localful_ws.server.survey.questions import MetricsAnswer, MetricsQuestion, Survey
 from localful_ws.web.files import SHARED, page_routes
 
-# Revocations lapse slowly; nothing is gained by asking soon.
-_RETRY_REVOCATION_AFTER: Final = 60
-_RETRY_BODY_AFTER: Final = 1
 _DECODED_AT_ONCE: Final = 256 * 1024
 
 
@@ -87,7 +82,7 @@ def build_app(
     *,
     publisher_key: str,
     limits: PublishLimits,
-    body_budget: int = BODY_BUDGET,
+    body_budget: int,
     survey: Survey,
     now: Callable[[], float],
     revocation_seconds: float,
@@ -149,7 +144,7 @@ def build_app(
             *page_routes(SHARED),
             *(() if console is None else (*console_routes(console, key), *console_pages())),
         ],
-        exception_handlers=cast("Any", {HTTPException: _answer_http_exception, Exception: _answer_failure}),
+        exception_handlers=cast("Any", {HTTPException: _answer_http_exception, **ERROR_HANDLERS}),
     )
     others.router.redirect_slashes = False
     publishing = {
@@ -212,20 +207,8 @@ class PublisherEndpoint:
         answer: ASGIApp | None
         try:
             answer = await self._answer(scope, receive)
-        except PublishError as error:
-            answer = error_answer(error.status, error.identifier, error.message, error.context)
-        except EngineUnavailableError as error:
-            answer = unavailable_answer("engine-unavailable", error.message, error.retry_after)
-        except BodiesTooBigError:
-            answer = unavailable_answer(
-                "busy", "Others are sending as much as may be sent at once.", _RETRY_BODY_AFTER
-            )
-        except TooManyRevocationsError:
-            answer = unavailable_answer(
-                "too-many-revocations",
-                "As many revocations are in force as max-revocations allows; nothing was done.",
-                _RETRY_REVOCATION_AFTER,
-            )
+        except REFUSALS as error:
+            answer = answer_refusal(error)
         if answer is not None:
             await answer(scope, receive, send)
 
@@ -239,15 +222,8 @@ class PublisherEndpoint:
             return refusal
         if self._control.draining:
             return unavailable_answer("draining", "The server is shutting down.")
-        if int(headers.get(b"content-length", b"0")) > self._bodies.limits.max_body_bytes:
-            raise body_too_big(self._bodies.limits)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        if not message["more_body"]:
-            return await self._act(message["body"])
-        with LargeBody(self._bodies, headers) as large:
-            body = await large.receive(message, receive)
+        with Body(self._bodies, headers) as incoming:
+            body = await incoming.receive(receive)
             return None if body is None else await self._act(body)
 
 
@@ -274,11 +250,6 @@ async def _answer_http_exception(request: Request, error: Exception) -> ASGIApp:
     if request.headers.get("upgrade", "").lower() == "websocket":
         return error_answer(404, "not-found", "Devices connect to the other port.")
     return error_answer(404, "not-found", "There is nothing here; events are published at /v1/events.")
-
-
-async def _answer_failure(_: Request, __: Exception) -> ASGIApp:
-    """Answer for what failed; the server logs it."""
-    return error_answer(500, "internal-error", "The server failed; its log says more.")
 
 
 async def _answer_foreign_host(scope: Scope, receive: Receive, send: Send) -> None:

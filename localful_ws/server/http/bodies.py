@@ -4,12 +4,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from localful_ws.publishing import PublishLimits, body_too_big
-
-BODY_BUDGET: Final = 64 * 1024 * 1024
-"""How big all bodies under way may be together, in bytes, if nobody says otherwise."""
 
 _SMALL: Final = 65536
 """A body up to this size is always taken: there are only so many connections, and no more is read at once."""
@@ -43,8 +40,8 @@ class BodyBudget:
         self.size += size
 
 
-class LargeBody:
-    """A body that does not come at once. As a context manager it keeps its part of the budget until its end.
+class Body:
+    """The body of one request. As a context manager it keeps its part of the budget until its end.
 
     Args:
         budget: Of which it takes what it needs.
@@ -57,7 +54,13 @@ class LargeBody:
         self._taken = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin: what is declared is reserved.
+
+        Raises:
+            BodiesTooBigError: If all together are too big now.
+            PublishError: If it is too big by itself.
+        """
+        self._reserve(self._declared)
         return self
 
     def __exit__(
@@ -66,7 +69,7 @@ class LargeBody:
         """Give back what was taken of the budget."""
         self._budget.size -= self._taken
 
-    async def receive(self, first: Message, receive: Receive) -> bytes | None:
+    async def receive(self, receive: Receive) -> bytes | None:
         """Receive all of it; None if the client is gone before its end.
 
         Raises:
@@ -74,9 +77,9 @@ class LargeBody:
             PublishError: If it is too big by itself.
         """
         # One buffer that grows would be copied again and again.
-        pieces, size, message = list[bytes](), 0, first
-        self._reserve(self._declared)
+        pieces, size = list[bytes](), 0
         while True:
+            message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             pieces.append(message["body"])
@@ -84,7 +87,6 @@ class LargeBody:
             self._reserve(size)
             if not message["more_body"]:
                 return b"".join(pieces)
-            message = await receive()
 
     def _reserve(self, size: int) -> None:
         if size > self._budget.limits.max_body_bytes:

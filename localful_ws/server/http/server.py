@@ -17,7 +17,6 @@ _log = structlog.get_logger(__name__)
 _LOOK_EVERY: Final = 1.0
 _LOOK_OFTEN: Final = 0.1
 _TELL_AGAIN_AFTER: Final = 60.0
-_MAX_CONNECTIONS: Final = 128
 
 
 class HttpServer:
@@ -31,9 +30,7 @@ class HttpServer:
         times: How long what may take.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, max_connections: int = _MAX_CONNECTIONS, times: HttpTimes | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_connections: int, times: HttpTimes | None = None) -> None:
         self._app = app
         self._max_connections = max_connections
         self._times = times or HttpTimes()

@@ -8,10 +8,10 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from localful_ws.engine import EngineUnavailableError, Presence
+from localful_ws.engine import Presence
 from localful_ws.protocol import is_text
 from localful_ws.server.http.access import PublisherKey
-from localful_ws.server.http.answers import error_answer, json_answer, unavailable_answer
+from localful_ws.server.http.answers import json_answer
 from localful_ws.server.http.queries import QueryError, read_number
 
 PATH: Final = "/v1/users/{user:any}/devices"
@@ -60,21 +60,21 @@ class DevicesOfUser:
         self._key = key
 
     async def answer(self, request: Request) -> ASGIApp:
-        """Answer a request whose path has the user."""
+        """Answer a request whose path has the user.
+
+        Raises:
+            QueryError: If path or query are wrong.
+            EngineUnavailableError: If it can't be told now.
+        """
         refusal = self._key.refuse(request.scope, dict(request.scope["headers"]))
         if refusal is not None:
             return refusal
-        try:
-            user = _read_user(request.scope["raw_path"])
-            query = request.query_params
-            after = read_number(query, "after", 0, at_least=0, at_most=999_999_999)
-            limit = read_number(query, "limit", 100, at_least=1, at_most=_MOST)
-            vaults = read_number(query, "vaults", 20, at_least=0, at_most=_MOST)
-            found = await self._presences.who_is_there(user, vaults)
-        except QueryError as error:
-            return error_answer(422, "invalid-query", error.message, {"key": error.key})
-        except EngineUnavailableError as error:
-            return unavailable_answer("engine-unavailable", error.message, error.retry_after)
+        user = _read_user(request.scope["raw_path"])
+        query = request.query_params
+        after = read_number(query, "after", 0, at_least=0, at_most=999_999_999)
+        limit = read_number(query, "limit", 100, at_least=1, at_most=_MOST)
+        vaults = read_number(query, "vaults", 20, at_least=0, at_most=_MOST)
+        found = await self._presences.who_is_there(user, vaults)
         return json_answer(200, _page(user, found, after, limit), _NO_STORE)
 
 

@@ -13,7 +13,6 @@ from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, PublishLimits
 from localful_ws.routing import Router
 from localful_ws.server.http.app import InternalApp, build_app
-from localful_ws.server.http.bodies import BODY_BUDGET
 from localful_ws.server.survey.questions import Survey
 from localful_ws.server.survey.respondent import Respondent
 from tests.contracts.conforming import assert_conforms
@@ -64,7 +63,7 @@ def make_app(
     *,
     metrics: Metrics | None = None,
     survey: Survey | None = None,
-    budget: int = BODY_BUDGET,
+    budget: int = 64 * 1024 * 1024,
     **limits: Any,
 ) -> InternalApp:
     return build_app(

@@ -38,7 +38,9 @@ async def serving(app: InternalApp, times: HttpTimes | None = None) -> AsyncIter
     port, shutdown = listening.getsockname()[1], trio.Event()
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            serve = partial(HttpServer(app, times=times).serve, shutdown=shutdown, graceful_timeout=5)
+            serve = partial(
+                HttpServer(app, max_connections=100, times=times).serve, shutdown=shutdown, graceful_timeout=5
+            )
             await nursery.start(serve, listening)
             yield port
             shutdown.set()

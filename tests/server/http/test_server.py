@@ -164,7 +164,7 @@ class TestOnSockets:
         close_socket(far.socket, at_once=True)
         await near.wait_readable()
         with capture_logs() as logs:
-            await HttpServer(echo).serve_stream(near)
+            await HttpServer(echo, max_connections=100).serve_stream(near)
         assert near.socket.fileno() == -1
         assert logs == []
 
@@ -269,7 +269,12 @@ class TestShutdown:
         listening = socket.create_server(("127.0.0.1", 0))
         async with trio.open_nursery() as nursery:
             await nursery.start(
-                partial(HttpServer(Gate()).serve, listening, shutdown=trio.Event(), graceful_timeout=PATIENCE)
+                partial(
+                    HttpServer(Gate(), max_connections=100).serve,
+                    listening,
+                    shutdown=trio.Event(),
+                    graceful_timeout=PATIENCE,
+                )
             )
             stream = await trio.open_tcp_stream("127.0.0.1", listening.getsockname()[1])
             await stream.send_all(GET)
@@ -289,7 +294,7 @@ async def test_a_stream_that_is_no_socket() -> None:
 
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(HttpServer(app).serve_stream, near)
+        nursery.start_soon(HttpServer(app, max_connections=100).serve_stream, near)
         await far.send_all(GET)
         assert await far.receive_some()
         await far.aclose()

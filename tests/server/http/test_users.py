@@ -1,6 +1,6 @@
 """Which devices a user has: who may ask, pages, and what can't be told."""
 
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from localful_ws.engine import EngineUnavailableError, Presence
 from localful_ws.server.http.access import PublisherKey
+from localful_ws.server.http.refusals import ERROR_HANDLERS
 from localful_ws.server.http.users import PATH, DevicesOfUser
 
 KEY = {"Authorization": "Bearer the-key-of-the-publisher"}
@@ -32,7 +33,7 @@ class FakePresences:
 
 async def get(presences: FakePresences, path: str, headers: dict[str, str] = KEY) -> httpx.Response:
     endpoint = DevicesOfUser(presences, PublisherKey("the-key-of-the-publisher"))
-    app = Starlette(routes=[Route(PATH, endpoint.answer)])
+    app = Starlette(routes=[Route(PATH, endpoint.answer)], exception_handlers=cast("Any", ERROR_HANDLERS))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get(path, headers=headers)
