@@ -15,6 +15,9 @@ import msgspec
 
 from localful_ws.protocol import MAX_DEPTH, MAX_ID, find_too_deep, is_text, refuse_constant
 
+Text = bytes | bytearray
+"""JSON, in UTF-8 if it is right."""
+
 _Check = tuple[Callable[[object], bool], str]
 """What a value must be, as a function and as the rest of a sentence."""
 
@@ -55,7 +58,7 @@ def event_too_big(size: int, most: int, index: int | None) -> PublishError:
     return PublishError(413, "event-too-big", message, _context(index, "data"))
 
 
-def too_deep(body: bytes, depth: int) -> PublishError:
+def too_deep(body: Text, depth: int) -> PublishError:
     """Say where a body is nested too deeply, which `localful_ws.protocol.is_too_deep` has found it to be."""
     if len(body) > LONG:
         return invalid(f"The body {_TOO_DEEP}.")
@@ -72,7 +75,7 @@ def too_deep(body: bytes, depth: int) -> PublishError:
 
 def explain(
     refusal: msgspec.DecodeError,
-    text: bytes,
+    text: Text,
     what: str,
     key: str | None,
     find_fault: Callable[[object], PublishError | None],

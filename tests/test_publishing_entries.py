@@ -12,9 +12,10 @@ from localful_ws.publishing import (
     Disconnect,
     PublishError,
     PublishLimits,
-    decode_intake_entry,
     decode_publish_body,
+    read_intake_entry,
 )
+from localful_ws.steps import finish
 
 LIMITS = PublishLimits()
 UPDATE = {"event": "user-update", "user": "u1"}
@@ -35,7 +36,7 @@ def decode_body(content: object) -> list[Event]:
 def decode(
     fields: dict[bytes, bytes], limits: PublishLimits = LIMITS, entry: str = AN_ENTRY_ID, now: float = LATER
 ) -> list[Event] | Disconnect:
-    return decode_intake_entry(fields, entry, limits, now=now, seconds=SECONDS)
+    return finish(read_intake_entry(fields, entry, limits, now=now, seconds=SECONDS))
 
 
 def decode_entry(fields: dict[bytes, bytes], limits: PublishLimits = LIMITS) -> list[Event]:

@@ -37,9 +37,10 @@ from localful_ws.publishing import (
     PublishError,
     PublishLimits,
     decode_disconnect_body,
-    decode_intake_entry,
     decode_publish_body,
+    read_intake_entry,
 )
+from localful_ws.steps import finish
 from tests.spec_document import Block, blocks, page, schema, schema_names, validator
 
 BLOCKS = blocks(page("protocol.md"))
@@ -272,7 +273,7 @@ def test_intake_example_can_be_published(block: Block) -> None:
     entry = json.loads(block.text)
     validate_as_published(entry)
     fields = {key.encode(): value.encode() for key, value in entry.items()}
-    assert decode_intake_entry(fields, "1-0", PublishLimits(), now=1.0, seconds=60.0)
+    assert finish(read_intake_entry(fields, "1-0", PublishLimits(), now=1.0, seconds=60.0))
 
 
 def test_rejected_intake_example_cannot_be_published() -> None:

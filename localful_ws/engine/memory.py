@@ -1,7 +1,7 @@
 """The engine of a single node: a bounded memory channel, and a history in memory."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 import trio
@@ -24,11 +24,15 @@ from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
+from localful_ws.steps import Steps, take_turns
 from localful_ws.wakeup import Future
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+# Bytes of data; with 32 MiB in one go nobody else would have a turn for 50 ms.
+_APPENDED_AT_ONCE: Final = 4 * 1024 * 1024
 
 
 @frozen
@@ -61,8 +65,9 @@ class MemoryEngine:
         )
         self._subscriber: Subscriber | None = None
         self._closed = False
-        self._routing = False
-        # What is done when the batch that is being routed has been.
+        # Whether a batch is on its way to the devices, whether not all of it is in the history yet, and what
+        # is done when it has been routed.
+        self._routing = self._appending = False
         self._turns: list[Callable[[], None]] = []
 
     def unavailable(self) -> str | None:
@@ -134,22 +139,30 @@ class MemoryEngine:
         raise EngineUnavailableError("The node is too busy to answer.", retry_after=1)
 
     async def join(self, user: str, since: str | None, begin: Callable[[Position], None]) -> None:
-        """See `Engine.join`. Begins at once."""
-        missed: Sequence[Entry] | None = None
-        if since is not None:
-            missed = self._history.since(user, since, self._replay_limits, self._clock.now())
-        begin(Position(self._history.cursor(user), missed))
+        """See `Engine.join`. Begins at once, unless a large batch is just being put into the history."""
+
+        def join() -> None:
+            missed: Sequence[Entry] | None = None
+            if since is not None:
+                missed = self._history.since(user, since, self._replay_limits, self._clock.now())
+            begin(Position(self._history.cursor(user), missed))
+
+        await self._do_unless(self._appending, join)
 
     def leave(self, user: str) -> None:
         """See `Engine.leave`. There is nothing to be done."""
 
     async def pause(self, user: str, act: Callable[[str], object]) -> None:
         """See `Engine.pause`."""
-        if not self._routing:
-            act(self._history.cursor(user))
+        await self._do_unless(self._routing, lambda: act(self._history.cursor(user)))
+
+    async def _do_unless(self, must_wait: bool, act: Callable[[], object]) -> None:  # noqa: FBT001
+        """Do something now, or when the batch under way has been routed."""
+        if not must_wait:
+            act()
             return
         done = Future[object]()
-        self._turns.append(lambda: done.set_by(lambda: act(self._history.cursor(user))))
+        self._turns.append(lambda: done.set_by(act))
         await self._wait_for(done)
 
     async def run(
@@ -172,22 +185,31 @@ class MemoryEngine:
         await self._send.aclose()
 
     async def _route(self, batch: _Batch, subscriber: Subscriber) -> None:
-        now = self._clock.now()
+        self._routing = self._appending = True
+        entries = await take_turns(self._append(batch.events, subscriber))
         # Whoever joins from here on finds them in the history, and is not among those they are routed to.
-        entries = []
-        for event in batch.events:
+        self._appending = False
+        await subscriber.route(entries, batch.accepted_at)
+        self._routing = False
+        turns, self._turns = self._turns, []
+        for take_turn in turns:
+            take_turn()
+
+    def _append(self, events: Sequence[Event], subscriber: Subscriber) -> Steps[list[Entry]]:
+        now = self._clock.now()
+        entries, size = list[Entry](), 0
+        for event in events:
+            size += len(event.data)
+            if size > _APPENDED_AT_ONCE:
+                yield
+                size = 0
             try:
                 entries.append(self._history.append(event, now))
             except Exception:
                 # A fault in one event is its user's only. Those of the devices that come back can't resume.
                 _log.exception("an event was lost, and the devices of its user are closed")
                 subscriber.lose(event.user)
-        self._routing = True
-        await subscriber.route(entries, batch.accepted_at)
-        self._routing = False
-        turns, self._turns = self._turns, []
-        for take_turn in turns:
-            take_turn()
+        return entries
 
     def _refuse_deleted(self, events: Sequence[Event], now: float) -> None:
         """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""

@@ -68,19 +68,19 @@ def is_too_deep(text: str | bytes, depth: int) -> bool:
     return any(too_deep_in_steps(whole, depth))
 
 
-def too_deep_in_steps(whole: bytes, depth: int) -> Iterator[bool]:
+def too_deep_in_steps(text: bytes | bytearray, depth: int) -> Iterator[bool]:
     """The same of a text in UTF-8, step by step: for each piece of it, whether it goes too deep there.
 
     None of them takes longer than some 10 ms.
     """
-    if whole.count(b"[") + whole.count(b"{") <= depth:
+    if len(text) <= _PIECE and text.count(b"[") + text.count(b"{") <= depth:
         return
-    begin, in_string = 0, False
+    whole, begin, in_string = memoryview(text), 0, False
     while begin < len(whole):
-        piece = whole[begin : begin + _PIECE]
+        piece = bytes(whole[begin : begin + _PIECE])
         # What is escaped belongs to the backslash before it.
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = whole[begin : begin + _PIECE + 1]
+            piece = bytes(whole[begin : begin + _PIECE + 1])
         begin += len(piece)
         if b"\\" in piece:
             # First pairs of backslashes, then escaped quotes: what is left of them begins or ends a string.

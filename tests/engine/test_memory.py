@@ -96,6 +96,23 @@ async def test_everything_is_handed_over_in_order(nursery: trio.Nursery, autojum
     assert node.accepted_at == [began, began, began + 1]
 
 
+async def test_nobody_joins_in_the_middle_of_a_large_batch(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    engine, node = make_engine(), FakeNode()
+    nursery.start_soon(engine.run, node)
+    positions: list[Position] = []
+    large = Event(EventName.USER_UPDATE, "u1", data=b'"%b"' % (b"x" * 1024 * 1024))
+    await engine.publish([large] * 20)
+    for _ in range(20):
+        nursery.start_soon(engine.join, "u1", None, positions.append)
+        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked()
+    assert node.handed == ["u1"] * 20
+    assert len(positions) == 20
+    assert {position.cursor.partition(".")[2] for position in positions} <= {"0", "20"}
+
+
 async def test_an_event_that_fails_is_lost_to_its_user_only(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

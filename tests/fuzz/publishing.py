@@ -13,9 +13,10 @@ from localful_ws.publishing import (
     PublishError,
     PublishLimits,
     decode_disconnect_body,
-    decode_intake_entry,
     decode_publish_body,
+    read_intake_entry,
 )
+from localful_ws.steps import finish
 
 # Small, so that a short input can be over them.
 _LIMITS = PublishLimits(max_body_bytes=1500, max_event_bytes=200, max_events=4)
@@ -71,7 +72,9 @@ def _check_intake(entry: bytes) -> None:
     """An entry is written as its fields with their values, each ended by a zero byte."""
     parts = entry.split(b"\0")
     fields = dict(zip(parts[::2], parts[1::2], strict=False))
-    decoded = decode_intake_entry(fields, f"{_NOW * 1000:.0f}-0", _LIMITS, now=_NOW + 1, seconds=_SECONDS)
+    decoded = finish(
+        read_intake_entry(fields, f"{_NOW * 1000:.0f}-0", _LIMITS, now=_NOW + 1, seconds=_SECONDS)
+    )
     if isinstance(decoded, Disconnect):
         _check_one_disconnect(decoded)
         return

@@ -31,8 +31,9 @@ from localful_ws.engine.redis.errors import REDIS_ERRORS, raise_single
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE
 from localful_ws.protocol import Event, EventName
-from localful_ws.publishing import Disconnect, PublishError, PublishLimits, decode_intake_entry
+from localful_ws.publishing import Disconnect, PublishError, PublishLimits, read_intake_entry
 from localful_ws.revocations import TooManyRevocationsError
+from localful_ws.steps import Steps, finish, take_turns
 
 _log = structlog.get_logger(__name__)
 
@@ -280,7 +281,9 @@ class _Intake:
                 await trio.lowlevel.checkpoint()
                 stretch = 0
             try:
-                good.append(_Portion([entry], self._decode(entry)))
+                steps = self._content_of(entry)
+                content = finish(steps) if entry.size <= _BYTES_AT_A_STRETCH else await take_turns(steps)
+                good.append(_Portion([entry], content))
             except PublishError as error:
                 bad.append((entry, error.message))
         if bad:
@@ -296,7 +299,7 @@ class _Intake:
                 await self._remove([entry.id for entry in portion.entries])
         return True
 
-    def _decode(self, entry: _Entry) -> list[Event] | Disconnect:
+    def _content_of(self, entry: _Entry) -> Steps[list[Event] | Disconnect]:
         if entry.size > self._most_bytes:
             raise PublishError(
                 413,
@@ -304,7 +307,7 @@ class _Intake:
                 f"An entry has at most {self._most_bytes} bytes; this one had {entry.size}, and is cut.",
             )
         fields = dict(zip(entry.texts[::2], entry.texts[1::2], strict=True))
-        return decode_intake_entry(
+        return read_intake_entry(
             fields, entry.id, self.limits, now=self.now(), seconds=self.revocation_seconds
         )
 

@@ -21,6 +21,7 @@ from localful_ws.protocol import Event
 from localful_ws.publishing import (
     Disconnect,
     PublishLimits,
+    Text,
     decode_disconnect_body,
     decode_publish_body,
     read_publish_body,
@@ -33,6 +34,7 @@ from localful_ws.server.http.bodies import Body, BodyBudget
 from localful_ws.server.http.refusals import ERROR_HANDLERS, REFUSALS, answer_refusal
 from localful_ws.server.http.users import PATH, DevicesOfUser
 from localful_ws.server.survey.questions import MetricsAnswer, MetricsQuestion, Survey
+from localful_ws.steps import take_turns
 from localful_ws.web.files import SHARED, page_routes
 
 _DECODED_AT_ONCE: Final = 256 * 1024
@@ -102,18 +104,21 @@ def build_app(
         allowed_hosts: By which names it may be asked without the key; see `AllowedHosts`.
         console: What the operator's console shows; without it there is none.
     """
+    decoding = trio.Lock()
 
-    async def publish(body: bytes) -> Answer:
+    async def publish(body: Text) -> Answer:
         if len(body) <= _DECODED_AT_ONCE:
             events = decode_publish_body(body, limits)
         else:
-            events = await _decode_in_turns(body, limits)
+            # Two at once would be two steps at a time.
+            async with decoding:
+                events = await take_turns(read_publish_body(body, limits))
         receipt = await control.publish(events)
         if not receipt.duplicates:
             return Answer(202, b'{"accepted":%d}' % receipt.accepted)
         return json_answer(202, {"accepted": receipt.accepted, "duplicates": receipt.duplicates})
 
-    async def disconnect(body: bytes) -> Answer:
+    async def disconnect(body: Text) -> Answer:
         closed = await control.disconnect(decode_disconnect_body(body, now(), revocation_seconds))
         return json_answer(202, {"closed": closed})
 
@@ -195,7 +200,7 @@ class PublisherEndpoint:
         control: NodeControl,
         key: PublisherKey,
         bodies: BodyBudget,
-        act: Callable[[bytes], Awaitable[Answer]],
+        act: Callable[[Text], Awaitable[Answer]],
     ) -> None:
         self._control = control
         self._key = key
@@ -225,18 +230,6 @@ class PublisherEndpoint:
         with Body(self._bodies, headers) as incoming:
             body = await incoming.receive(receive)
             return None if body is None else await self._act(body)
-
-
-async def _decode_in_turns(body: bytes, limits: PublishLimits) -> list[Event]:
-    """The same as `decode_publish_body`; meanwhile devices are told of other events."""
-    steps = read_publish_body(body, limits)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            events: list[Event] = end.value
-            return events
-        await trio.lowlevel.checkpoint()
 
 
 def _wrong_method(headers: Mapping[str, str] | None) -> Answer:

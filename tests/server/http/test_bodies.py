@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from localful_ws.publishing import PublishError, PublishLimits
+from localful_ws.publishing import PublishError, PublishLimits, Text
 from localful_ws.server.http.bodies import BodiesTooBigError, Body, BodyBudget
 
 SMALL = 65536
@@ -19,7 +19,7 @@ def length(size: int) -> dict[bytes, bytes]:
     return {b"content-length": b"%d" % size}
 
 
-async def receive_all(body: Body, pieces: Iterable[bytes | None]) -> bytes | None:
+async def receive_all(body: Body, pieces: Iterable[bytes | None]) -> Text | None:
     """Receive these; None instead of a piece is a client that goes away."""
     messages: list[dict[str, Any]] = [
         {"type": "http.disconnect"}
