@@ -1,6 +1,7 @@
 """What the tests of the whole node share."""
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
@@ -15,3 +16,14 @@ async def world(kind: str, autojump_clock: MockClock) -> AsyncIterator[World]:
     assert trio.lowlevel.current_clock() is autojump_clock, "without it as an argument, time is real"
     async with open_world(kind) as world:
         yield world
+
+
+@pytest.fixture
+def no_garbage_collector() -> Iterator[None]:
+    """What is referred to in a circle stays until the end of the test."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -133,18 +133,14 @@ async def test_it_is_closed_while_somebody_waits(ends: Ends) -> None:
         await ends.server.send_all(b"x")
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 async def test_nothing_of_it_is_left_to_the_garbage_collector(autojump_clock: MockClock) -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        peer, far = fake_pair(FakePoller())
-        server = server_side(far)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(peer.send_all, b"no TLS")
-            with pytest.raises(trio.BrokenResourceError):
-                await server.do_handshake()
-        await server.aclose()
-        del server, far
-        assert [each for each in gc.get_objects() if isinstance(each, TlsStream | ssl.SSLObject)] == []
-    finally:
-        gc.enable()
+    peer, far = fake_pair(FakePoller())
+    server = server_side(far)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send_all, b"no TLS")
+        with pytest.raises(trio.BrokenResourceError):
+            await server.do_handshake()
+    await server.aclose()
+    del server, far
+    assert [each for each in gc.get_objects() if isinstance(each, TlsStream | ssl.SSLObject)] == []

@@ -1,5 +1,6 @@
 """An HTTP server on sockets in memory, clients that do to theirs what a test says, and small applications."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,8 @@ from tests.server.sockets import ENDLESS, FakePoller, FakeSocket, fake_pair
 
 PATIENCE = 1000.0
 """Virtual seconds in which whatever is waited for happens, or the test fails."""
+
+TIMES = HttpTimes(idle=60, head=10, body=30, send=10, linger=2)
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -43,6 +46,13 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def error(self) -> tuple[int, str]:
+        """The status and the identifier of an error in Localful's shape."""
+        assert self.headers["content-type"] == "application/json"
+        found = re.search(rb'"identifier":"([a-z-]+)"', self.body)
+        assert found is not None
+        return self.status, found[1].decode()
 
 
 class CutOffError(Exception):
@@ -122,6 +132,13 @@ class Client:
                 await self.sock.poller.wait_for_change()
         return trio.current_time()
 
+    async def until_refused(self, status: int, identifier: str) -> None:
+        """See that the client is told so, and that its connection ends."""
+        answer = await self.answer()
+        assert answer.error() == (status, identifier)
+        assert answer.headers["connection"] == "close"
+        await self.until_closed()
+
     async def _until(self, end: bytes) -> bytes:
         while (found := self.received.find(end)) == -1:
             if not await self.receive():
@@ -174,6 +191,15 @@ async def open_server(
     assert serving.poller.open_sockets() == []
 
 
+@asynccontextmanager
+async def open_client(
+    app: ASGIApp, *data: bytes, window: int = ENDLESS, times: HttpTimes | None = None
+) -> AsyncIterator[Client]:
+    """The same with one client, which has sent something."""
+    async with open_server(app, times=times) as serving:
+        yield await serving.connect(*data, window=window)
+
+
 async def respond(send: Send, body: bytes = b"", *, status: int = 200) -> None:
     """Answer."""
     await send(start(status))
@@ -206,6 +232,76 @@ def answering(act: Callable[[Send], Awaitable[object]]) -> ASGIApp:
         await act(send)
 
     return app
+
+
+def giving(*messages: Message, error: Callable[[], Exception] | None = None) -> ASGIApp:
+    """An application that asks for nothing, sends this, and fails then if there is an error."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        if error is not None:
+            raise error()
+
+    return app
+
+
+@define
+class Gate:
+    """An application that answers once it is told to.
+
+    Attributes:
+        begun: How many requests have come.
+        go_on: Tells it.
+    """
+
+    begun: int = 0
+    go_on: trio.Event = Factory(trio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.begun += 1
+        await self.go_on.wait()
+        await echo(scope, receive, send)
+
+
+@define
+class Watch:
+    """An application that goes on answering until its client is gone, as the console's watch does.
+
+    Attributes:
+        gone_at: When clients were gone.
+        wake: Has it send another line.
+        is_over: Whether it ends the answer instead.
+    """
+
+    gone_at: list[float] = Factory(list)
+    wake: trio.Event = Factory(trio.Event)
+    is_over: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/watch":
+            await echo(scope, receive, send)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_gone, receive, nursery.cancel_scope)
+            await send(start())
+            while not self.is_over:
+                await send(part(b"line", more=True))
+                await self.wake.wait()
+                self.wake = trio.Event()
+            await send(part())
+            nursery.cancel_scope.cancel()
+
+    def next(self, *, is_last: bool = False) -> None:
+        """Go on."""
+        self.is_over = is_last
+        self.wake.set()
+
+    async def _cancel_when_gone(self, receive: Receive, scope: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone_at.append(trio.current_time())
+        scope.cancel()
 
 
 def part(body: bytes = b"", *, more: bool = False) -> Message:

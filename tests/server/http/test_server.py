@@ -12,19 +12,16 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from attrs import Factory, define, frozen
+from attrs import frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.server.http.connection import HttpTimes
 from localful_ws.server.http.server import HttpServer
 from localful_ws.server.tcp import close_socket
-from tests.server.http.serving import GET, answering, echo, get, open_server, post, respond
+from tests.server.http.serving import GET, TIMES, Gate, answering, echo, get, open_server, post, respond
 from tests.server.kernels import connected_pair
 from tests.server.loopback import PATIENCE, open_files, until
-
-TIMES = HttpTimes(idle=60)
 
 
 @frozen
@@ -73,24 +70,6 @@ async def running(
             yield served
             served.shutdown.set()
         assert open_files() == before
-
-
-@define
-class Gate:
-    """An application that answers once it is told to.
-
-    Attributes:
-        begun: How many requests have come.
-        go_on: Tells it.
-    """
-
-    begun: int = 0
-    go_on: trio.Event = Factory(trio.Event)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.begun += 1
-        await self.go_on.wait()
-        await echo(scope, receive, send)
 
 
 def reset(stream: trio.SocketStream) -> None:
@@ -286,18 +265,23 @@ class TestShutdown:
 
 
 async def test_a_stream_that_is_no_socket() -> None:
-    scopes = []
+    scopes, body = [], b"x" * 200_000
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append(scope)
-        await respond(send)
+        await respond(send, body)
 
     near, far = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(HttpServer(app, max_connections=100).serve_stream, near)
-        await far.send_all(GET)
-        assert await far.receive_some()
-        await far.aclose()
+    received = bytearray()
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(HttpServer(app, max_connections=100).serve_stream, near)
+            await far.send_all(GET + get("/", "Connection: close"))
+            async for piece in far:
+                received += piece
+                if received.count(body) == 2:
+                    await far.send_eof()
+    assert (received.count(body), logs) == (2, [])
     assert scopes[0]["client"] is None
 
 
