@@ -1,27 +1,34 @@
 """What all nodes are told and asked together, and the revocations that are kept in Redis."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
+import trio
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Presence, Subscriber
-from localful_ws.engine.redis.clients import Message, RedisClient, publishing
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.errors import REDIS_ERRORS
+from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.lua import ASK, REVOKE
 from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo
+from localful_ws.engine.redis.shards import Argument, Shards
 from localful_ws.publishing import Disconnect
 from localful_ws.revocations import TooManyRevocationsError
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
 _NOBODY: Final = ReplyTo()
 # So many revocations are read and applied at a time: that takes a few milliseconds.
 _SCAN: Final = 1000
+_GIVEN_AT_ONCE: Final = 500
+_PAUSE_IN_TROUBLE: Final = 0.5
 
 
 class _Order(msgspec.Struct, omit_defaults=True):
@@ -77,6 +84,7 @@ class Control:
 
     Attributes:
         questions: Brings the answers of other nodes, and sends this node's.
+        in_force: Whether this node hears what it is told, and knows of all revocations.
     """
 
     def __init__(
@@ -90,6 +98,12 @@ class Control:
         self._keys = keys
         self._put_call = put_call
         self._limit = settings.max_revocations
+        self._handover_seconds = settings.redis_handover_seconds
+        # What was acknowledged lately, with the moment.
+        self._acknowledged: deque[tuple[float, _Order]] = deque()
+        self._to_recall = Signal()
+        self._changed = Signal()
+        self.in_force = False
         self.questions = NodeQuestions(keys)
         self._takers = {
             keys.control.encode(): self._take_order,
@@ -97,25 +111,56 @@ class Control:
             self.questions.channel.encode(): self.questions.hear,
         }
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """What must be subscribed to."""
-        return self._keys.control, self._keys.questions, self.questions.channel
+    def want(self, shards: Shards) -> None:
+        """Have the channels subscribed to."""
+        for channel in self._takers:
+            shards.of(channel).subscriptions.want(channel)
 
-    async def tell(self, client: RedisClient, disconnects: Sequence[Disconnect], *, close: bool) -> None:
+    def subscribed(self, channels: Sequence[bytes]) -> None:
+        """Take note of what is heard from now on: revocations may have been missed before."""
+        if self._keys.control.encode() in channels:
+            self.lose()
+            self._to_recall.set()
+
+    def lose(self) -> None:
+        """Take note that nothing is heard."""
+        self.in_force = False
+
+    async def wait_in_force(self) -> None:
+        """Wait until this node hears what it is told, and knows of all revocations."""
+        while not self.in_force:
+            await self._changed.wait()
+
+    async def run(self, shards: Shards) -> None:
+        """Read the revocations whenever some may have been missed, until cancelled."""
+        while True:
+            await self._to_recall.wait()
+            try:
+                await self._recall(shards)
+            except REDIS_ERRORS as error:
+                # If the connection was lost, the channels will be subscribed to again.
+                _log.warning("revocations can't be read", reason=str(error))
+                await trio.sleep(_PAUSE_IN_TROUBLE)
+                self._to_recall.set()
+            else:
+                self.in_force = True
+                self._changed.set()
+                shards.owner.changed()
+
+    async def tell(self, shards: Shards, disconnects: Sequence[Disconnect], *, close: bool) -> None:
         """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
 
         Args:
-            client: An open client.
+            shards: The servers.
             disconnects: What to do.
             close: Whether to close connections, or only to refuse tokens.
 
         Raises:
             TooManyRevocationsError: If not all can be remembered; nothing was done.
         """
-        await self._tell(client, [_order(disconnect, close=close) for disconnect in disconnects])
+        await self._tell(shards, [_order(disconnect, close=close) for disconnect in disconnects])
 
-    async def tell_and_count(self, client: RedisClient, disconnect: Disconnect) -> int:
+    async def tell_and_count(self, shards: Shards, disconnect: Disconnect) -> int:
         """Have a disconnect remembered, and done by all nodes.
 
         Returns:
@@ -125,11 +170,11 @@ class Control:
             TooManyRevocationsError: If no more can be remembered; nothing was done.
         """
         answers = await self.questions.ask(
-            lambda reply_to: self._tell(client, [_order(disconnect, reply_to=reply_to)]), need_all=False
+            lambda reply_to: self._tell(shards, [_order(disconnect, reply_to=reply_to)]), need_all=False
         )
         return sum(answer.closed for answer in answers)
 
-    async def who_is_there(self, client: RedisClient, user: str, vaults: int) -> list[Presence]:
+    async def who_is_there(self, shards: Shards, user: str, vaults: int) -> list[Presence]:
         """Ask all nodes for a user's devices.
 
         Raises:
@@ -138,19 +183,49 @@ class Control:
 
         async def ask(reply_to: ReplyTo) -> int:
             question = _WhoIsThere(user, vaults, reply_to.channel, reply_to.nonce)
-            told: int = await client.register_script(ASK)(
-                [self._keys.questions], [publishing(client), msgspec.json.encode(question)]
+            told: int = await shards.run_script(
+                ASK, [self._keys.questions], [shards.publish_command, msgspec.json.encode(question)]
             )
             return told
 
         return [presence for answer in await self.questions.ask(ask) for presence in answer.present]
 
-    async def _tell(self, client: RedisClient, orders: Sequence[_Order]) -> int:
+    async def _tell(self, shards: Shards, orders: Sequence[_Order]) -> int:
         """Have orders remembered and sent; how many nodes they went to."""
-        arguments: list[str | bytes | int] = [
+        told: int = await shards.run_script(
+            REVOKE, self._revocation_keys(), self._arguments(shards, orders), relied_on=True
+        )
+        if told < 0:
+            raise TooManyRevocationsError
+        now = trio.current_time()
+        self._acknowledged += [(now, msgspec.structs.replace(order, reply="", nonce="")) for order in orders]
+        while self._acknowledged and self._acknowledged[0][0] + self._handover_seconds <= now:
+            self._acknowledged.popleft()
+        return told
+
+    async def give(self, shards: Shards, link: Link) -> None:
+        """Give a server what was acknowledged lately: it may lack it.
+
+        Raises:
+            RedisUnavailableError, RedisRefusedError: If it can't be given.
+        """
+        now = trio.current_time()
+        orders = [order for at, order in self._acknowledged if at + self._handover_seconds > now]
+        for begin in range(0, len(orders), _GIVEN_AT_ONCE):
+            some = orders[begin : begin + _GIVEN_AT_ONCE]
+            arguments = self._arguments(shards, some)
+            keys = self._revocation_keys()
+            if await link.call("EVAL", REVOKE.text, len(keys), *keys, *arguments) < 0:
+                _log.error("revocations are lost: Redis has as many as max-revocations allows")
+
+    def _revocation_keys(self) -> list[str]:
+        return [self._keys.revoked, self._keys.lapses]
+
+    def _arguments(self, shards: Shards, orders: Sequence[_Order]) -> list[Argument]:
+        arguments: list[Argument] = [
             repr(self._clock.now()),
             self._limit,
-            publishing(client),
+            shards.publish_command,
             self._keys.control,
         ]
         for order in orders:
@@ -160,10 +235,7 @@ class Control:
                 repr(float(order.until)),
                 msgspec.json.encode(order),
             ]
-        told: int = await client.register_script(REVOKE)([self._keys.revoked, self._keys.lapses], arguments)
-        if told < 0:
-            raise TooManyRevocationsError
-        return told
+        return arguments
 
     def hear(self, message: Message) -> bool:
         """Take what came over one of the channels; False if it came over another one."""
@@ -196,13 +268,15 @@ class Control:
         closed = subscriber.close(disconnect) if order.close else 0
         self.questions.answer(ReplyTo(order.reply, order.nonce), closed=closed)
 
-    async def recall(self, client: RedisClient) -> None:
+    async def _recall(self, shards: Shards) -> None:
         """Have all revocations in force applied, in portions: others have their turn in between."""
         now = self._clock.now()
-        cursor: int | None = None
-        while cursor != 0:
-            cursor, some = await client.hscan(self._keys.revoked, cursor=cursor or 0, count=_SCAN)
-            read = [_read_revocation(name, value) for name, value in some.items()]
+        key, cursor = self._keys.revoked, b""
+        while cursor != b"0":
+            cursor, some = await shards.call(key, "HSCAN", key, cursor or b"0", "COUNT", _SCAN)
+            read = [
+                _read_revocation(name, value) for name, value in zip(some[::2], some[1::2], strict=True)
+            ]
             if found := [each for each in read if each is not None and each.until > now]:
                 self._put_call(partial(_recall, found))
 

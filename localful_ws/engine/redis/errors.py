@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import trio
-from coredis.exceptions import RedisError
 
 
 class RedisUnavailableError(Exception):
@@ -15,8 +14,17 @@ class RedisUnsuitableError(RedisUnavailableError):
     """Redis is there, and is not one that can be worked with: too old, or not what its URL says."""
 
 
-REDIS_ERRORS: Final = (RedisUnavailableError, RedisError, TimeoutError)
-"""All that using a client or a `PubSub` may raise: coredis raises its own, and TimeoutError."""
+class RedisRefusedError(Exception):
+    """Redis answered that it does not do it. The text is Redis' own, and begins with the error's code."""
+
+    @property
+    def code(self) -> str:
+        """What kind of error it is, such as ``OOM`` or ``MOVED``."""
+        return str(self).partition(" ")[0]
+
+
+REDIS_ERRORS: Final = (RedisUnavailableError, RedisRefusedError)
+"""All that asking Redis for something may raise."""
 
 
 def raise_single(group: BaseExceptionGroup[BaseException]) -> None:

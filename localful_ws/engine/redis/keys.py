@@ -1,11 +1,16 @@
 """What things are called in Redis, and how a cursor is written."""
 
 import re
+import secrets
+from binascii import crc_hqx
 from typing import Final
 
 from attrs import field, frozen
 
 from localful_ws.engine.redis.feeds import Id
+
+SLOTS: Final = 16384
+"""So many slots a Cluster spreads its keys over."""
 
 _CURSOR: Final = re.compile(r"([a-z0-9]{1,32})\.(\d{1,16})-(\d{1,16})", re.ASCII)
 
@@ -55,9 +60,22 @@ class Keys:
         safe = user.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
         return f"{self.prefix}:{{@{safe}}}:{what}"
 
+    def of_probe(self, number: int, what: str) -> str:
+        """A key like a user's, of none that there can be: after ``@`` no user's has a ``%`` without two digits."""
+        return f"{self.prefix}:{{@%{number}%}}:{what}"
+
     def of_node(self, node: str) -> str:
         """The channel on which a node hears answers."""
         return f"{self.prefix}:{{control}}:node:{node}"
+
+
+def hash_slot(name: bytes) -> int:
+    """The slot of a Cluster that a key or shard channel is in."""
+    opening = name.find(b"{")
+    closing = name.find(b"}", opening + 1)
+    if opening >= 0 and closing > opening + 1:
+        name = name[opening + 1 : closing]
+    return crc_hqx(name, 0) % SLOTS
 
 
 def write_cursor(epoch: str, place: Id) -> str:
@@ -75,3 +93,8 @@ def read_id(text: str) -> Id:
     """The id that Redis writes like this."""
     ms, _, sequence = text.partition("-")
     return int(ms), int(sequence)
+
+
+def new_epoch() -> str:
+    """An epoch for a stream that is begun."""
+    return secrets.token_hex(8)

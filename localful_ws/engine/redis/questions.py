@@ -9,8 +9,9 @@ import structlog
 import trio
 
 from localful_ws.engine import EngineUnavailableError, Presence
-from localful_ws.engine.redis.clients import RedisClient, is_cluster
+from localful_ws.engine.redis.errors import REDIS_ERRORS
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.shards import Shards
 from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
@@ -115,12 +116,16 @@ class NodeQuestions:
         except trio.WouldBlock:
             _log.warning("a question of another node was not answered: too many at once")
 
-    async def run(self, client: RedisClient) -> None:
-        """Send answers until cancelled, or until Redis fails."""
+    async def run(self, shards: Shards) -> None:
+        """Send answers until cancelled."""
         async for channel, answer in self._sending:
-            await publish(client, channel, msgspec.json.encode(answer))
+            try:
+                await publish(shards, channel, msgspec.json.encode(answer))
+            except REDIS_ERRORS as error:
+                _log.warning("a question of another node was not answered", reason=str(error))
 
 
-async def publish(client: RedisClient, channel: str, data: bytes) -> int:
+async def publish(shards: Shards, channel: str, data: bytes) -> int:
     """Publish on a channel, and say to how many that went."""
-    return await (client.spublish(channel, data) if is_cluster(client) else client.publish(channel, data))
+    told: int = await shards.call(channel, shards.publish_command, channel, data)
+    return told

@@ -1,23 +1,20 @@
 """The users' streams that this node follows, and how a device comes to follow one."""
 
-import math
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 import trio
 from attrs import define
-from coredis.exceptions import ReadOnlyError, RedisClusterError, ResponseError
 
 from localful_ws.engine import EngineUnavailableError, Position, Subscriber, replay_limits
-from localful_ws.engine.redis.clients import Message, PubSub, RedisClient, is_cluster
 from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
-from localful_ws.engine.redis.keys import Keys, read_cursor, write_cursor
+from localful_ws.engine.redis.keys import Keys, new_epoch, read_cursor, write_cursor
+from localful_ws.engine.redis.link import Message
 from localful_ws.engine.redis.lua import READ
 from localful_ws.engine.redis.queue import Followed, RouteQueue
-from localful_ws.engine.redis.subscriptions import Subscriptions
+from localful_ws.engine.redis.shards import Shards
 from localful_ws.engine.redis.wire import UNREADABLE, decode_live, decode_reading
 from localful_ws.settings import Settings
 from localful_ws.wakeup import Future, Signal
@@ -29,6 +26,10 @@ _READERS: Final = 16
 _PORTION_EVENTS: Final = 250
 _PORTION_BYTES: Final = 1024 * 1024
 _PAUSE_IN_TROUBLE: Final = 1.0
+_TELL_AGAIN_AFTER: Final = 60.0
+_MOST_TROUBLES: Final = 100
+# What an event as it is kept has besides its data.
+_ENVELOPE: Final = 4096
 # So often in the time that they last the heads of streams are renewed.
 _KEEPINGS: Final = 3
 
@@ -53,9 +54,10 @@ class Streams:
         settings: How much may be read at once, and for how long somebody may wait.
         keys: The names of things.
         queue: Where what is taken in goes.
+        shards: The servers.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, queue: RouteQueue) -> None:
+    def __init__(self, settings: Settings, keys: Keys, queue: RouteQueue, shards: Shards) -> None:
         self.counts = StreamCounts()
         self._keys = keys
         self._queue = queue
@@ -64,14 +66,13 @@ class Streams:
         self._replay_limits = replay_limits(settings)
         self._followed: dict[str, Followed] = {}
         self._by_channel: dict[bytes, Followed] = {}
-        self._subscriptions = Subscriptions(self._subscribed)
+        self._shards = shards
+        self._max_event_bytes = settings.max_event_bytes + _ENVELOPE
         # Streams to be read, in order.
         self._to_read: dict[Followed, None] = {}
         self._something_to_read = Signal()
-        self._client: RedisClient | None = None
-        self._connected = Signal()
-        # Why streams could not be read since Redis was reached.
-        self._troubles: set[str] = set()
+        # Why a stream could not be read lately, and when that was told.
+        self._troubles: dict[str, float] = {}
 
     def __len__(self) -> int:
         """How many are followed."""
@@ -85,8 +86,7 @@ class Streams:
         begun = False
         try:
             with trio.move_on_after(self._join_timeout):
-                while self._client is None:
-                    await self._connected.wait()
+                await self._shards.wait_for(self._keys.of_user(user, "live"))
                 while not followed.routed:
                     await followed.changed.wait()
                 if since is None:
@@ -162,7 +162,7 @@ class Streams:
             channel = self._keys.of_user(user, "live").encode()
             del self._by_channel[channel]
             self._to_read.pop(followed, None)
-            self._subscriptions.drop(channel)
+            self._shards.of(channel).subscriptions.drop(channel)
 
     def _follow(self, user: str) -> Followed:
         followed = self._followed.get(user)
@@ -170,32 +170,18 @@ class Streams:
             followed = self._followed[user] = Followed(user, Feed())
             channel = self._keys.of_user(user, "live").encode()
             self._by_channel[channel] = followed
-            self._subscriptions.want(channel)
+            self._shards.of(channel).subscriptions.want(channel)
         followed.followers += 1
         return followed
 
     # --- what arrives ---
 
-    async def run(self, client: RedisClient, pubsub: PubSub) -> None:
-        """Follow all that are to be followed, until cancelled or until Redis fails."""
-        self._client = client
-        self._to_read.clear()
-        self._troubles.clear()
-        for followed in self._followed.values():
-            followed.feed.fall_behind()
-            followed.reading = False
-        put_off, later = trio.open_memory_channel[Followed](math.inf)
-        self._connected.set()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._subscriptions.run, pubsub)
-                nursery.start_soon(self._keep_heads, client)
-                for _ in range(_READERS):
-                    nursery.start_soon(self._read_on, put_off)
-                    nursery.start_soon(self._read_later, later)
-        finally:
-            self._client = None
-            self._subscriptions.lose()
+    async def run(self) -> None:
+        """Follow all that are to be followed, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_heads)
+            for _ in range(_READERS):
+                nursery.start_soon(self._read_on, nursery)
 
     def hear(self, message: Message) -> None:
         """Take a message, if it came over the channel of a stream that is followed."""
@@ -219,7 +205,8 @@ class Streams:
             self._want_reading(followed)
         followed.changed.set()
 
-    def _subscribed(self, channels: Sequence[bytes]) -> None:
+    def subscribed(self, channels: Sequence[bytes]) -> None:
+        """Take note of what is heard from now on."""
         for channel in channels:
             followed = self._by_channel.get(channel)
             if followed is not None:
@@ -232,50 +219,54 @@ class Streams:
             self._to_read[followed] = None
             self._something_to_read.set()
 
-    async def _read_on(self, put_off: trio.MemorySendChannel[Followed]) -> None:
+    async def _read_on(self, nursery: trio.Nursery) -> None:
         """Read streams that are behind, one after the other."""
         while True:
             while not self._to_read:
                 await self._something_to_read.wait()
             followed = next(iter(self._to_read))
             del self._to_read[followed]
+            if self._shards.of(self._keys.of_user(followed.user, "live")).link is None:
+                continue  # wanted again when its server is there, and the channel subscribed to
             # What is wanted meanwhile is noticed by the feed.
             followed.reading = True
             try:
                 while followed.feed.behind and followed.followers:
                     await self._queue.wait_room()
                     await self._read_once(followed)
-            except (ReadOnlyError, RedisClusterError):
-                raise
-            except ResponseError as error:
-                # Redis is there and doesn't do it: no memory, no permission.
+            except REDIS_ERRORS as error:
                 self._tell_trouble(error)
-                put_off.send_nowait(followed)
-            else:
+                nursery.start_soon(self._read_later, followed)
+            finally:
                 followed.reading = False
 
-    async def _read_later(self, put_off: trio.MemoryReceiveChannel[Followed]) -> None:
-        """Have streams read again that could not be, after a pause in which others are read."""
-        async for followed in put_off:
-            if followed.followers:
-                await trio.sleep(_PAUSE_IN_TROUBLE)
-                followed.reading = False
-                self._want_reading(followed)
+    async def _read_later(self, followed: Followed) -> None:
+        """Have a stream read again that could not be. Meanwhile others are read."""
+        await trio.sleep(_PAUSE_IN_TROUBLE)
+        if followed.followers and followed.feed.behind:
+            self._want_reading(followed)
 
     def _tell_trouble(self, error: Exception) -> None:
-        reason = str(error) or type(error).__name__
-        if reason not in self._troubles:
-            self._troubles.add(reason)
-            # To lose Redis is nothing to alarm anybody here.
-            log = _log.error if isinstance(error, ResponseError) else _log.warning
-            log("a stream can't be read; trying on", reason=reason)
+        reason, now = str(error), trio.current_time()
+        if now < self._troubles.get(reason, -_TELL_AGAIN_AFTER) + _TELL_AGAIN_AFTER:
+            return
+        if len(self._troubles) >= _MOST_TROUBLES:
+            self._troubles.clear()
+        self._troubles[reason] = now
+        # To lose Redis is nothing to alarm anybody here.
+        log = _log.warning if isinstance(error, RedisUnavailableError) else _log.error
+        log("a stream can't be read; trying on", reason=reason)
 
-    async def _keep_heads(self, client: RedisClient) -> None:
+    async def _keep_heads(self) -> None:
         """Have the ends of streams remembered for as long as somebody follows them who may resume."""
         while True:
             await trio.sleep(self._head_milliseconds / 1000 / _KEEPINGS)
             for user in list(self._followed):
-                await client.pexpire(self._keys.of_user(user, "head"), self._head_milliseconds)
+                head = self._keys.of_user(user, "head")
+                try:
+                    await self._shards.call(head, "PEXPIRE", head, self._head_milliseconds)
+                except REDIS_ERRORS as error:
+                    self._tell_trouble(error)
 
     async def _read_once(self, followed: Followed) -> None:
         feed = followed.feed
@@ -298,9 +289,6 @@ class Streams:
     async def _read(
         self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""
     ) -> Reading:
-        client = self._client
-        if client is None:
-            raise RedisUnavailableError("Redis is lost.")
         user = followed.user
         keys = [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]
         arguments: list[str | int] = [
@@ -310,19 +298,14 @@ class Streams:
             max_events,
             max_bytes,
             taken_in,
-            "SPUBLISH" if is_cluster(client) else "PUBLISH",
+            self._shards.publish_command,
             self._keys.of_user(user, "live"),
+            self._max_event_bytes,
         ]
-        reply: object = await client.register_script(READ)(keys, arguments)
-        return decode_reading(user, reply)
+        return decode_reading(user, await self._shards.run_script(READ, keys, arguments))
 
 
 def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:
     if followed.followers:
         subscriber.lose(followed.user)
         followed.routed = end
-
-
-def new_epoch() -> str:
-    """An epoch for a stream that is begun."""
-    return secrets.token_hex(8)

@@ -1,4 +1,4 @@
--- Goes before publish.lua and read.lua.
+-- Goes before publish.lua, read.lua and restore.lua.
 
 -- A command on one of a user's keys. What is of another type there is of no use, and neither is a stream that
 -- is ahead of its head: they make way.
@@ -22,5 +22,13 @@ local function read_head(head)
   if string.find(epoch, '^[a-z0-9]+$') and #epoch <= 32 and ms and #ms <= 15 and #seq <= 15 then
     return epoch, last
   end
+end
+
+-- Whether one id is before another one. What is no id is before all.
+local function is_before(one, other)
+  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return not ms or ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
 end
 

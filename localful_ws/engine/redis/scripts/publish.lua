@@ -4,12 +4,13 @@
 -- ARGV: events and milliseconds of history, milliseconds a head and an id last, the command that publishes,
 --       then for each user: an epoch for a new head, its channel, how many events, then for each event
 --       whether it has an id, and its JSON.
--- Returns how many events are new.
+-- Returns how many events are new, and for each user the epoch, the id before its first new event, and of each
+-- event the id, which is empty if it is not new.
 local history_events, history_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local head_ms, id_ms, publish = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local key, arg, accepted = 1, 6, 0
+local key, arg, accepted, written = 1, 6, 0, {0}
 local keeps = history_events > 0 and history_ms > 0
 -- Nodes are told at once of so many bytes of events. The rest they read.
 local left = 1024 * 1024
@@ -26,7 +27,7 @@ while arg <= #ARGV do
     redis.call('HSET', head, 'epoch', epoch, 'last', last)
     redis.call('DEL', stream)
   end
-  local before, told, size = last, {}, 0
+  local before, told, size, ids = last, {}, 0, {epoch, last}
   local ms, seq = string.match(last, '^(%d+)-(%d+)$')
   ms, seq = tonumber(ms), tonumber(seq)
   for _ = 1, count do
@@ -44,6 +45,9 @@ while arg <= #ARGV do
       told[#told + 1] = '["' .. id .. '",' .. ARGV[arg + 1] .. ']'
       size = size + #told[#told]
       last, accepted = id, accepted + 1
+      ids[#ids + 1] = id
+    else
+      ids[#ids + 1] = ''
     end
     arg = arg + 2
   end
@@ -62,5 +66,7 @@ while arg <= #ARGV do
       '{"epoch":"' .. epoch .. '","prev":"' .. before .. '","events":[' .. table.concat(told, ',') .. ']}')
   end
   redis.call('PEXPIRE', head, head_ms)
+  written[#written + 1] = ids
 end
-return accepted
+written[1] = accepted
+return written

@@ -2,17 +2,11 @@
 --
 -- KEYS: the stream, the head.
 -- ARGV: an epoch for a new head, milliseconds a head lasts, the id, the most events, the most bytes; of a node
---       that has taken in all up to that id the epoch, else nothing; the command that publishes, the channel.
+--       that has taken in all up to that id the epoch, else nothing; the command that publishes, the channel;
+--       the most bytes of one event.
 -- Returns the epoch, the last id of the stream, whether there is more than was allowed, and of each event its
 -- id, the id before it and its JSON.
 local stream, head, since = KEYS[1], KEYS[2], ARGV[3]
-
-local function is_before(one, other)
-  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  ms, other_ms = tonumber(ms), tonumber(other_ms)
-  return not ms or ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
-end
 
 local function begin_anew(last)
   redis.call('HSET', head, 'epoch', ARGV[1], 'last', last)
@@ -33,6 +27,9 @@ while not over do
   for _, entry in ipairs(some) do
     -- What somebody else put there has not these; it can't be read.
     local before, event = entry[2][2], entry[2][4] or ''
+    if #event > tonumber(ARGV[9]) then
+      event = ''  -- none of ours; it would only burden the node, which can't read it either
+    end
     left, bytes = left - 1, bytes - #event
     if left < 0 or (bytes < 0 and #found > 0) then
       more, over = 1, true

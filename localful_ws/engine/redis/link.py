@@ -1,0 +1,320 @@
+"""A connection to a server of Redis: commands in, replies out, and between them what is published (RESP3).
+
+Commands go out as they come, without waiting for earlier replies: those that come together are one write, and
+so one round trip. What is published is taken as it is read; whoever is too slow for that meets Redis' own limit for
+slow subscribers (``client-output-buffer-limit pubsub``).
+"""
+
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import hiredis
+import trio
+from attrs import define, field, frozen
+
+from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError, raise_single
+from localful_ws.engine.redis.rounds import Rounds
+from localful_ws.wakeup import Future, Signal
+
+_CHUNK: Final = 64 * 1024
+_MORE: Final = object()
+
+
+class _ProtocolError(Exception):
+    """What came is not RESP3."""
+
+
+@frozen
+class Server:
+    """A server, and how to be let in.
+
+    Attributes:
+        host: Its name or address, or the path of a Unix domain socket.
+        port: Its port; None with a path.
+        timeout: Seconds it may take to accept a connection and to answer.
+        tls: How to speak TLS, if it is spoken.
+        username: Its user; None for the default one.
+        password: Its password, if it wants one.
+        db: The number of the database.
+    """
+
+    host: str
+    port: int | None
+    timeout: float
+    tls: ssl.SSLContext | None = None
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    db: int = 0
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class Message:
+    """What was published in a channel."""
+
+    channel: bytes
+    data: bytes
+
+
+@frozen
+class Ended:
+    """A subscription to a shard channel that its server has ended: its slot is elsewhere now."""
+
+    channel: bytes
+
+
+Hear = Callable[[Sequence[Message | Ended]], None]
+
+
+@define(eq=False)
+class _Order:
+    """A command by which channels are subscribed to or unsubscribed from: each is confirmed by itself."""
+
+    kind: bytes
+    missing: set[bytes]
+    done: Future[None] = field(factory=Future[None])
+
+
+class Link:
+    """A connection, as `open_link` makes it.
+
+    Attributes:
+        server: To what.
+        hello: What the server says of itself.
+        confirming: What it takes to rely on what was written over it, if it takes anything.
+    """
+
+    def __init__(self, server: Server, stream: trio.abc.Stream, hear: Hear | None) -> None:
+        self.server = server
+        self.hello: dict[str, str] = {}
+        self.confirming: Rounds | None = None
+        self._stream = stream
+        self._hear = hear
+        self._reader = hiredis.Reader(
+            protocolError=_ProtocolError, replyError=RedisRefusedError, notEnoughData=_MORE
+        )
+        self._out: list[bytes] = []
+        self._to_send = Signal()
+        self._waiting: deque[Future[Any] | _Order] = deque()
+        # When something was heard last, and since when something has been waited for.
+        self._heard = self._asked = trio.current_time()
+        self._lost: RedisUnavailableError | None = None
+
+    def send(self, *command: str | bytes | int | float) -> Future[Any]:
+        """Send a command; what comes of it is its reply, or one of `REDIS_ERRORS`.
+
+        Raises:
+            RedisUnavailableError: If the connection is lost.
+        """
+        reply = Future[Any]()
+        self._queue(command, reply)
+        return reply
+
+    async def call(self, *command: str | bytes | int | float) -> Any:
+        """Send a command, and wait for its reply.
+
+        Raises:
+            RedisUnavailableError: If the connection is lost before it comes.
+            RedisRefusedError: If it is an error.
+        """
+        return await self.send(*command).wait()
+
+    def send_order(self, kind: str, channels: Iterable[bytes]) -> Future[None]:
+        """Subscribe to channels, or unsubscribe from them; what comes of it is that all are confirmed.
+
+        Args:
+            kind: The command. That for shard channels takes those of one slot.
+            channels: The channels.
+
+        Raises:
+            RedisUnavailableError: If the connection is lost.
+        """
+        missing = dict.fromkeys(channels)
+        order = _Order(kind.lower().encode(), set(missing))
+        self._queue((kind, *missing), order)
+        return order.done
+
+    def _queue(self, command: Sequence[str | bytes | int | float], reply: Future[Any] | _Order) -> None:
+        if self._lost is not None:
+            raise RedisUnavailableError(str(self._lost))
+        self._out.append(hiredis.pack_command(tuple(command)))
+        if not self._waiting:
+            self._asked = trio.current_time()
+        self._waiting.append(reply)
+        self._to_send.set()
+
+    # --- its tasks ---
+
+    async def write(self) -> None:
+        """Send what is to be sent, until the connection is lost."""
+        while True:
+            while not self._out:
+                await self._to_send.wait()
+            data = b"".join(self._out)
+            self._out.clear()
+            await self._stream.send_all(data)
+
+    async def read(self) -> None:
+        """Take what comes, until the connection is lost."""
+        while True:
+            data = await self._stream.receive_some(_CHUNK)
+            if not data:
+                raise trio.BrokenResourceError("Redis closed the connection")
+            self._heard = trio.current_time()
+            self._reader.feed(data)
+            heard = [each for each in map(self._take, iter(self._reader.gets, _MORE)) if each is not None]
+            if heard and self._hear is not None:
+                self._hear(heard)
+
+    async def watch(self) -> None:
+        """Ping where nothing is heard, until no answer comes for as long as the timeout.
+
+        Raises:
+            RedisUnavailableError: Then.
+        """
+        timeout = self.server.timeout
+        while True:
+            await trio.sleep(timeout / 4)
+            now = trio.current_time()
+            if not self._waiting:
+                if now - self._heard >= timeout / 4:
+                    self.send("PING")
+            elif now - max(self._heard, self._asked) >= timeout:
+                raise RedisUnavailableError(f"Redis at {self.server} does not answer any more.")
+
+    def lose(self, error: RedisUnavailableError) -> None:
+        """Take note that nothing comes any more."""
+        if self._lost is None:
+            self._lost = error
+            for reply in self._waiting:
+                (reply.done if isinstance(reply, _Order) else reply).fail(error)
+            self._waiting.clear()
+
+    def _take(self, reply: Any) -> Message | Ended | None:
+        if isinstance(reply, hiredis.PushNotification):
+            return self._take_push(reply)
+        if not self._waiting:
+            raise _ProtocolError("Redis answered what it was not asked")
+        waiting = self._waiting.popleft()
+        if isinstance(reply, RedisRefusedError):
+            (waiting.done if isinstance(waiting, _Order) else waiting).fail(reply)
+        elif isinstance(waiting, _Order):
+            raise _ProtocolError("Redis did not answer what it was asked")
+        else:
+            waiting.set(reply)
+        return None
+
+    def _take_push(self, push: Sequence[Any]) -> Message | Ended | None:
+        kind = push[0]
+        if kind in (b"message", b"smessage"):
+            return Message(push[1], push[2])
+        if not kind.endswith(b"subscribe"):
+            return None  # what some servers tell of themselves
+        order = self._waiting[0] if self._waiting else None
+        if isinstance(order, _Order) and order.kind == kind and push[1] in order.missing:
+            order.missing.remove(push[1])
+            if not order.missing:
+                self._waiting.popleft()
+                order.done.set(None)
+            return None
+        # When a slot moves, its old server ends the subscriptions to the shard channels in it.
+        return Ended(push[1])
+
+
+@asynccontextmanager
+async def open_link(server: Server, hear: Hear | None = None) -> AsyncIterator[Link]:
+    """Connect, until the end of the block or until the connection is lost.
+
+    Args:
+        server: To what.
+        hear: Takes what is published in the channels that are subscribed to.
+
+    Raises:
+        RedisUnavailableError: If it can't be reached or refuses; and out of the block, when the connection is
+            lost.
+    """
+    stream = await _connect(server)
+    link = Link(server, stream, hear)
+    try:
+        async with trio.open_nursery() as nursery:
+            for task in (link.write, link.read, link.watch):
+                nursery.start_soon(_run, link, task)
+            await _greet(link)
+            yield link
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise_single(group)
+        raise
+    finally:
+        link.lose(RedisUnavailableError(f"The connection to Redis at {server} is closed."))
+        await trio.aclose_forcefully(stream)
+
+
+async def _run(link: Link, task: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await task()
+    except (OSError, trio.BrokenResourceError, _ProtocolError) as error:
+        lost = RedisUnavailableError(f"The connection to Redis at {link.server} is lost: {_because(error)}.")
+        link.lose(lost)
+        raise lost from error
+    except RedisUnavailableError as error:
+        link.lose(error)
+        raise
+
+
+async def _connect(server: Server) -> trio.abc.Stream:
+    stream: trio.abc.Stream | None = None
+    try:
+        with trio.fail_after(server.timeout):
+            if server.port is None:
+                return await trio.open_unix_socket(server.host)
+            stream = await trio.open_tcp_stream(server.host, server.port)
+            if server.tls is not None:
+                stream = tls = trio.SSLStream(
+                    stream, server.tls, server_hostname=server.host, https_compatible=True
+                )
+                await tls.do_handshake()
+            return stream
+    except BaseException as error:
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
+        if isinstance(error, OSError | trio.BrokenResourceError | trio.TooSlowError):
+            raise RedisUnavailableError(f"Redis at {server} can't be reached: {_because(error)}.") from error
+        raise
+
+
+async def _greet(link: Link) -> None:
+    server = link.server
+    hello: list[str | int] = ["HELLO", 3]
+    if server.username is not None or server.password is not None:
+        hello += ["AUTH", server.username or "default", server.password or ""]
+    try:
+        with trio.fail_after(server.timeout):
+            said = await link.call(*hello)
+            link.hello = {
+                key.decode(): value.decode(errors="replace")
+                for key, value in said.items()
+                if isinstance(value, bytes)
+            }
+            if server.db:
+                await link.call("SELECT", server.db)
+    except RedisRefusedError as error:
+        raise RedisUnavailableError(f"Redis at {server} refuses the connection: {error}.") from error
+    except trio.TooSlowError as error:
+        raise RedisUnavailableError(
+            f"Redis at {server} can't be reached: there was no answer in time."
+        ) from error
+
+
+def _because(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "there was no answer in time"
+    cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) else error
+    return str(cause or error).rstrip(".") or type(error).__name__
