@@ -146,8 +146,12 @@ def _read_file(raw: object) -> Path:
     if not isinstance(raw, str | Path) or not str(raw) or "\0" in str(raw):
         raise ValueError
     path = Path(raw)
-    # A pipe will do as well: shells hand over secrets as /dev/fd/63.
-    if not path.exists() or path.is_dir():
+    try:
+        # A pipe will do as well: shells hand over secrets as /dev/fd/63.
+        there = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise UnusableValueError(error.strerror or "it can't be looked at") from None
+    if not there:
         raise ValueError
     return path
 
@@ -162,7 +166,7 @@ def _read_url(raw: object) -> str:
 
 
 def _read_engine(raw: object) -> str:
-    engine = _read_text(raw)
+    engine = _read_text(raw.decode() if isinstance(raw, bytes) else raw)
     if engine != "memory":
         try:
             parse_url(engine)
