@@ -135,7 +135,9 @@ def test_a_secret_in_a_file_may_be_any_bytes(tmp_path: Path) -> None:
     assert values == {"jwt_secret": b"\xff\n" * 16}
 
 
-@pytest.mark.parametrize("content", ["redis://:p+w%2F@cache:6379/1\n", "memory", "unix:///run/r\u00e9dis.sock\r\n"])
+@pytest.mark.parametrize(
+    "content", ["redis://:p+w%2F@cache:6379/1\n", "memory", "unix:///run/r\u00e9dis.sock\r\n"]
+)
 def test_the_engine_may_be_named_in_a_file(tmp_path: Path, content: str) -> None:
     file = tmp_path / "engine"
     file.write_text(content, newline="", encoding="utf-8")
@@ -334,12 +336,14 @@ def test_a_secret_in_place_of_the_path_of_its_file_is_not_shown() -> None:
 
 
 def test_a_path_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complaint(lambda: load({"tls-cert": "x" * 1000})) == "--tls-cert can't be used: File name too long."
+    assert (
+        complaint(lambda: load({"tls-cert": "x" * 1000})) == "--tls-cert can't be used: File name too long."
+    )
 
-    def refuse(_: Path) -> bool:
+    def refuse(_: Path) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
     assert complaint(lambda: load({"engine-file": "/root/engine"})) == (
         "--engine-file can't be used: Permission denied."
     )

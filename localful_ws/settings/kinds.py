@@ -6,6 +6,7 @@ and, so that a `Settings` made in Python is judged by the same rules, the finish
 
 import math
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,11 +148,13 @@ def _read_file(raw: object) -> Path:
         raise ValueError
     path = Path(raw)
     try:
-        # A pipe will do as well: shells hand over secrets as /dev/fd/63.
-        there = path.exists() and not path.is_dir()
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError from None
     except OSError as error:
-        raise UnusableValueError(error.strerror or "it can't be looked at") from None
-    if not there:
+        raise UnusableValueError(error.strerror) from None
+    # A pipe will do as well: shells hand over secrets as /dev/fd/63.
+    if stat.S_ISDIR(mode):
         raise ValueError
     return path
 
