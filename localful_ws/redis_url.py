@@ -165,15 +165,9 @@ def parse_url(url: str) -> Address:
         RedisUrlError: If something in it is wrong.
         ValueError: If it is no URL of a Redis at all.
     """
-    scheme, places, written_path, query = _split(url)
+    scheme, userinfo, places, path, query = _split(url)
     deployment = _DEPLOYMENTS[scheme]
-    userinfo, _, places = places.rpartition("@")
-    if "@" in userinfo:
-        raise RedisUrlError("an @ in its user or password must be written %40, and they stand there once")
     username, _, password = userinfo.partition(":")
-    path = _unquote(written_path)
-    if not path.isprintable():
-        raise RedisUrlError("what follows the host must be printable")
     with_tls = scheme.startswith("rediss")
     options = _read_options(query, deployment, with_tls=with_tls)
     address = Address(
@@ -208,8 +202,8 @@ def parse_url(url: str) -> Address:
     return evolve(address, db=_read_db(path))
 
 
-def _split(url: str) -> tuple[str, str, str, str]:
-    """Its scheme, users and hosts, path, and query."""
+def _split(url: str) -> tuple[str, str, str, str, str]:
+    """Its scheme, user and password, hosts, path, and query. Of these only the path is decoded."""
     scheme, separator, rest = url.partition("://")
     if scheme not in _DEPLOYMENTS or not separator:
         raise ValueError(
@@ -224,7 +218,13 @@ def _split(url: str) -> tuple[str, str, str, str]:
     places, slash, path = rest.partition("/")
     if scheme != "unix" and "@" in path:
         raise RedisUrlError("a / in its user or password must be written %2F")
-    return scheme, places, slash + path, query
+    userinfo, _, places = places.rpartition("@")
+    if "@" in userinfo:
+        raise RedisUrlError("an @ in its user or password must be written %40, and they stand there once")
+    path = _unquote(slash + path)
+    if not path.isprintable():
+        raise RedisUrlError("what follows the host must be printable")
+    return scheme, userinfo, places, path, query
 
 
 def _unquote(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Who reads the intake gives it back when it is stopped: the next one need not wait until the lease lapses."""
+"""Who reads the intake gives it back at a stop: the next one need not wait until the lease lapses."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def append(redis: RedisServer) -> None:
-    redis.cli("xadd", _INTAKE, "*", *"event item-create user ada vault v group g data 1".split())
+    redis.cli("xadd", _INTAKE, "*", "body", '{"event": "item-create", "user": "ada", "vault": "v"}')
 
 
 @pytest.mark.parametrize("workers", [1, 2])
