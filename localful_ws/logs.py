@@ -26,7 +26,9 @@ _SECRET_KEY: Final = re.compile(r"(token|secret|password|authorization|(^|[_-])k
 _JWT: Final = re.compile(r"eyJ[\w-]+(\.[\w-]*)+", re.ASCII)
 # As in the header Authorization, and as in the subprotocol localful.bearer.<token>.
 _BEARER: Final = re.compile(r"\b(bearer[\s.:=]+)[^\s,;\"']+", re.IGNORECASE)
-_URL_PASSWORD: Final = re.compile(r"(://)[^/\s@]+@")
+# Up to the last @: an earlier one is part of a password.
+_URL_PASSWORD: Final = re.compile(r"(://)[^/\s\"'<>]+@")
+_URL_OPTION: Final = re.compile(r"([?&]\w*password=)[^\s\"'<>&]+", re.IGNORECASE)
 
 _DEEPEST: Final = 8
 
@@ -111,7 +113,8 @@ def redact(text: str) -> str:
     """Take what looks like a token or a password out of a text."""
     text = _JWT.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
-    return _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
+    text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
+    return _URL_OPTION.sub(rf"\1{REDACTED}", text)
 
 
 def redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from enum import Enum
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -111,6 +112,14 @@ class Address:
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
 
+    @property
+    def scheme(self) -> str:
+        """What the URL began with, before the ``://``."""
+        if self.path is not None:
+            return "unix"
+        scheme = "redis" if self.tls is None else "rediss"
+        return scheme if self.deployment is Deployment.SINGLE else f"{scheme}+{self.deployment.value}"
+
     def __str__(self) -> str:
         """Where it is, without secrets, to go into a sentence."""
         if self.path is not None:
@@ -133,7 +142,11 @@ _YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no":
 _REQUIRED_OR_NONE: Final = {"required": True, "none": False}
 _REDIS_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
-_PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]\s]+))(?::(?P<port>[0-9]{1,5}))?")
+_PLACE: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?))"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_url(url: str) -> Address:
@@ -152,11 +165,9 @@ def parse_url(url: str) -> Address:
         RedisUrlError: If something in it is wrong.
         ValueError: If it is no URL of a Redis at all.
     """
-    scheme, places, written_path, query = _split(url)
+    scheme, userinfo, places, path, query = _split(url)
     deployment = _DEPLOYMENTS[scheme]
-    userinfo, _, places = places.rpartition("@")
     username, _, password = userinfo.partition(":")
-    path = _unquote(written_path)
     with_tls = scheme.startswith("rediss")
     options = _read_options(query, deployment, with_tls=with_tls)
     address = Address(
@@ -169,7 +180,7 @@ def parse_url(url: str) -> Address:
         sentinel_password=options.get("sentinel_password"),
     )
     if scheme == "unix":
-        if places or len(path) < 2:
+        if places or path.endswith("/") or not path:
             raise RedisUrlError("unix:// takes the path of a socket, as in unix:///run/redis.sock")
         return evolve(address, path=path)
     address = evolve(address, hosts=_read_hosts(places, deployment))
@@ -184,11 +195,15 @@ def parse_url(url: str) -> Address:
         return address
     if len(address.hosts) > 1:
         raise RedisUrlError("of several hosts, say whether they are redis+sentinel:// or redis+cluster://")
-    return evolve(address, db=_read_db(path)) if path else address
+    if not path:
+        return address
+    if "db" in options:
+        raise RedisUrlError("the database is in it twice, after the host and as an option")
+    return evolve(address, db=_read_db(path))
 
 
-def _split(url: str) -> tuple[str, str, str, str]:
-    """Its scheme, users and hosts, path, and query."""
+def _split(url: str) -> tuple[str, str, str, str, str]:
+    """Its scheme, user and password, hosts, path, and query. Of these only the path is decoded."""
     scheme, separator, rest = url.partition("://")
     if scheme not in _DEPLOYMENTS or not separator:
         raise ValueError(
@@ -196,12 +211,20 @@ def _split(url: str) -> tuple[str, str, str, str]:
         )
     if "#" in rest or " " in rest:
         raise RedisUrlError("a # or a space in it must be written %23 or %20")
+    if _STRAY_PERCENT.search(rest):
+        raise RedisUrlError("a % in it must be written %25")
     # In this order: whatever an unescaped mark in a password does, its rest is taken for a host or path.
     rest, _, query = rest.partition("?")
     places, slash, path = rest.partition("/")
     if scheme != "unix" and "@" in path:
         raise RedisUrlError("a / in its user or password must be written %2F")
-    return scheme, places, slash + path, query
+    userinfo, _, places = places.rpartition("@")
+    if "@" in userinfo:
+        raise RedisUrlError("an @ in its user or password must be written %40, and they stand there once")
+    path = _unquote(slash + path)
+    if not path.isprintable():
+        raise RedisUrlError("what follows the host must be printable")
+    return scheme, userinfo, places, path, query
 
 
 def _unquote(text: str) -> str:
@@ -217,12 +240,21 @@ def _read_hosts(places: str, deployment: Deployment) -> tuple[Host, ...]:
     for place in places.split(","):
         written = _PLACE.fullmatch(place)
         port = default if written is None or written["port"] is None else int(written["port"])
-        if written is None or not 0 < port < 65536:
+        if written is None or not 0 < port < 65536 or not _is_v6(written["v6"] or "::"):
             raise RedisUrlError(
-                "it needs a host, or host:port; marks such as / : @ # ? in a password must be written as %XX"
+                "it needs a host, or host:port; an IPv6 address stands in [ ], and marks such as "
+                "/ : @ # ? % in a password must be written as %XX"
             )
         hosts.append(Host(written["v6"] or written["name"], port))
     return tuple(dict.fromkeys(hosts))
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_options(query: str, deployment: Deployment, *, with_tls: bool) -> dict[str, str]:
@@ -234,10 +266,13 @@ def _read_options(query: str, deployment: Deployment, *, with_tls: bool) -> dict
     options = {}
     for option in query.split("&") if query else ():
         name, equals, value = option.partition("=")
-        if not equals:
+        if not equals or not value:
             raise RedisUrlError("after the ? come options, name=value and & between them")
+        name = _unquote(name)
+        if name in options:
+            raise RedisUrlError("an option is in it twice")
         # Not as in a form: a + is a +.
-        options[_unquote(name)] = _unquote(value)
+        options[name] = _unquote(value)
     if not options.keys() <= set(known):
         there_are = f"there are {', '.join(known)}" if known else "there are none"
         raise RedisUrlError(f"it has an option that is not known; of this kind of URL {there_are}")

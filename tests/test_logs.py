@@ -171,6 +171,12 @@ def test_a_secret_that_is_not_there_stays_away() -> None:
         ("authorization: bearer opaque", "authorization: bearer [redacted]"),
         ("localful.v1, localful.bearer.opaque", "localful.v1, localful.bearer.[redacted]"),
         ("redis://user:pass@cache:6379/0", "redis://[redacted]@cache:6379/0"),
+        ("redis://user:pa@s@cache:6379/0", "redis://[redacted]@cache:6379/0"),
+        (
+            "redis+sentinel://a,b/main?sentinel_password=p+w&db=1",
+            "redis+sentinel://a,b/main?sentinel_password=[redacted]&db=1",
+        ),
+        ("{'url': 'redis://cache', 'by': 'a@b'}", "{'url': 'redis://cache', 'by': 'a@b'}"),
         ("https://api.example/jwks@2", "https://api.example/jwks@2"),
         ("eyJ without dots", "eyJ without dots"),
         ("nothing special", "nothing special"),

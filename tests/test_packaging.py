@@ -66,6 +66,12 @@ def test_the_unit_starts_the_daemon_with_settings_that_there_are() -> None:
     assert {name.removeprefix("--") for name in arguments[::2]} <= {"config", *OPTIONS}
     credentials = {value.partition(":")[0] for value in unit()["LoadCredential"]}
     assert {Path(value).name for value in arguments if "CREDENTIALS" in value} == credentials
+    assert set(re.findall(r"\bLOCALFUL_WS_[A-Z_]+\b", UNIT.read_text(encoding="utf-8"))) <= VARIABLES
+
+
+def test_no_secret_gets_into_a_core_dump() -> None:
+    assert unit()["LimitCORE"] == ["0"]
+    assert "\n      core: 0\n" in text_of("docker", "compose.yaml")
 
 
 def test_the_unit_waits_for_the_daemon_and_lets_it_end() -> None:
@@ -77,10 +83,13 @@ def test_the_unit_waits_for_the_daemon_and_lets_it_end() -> None:
     assert float(unit()["TimeoutStopSec"][0]) > sum(seconds) + 5
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["#", ""], ids=["as it is", "with engine-file"])
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, mark: str) -> None:
     program = find_program("systemd-analyze")
     here = tmp_path / UNIT.name
-    here.write_text(UNIT.read_text().replace("/opt/localful-ws/bin/localful-ws", sys.executable))
+    text = re.sub(r"^#(?=\w+=)", mark, UNIT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert ("\nEnvironment=" in text) == (not mark)
+    here.write_text(text.replace("/opt/localful-ws/bin/localful-ws", sys.executable), encoding="utf-8")
     done = subprocess.run([program, "verify", here], capture_output=True, check=False, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     analyze = [program, "security", "--offline=true", "--threshold=20", "--no-pager", str(here)]

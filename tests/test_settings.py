@@ -135,6 +135,28 @@ def test_a_secret_in_a_file_may_be_any_bytes(tmp_path: Path) -> None:
     assert values == {"jwt_secret": b"\xff\n" * 16}
 
 
+@pytest.mark.parametrize(
+    "content", ["redis://:p+w%2F@cache:6379/1\n", "memory", "unix:///run/r\u00e9dis.sock\r\n"]
+)
+def test_the_engine_may_be_named_in_a_file(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "engine"
+    file.write_text(content, newline="", encoding="utf-8")
+    for given in ({"engine-file": str(file)}, {}):
+        environment = {} if given else {"LOCALFUL_WS_ENGINE_FILE": str(file)}
+        assert load(given, environment).engine == content.rstrip()
+
+
+def test_the_engine_is_named_once(tmp_path: Path) -> None:
+    file = tmp_path / "engine"
+    file.write_text("redis://:opensesame@cache")
+    conf = tmp_path / "conf.toml"
+    conf.write_text(f'engine = "memory"\nengine-file = "{file}"')
+    assert complaint(lambda: load({"config": str(conf)})) == (
+        f"engine in {conf} and engine-file in {conf} exclude each other; set one of them."
+    )
+    assert load({"config": str(conf), "engine-file": str(file)}).engine == "redis://:opensesame@cache"
+
+
 def test_a_public_key_comes_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     file.write_bytes(PEM + b"\n")
@@ -295,6 +317,39 @@ def test_a_secret_is_refused_without_being_shown(option: str, written: object) -
 
 
 @pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"redis://:opensesame@cache\n\n", b"redis://:opensesame\xff@cache", b"# opensesame"],
+)
+def test_a_file_that_names_no_engine_is_not_shown(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "engine"
+    file.write_bytes(content)
+    said = complaint(lambda: load({"engine-file": str(file)}))
+    assert said.startswith("What is in the file of --engine-file must be memory, or a URL such as redis://")
+    assert "sesame" not in said
+
+
+def test_a_secret_in_place_of_the_path_of_its_file_is_not_shown() -> None:
+    for secret in ("redis://:opensesame@cache", "opensesame" * 1000):
+        said = complaint(lambda secret=secret: load({"engine-file": secret}))  # type: ignore[misc]
+        assert said.startswith("--engine-file ")
+        assert "sesame" not in said
+
+
+def test_a_path_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        complaint(lambda: load({"tls-cert": "x" * 1000})) == "--tls-cert can't be used: File name too long."
+    )
+
+    def refuse(_: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert complaint(lambda: load({"engine-file": "/root/engine"})) == (
+        "--engine-file can't be used: Permission denied."
+    )
+
+
+@pytest.mark.parametrize(
     ("url", "reason"),
     [
         ("redis://:opensesame@127.0.0.1:6379/abc", "the database must be a number"),
@@ -310,8 +365,13 @@ def test_a_secret_is_refused_without_being_shown(option: str, written: object) -
         ("rediss://:opensesame@a?ssl_cert_reqs=opensesame", "ssl_cert_reqs must be one of required, none"),
     ],
 )
-def test_what_is_wrong_with_the_url_of_redis_is_said_at_the_start(url: str, reason: str) -> None:
+def test_what_is_wrong_with_the_url_of_redis_is_said_at_the_start(
+    url: str, reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "engine"
+    file.write_text(url)
     for act, place in (
+        (lambda: load({"engine-file": str(file)}), "What is in the file of --engine-file"),
         (lambda: load({"engine": url}), "--engine"),
         (lambda: load(environment={"LOCALFUL_WS_ENGINE": url}), "LOCALFUL_WS_ENGINE"),
         (lambda: make(engine=url), "engine"),

@@ -6,6 +6,7 @@ and, so that a `Settings` made in Python is judged by the same rules, the finish
 
 import math
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,14 @@ def _read_file(raw: object) -> Path:
     if not isinstance(raw, str | Path) or not str(raw) or "\0" in str(raw):
         raise ValueError
     path = Path(raw)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError from None
+    except OSError as error:
+        raise UnusableValueError(error.strerror) from None
     # A pipe will do as well: shells hand over secrets as /dev/fd/63.
-    if not path.exists() or path.is_dir():
+    if stat.S_ISDIR(mode):
         raise ValueError
     return path
 
@@ -162,7 +169,7 @@ def _read_url(raw: object) -> str:
 
 
 def _read_engine(raw: object) -> str:
-    engine = _read_text(raw)
+    engine = _read_text(raw.decode() if isinstance(raw, bytes) else raw)
     if engine != "memory":
         try:
             parse_url(engine)

@@ -58,11 +58,10 @@ class Option:
         Raises:
             SettingsError: If it can't be.
         """
-        return (
-            Setting(self.kind, self.help).read(raw, place)
-            if self.from_file
-            else self.setting.read(raw, place)
-        )
+        if not self.from_file:
+            return self.setting.read(raw, place)
+        # Where a path is asked for somebody may give the secret itself, and it is no more shown there.
+        return Setting(self.kind, self.help, secret=self.setting.secret).read(raw, place)
 
 
 def environment_variable(option: str) -> str:

@@ -251,6 +251,8 @@ class Settings:
         kinds.ENGINE,
         "where events travel from publishers to devices: memory, or the URL of Redis or Valkey",
         secret=True,
+        spelling=Spelling.VALUE_OR_FILE,
+        group="engine",
     )
     history_events: int = setting(
         1000,

@@ -93,6 +93,17 @@ def test_the_daemon_gets_its_settings(started: list[Settings], tmp_path: Path) -
             ENVIRONMENT,
             "--engine can't be used: it needs a host, or host:port",
         ),
+        (
+            ["--engine", "redis://:short@127.0.0.1", "--engine-file", __file__],
+            ENVIRONMENT,
+            "--engine and --engine-file exclude each other",
+        ),
+        (
+            ["--engine-file", "redis://:short@127.0.0.1"],
+            ENVIRONMENT,
+            "--engine-file must be the path of a file that is there.",
+        ),
+        (["--engine-file", __file__], ENVIRONMENT, "What is in the file of --engine-file must be memory, or"),
         (["--workers", "2"], ENVIRONMENT, "workers is 2 and engine is memory"),
         (
             ["--jwt-secret", SECRET, "--jwks-url", "https://a.example/"],

@@ -153,6 +153,7 @@ class _Intake:
     lease_seconds: float
     _holder: str = field(factory=lambda: secrets.token_hex(8))
     _held_until: float = -math.inf
+    _may_be_held: bool = False
     _trouble: str = ""
     _most_bytes: int = field(init=False)
     _scripts: "dict[str, Script[bytes]]" = field(init=False)
@@ -195,11 +196,14 @@ class _Intake:
         """Get it or renew it."""
         # Counted from before the request: here it lapses earlier than in Redis.
         asked_at = trio.current_time()
+        # Who asks, and is stopped before the answer, may have it all the same.
+        self._may_be_held = True
         has_it = await self._run(
             INTAKE_LEASE, [self.keys.lease], [self._holder, int(self.lease_seconds * 1000)]
         )
+        self._may_be_held = bool(has_it)
         self._held_until = asked_at + self.lease_seconds if has_it else -math.inf
-        return bool(has_it)
+        return self._may_be_held
 
     async def _keep_lease(self) -> None:
         while True:
@@ -211,7 +215,7 @@ class _Intake:
         return trio.current_time() < self._held_until
 
     async def _give_up_lease(self) -> None:
-        if self._has_lease():
+        if self._may_be_held:
             with trio.move_on_after(_GOODBYE, shield=True):
                 try:
                     await self._run(INTAKE_LEASE, [self.keys.lease], [self._holder, 0])

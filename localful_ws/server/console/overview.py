@@ -15,7 +15,8 @@ def name_engine(engine: str) -> Mapping[str, str]:
     """Say what engine the setting ``engine`` names, and where it is: without the secrets that it may hold."""
     if engine == "memory":
         return {"name": "memory", "place": ""}
-    return {"name": engine.partition("://")[0], "place": str(parse_url(engine))}
+    address = parse_url(engine)
+    return {"name": address.scheme, "place": str(address)}
 
 
 def build_overview(

@@ -22,6 +22,7 @@ from localful_ws.engine.redis.clients import (
 )
 from localful_ws.redis_url import RedisUrlError
 from tests.redis_server import RedisServer, free_port, redis_sentinel
+from tests.spec_document import ROOT
 
 TIMEOUT = 10.0
 PASSWORD = "pa/ss:w@rd #%?"
@@ -338,12 +339,12 @@ async def introduce(server: str, version: str, stream: trio.SocketStream) -> Non
         (
             "redis",
             "6.2.14",
-            "Redis at 127.0.0.1:%d is version 6.2.14; it must be Redis 7, Valkey 8, or later.",
+            f"Redis at 127.0.0.1:%d is version 6.2.14; it must be {OLDEST}.",
         ),
         (
             "valkey",
             "7.2.9",
-            "Valkey at 127.0.0.1:%d is version 7.2.9; it must be Redis 7, Valkey 8, or later.",
+            f"Valkey at 127.0.0.1:%d is version 7.2.9; it must be {OLDEST}.",
         ),
         ("redis", "7.0.0", None),
         ("redis", "10.1", None),
@@ -364,3 +365,7 @@ async def test_versions(server: str, version: str, complaint: str | None) -> Non
         else:
             assert await refuse(url) == complaint % port
         nursery.cancel_scope.cancel()
+
+
+def test_the_documentation_names_the_oldest_versions() -> None:
+    assert OLDEST in (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.engine.redis import intake as intake_module
-from localful_ws.engine.redis.clients import REDIS_ERRORS, open_client
+from localful_ws.engine.redis.clients import REDIS_ERRORS, RedisClient, open_client
 from localful_ws.engine.redis.intake import IntakeCounts
+from localful_ws.engine.redis.lua import INTAKE_LEASE
 from localful_ws.protocol import Event
 from tests.redis_server import RedisServer
 
@@ -52,6 +53,40 @@ async def run_in_scope(intake: Intake, *, task_status: trio.TaskStatus[trio.Canc
     with trio.CancelScope() as scope:
         task_status.started(scope)
         await intake.run(lease_seconds=0.3)
+
+
+class _DeafClient:
+    """Never hears that it has got the lease."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self.got = trio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def register_script(self, script: str) -> Any:
+        run = self._client.register_script(script)
+        return self._get_lease(run) if script == INTAKE_LEASE else run
+
+    def _get_lease(self, run: Any) -> Any:
+        async def get_lease(keys: Sequence[str], arguments: Sequence[Any]) -> None:
+            if await run(keys, arguments):
+                self.got.set()
+                await trio.sleep_forever()
+
+        return get_lease
+
+
+async def test_a_lease_that_was_only_asked_for_is_given_up(intake: Intake) -> None:
+    client: Any = _DeafClient(intake.client)
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Intake(client, intake.server, intake.prefix).run)
+            await client.got.wait()
+            assert await intake.client.pttl(intake.lease) > 2000
+            nursery.cancel_scope.cancel()
+    assert not await intake.client.exists([intake.lease])
 
 
 async def test_a_node_that_dies_between_publishing_and_removing(intake: Intake) -> None:
