@@ -18,9 +18,6 @@ REDACTED: Final = "[redacted]"
 _NOISY: Final = ("trio-websocket", "httpx", "httpcore")
 """Libraries that tell more than an operator wants to know."""
 
-_SILENT: Final = ("coredis",)
-"""Libraries that log what they raise as well, with a traceback; whoever catches it says what matters."""
-
 _SECRET_KEY: Final = re.compile(r"(token|secret|password|authorization|(^|[_-])key)$", re.IGNORECASE)
 # The header of a JWT is a JSON object, and base64 makes "eyJ" of how one begins.
 _JWT: Final = re.compile(r"eyJ[\w-]+(\.[\w-]*)+", re.ASCII)
@@ -100,8 +97,6 @@ def configure_logging(
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    for name in _SILENT:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _put_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -142,14 +142,16 @@ class Figure:
     Attributes:
         name: As Prometheus is told, without what every name begins and ends with.
         text: What it says, as a sentence.
-        value: Its value now.
+        value: Its value now, or its values by what the label says.
         total: Whether it only grows: a counter; a gauge otherwise.
+        label: The name of the label, if it has one.
     """
 
     name: str
     text: str
-    value: float
+    value: float | Mapping[str, float]
     total: bool = False
+    label: str = ""
 
 
 @frozen
@@ -280,7 +282,8 @@ def process_families() -> list[Family]:
 def families_of(figures: Iterable[Figure]) -> Iterator[Family]:
     """Make a family of ours of each figure."""
     for figure in figures:
-        yield _family("counter" if figure.total else "gauge", figure.name, "", figure.text, figure.value)
+        kind: _Kind = "counter" if figure.total else "gauge"
+        yield _family(kind, figure.name, figure.label, figure.text, figure.value)
 
 
 def expose(families: Iterable[Family]) -> bytes:

@@ -22,7 +22,7 @@ def build_engine(settings: Settings, clock: Clock) -> Engine:
     try:
         from localful_ws.engine.redis.engine import RedisEngine  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "coredis":
+        if error.name is None or error.name.partition(".")[0] != "hiredis":
             raise
         raise SettingsError(
             "engine: the client of Redis is not installed; pip install 'localful-ws[redis]' brings it."

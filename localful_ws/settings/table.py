@@ -292,6 +292,26 @@ class Settings:
     redis_retry: float = setting(
         5.0, kinds.SECONDS, "longest pause between two attempts to reach Redis", at_least=0.1
     )
+    redis_replicas: int = setting(
+        0,
+        kinds.WHOLE,
+        "so many replicas must have what is published before that is answered with 202",
+        at_least=0,
+        at_most=100,
+    )
+    redis_handover_seconds: float = setting(
+        30.0,
+        kinds.SECONDS,
+        "how long what was answered with 202 is kept, to be given to a Redis that lacks it",
+        at_least=0,
+    )
+    redis_handover_bytes: int = setting(
+        16 * _KIB * _KIB,
+        kinds.SIZE,
+        "how much of that is kept; over it the oldest is forgotten",
+        at_least=0,
+        at_most=_MOST_BYTES,
+    )
     redis_queue_bytes: int = setting(
         32 * _KIB * _KIB,
         kinds.SIZE,

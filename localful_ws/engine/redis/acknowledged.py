@@ -1,8 +1,8 @@
 """What was acknowledged lately, and is given to a server that lacks it.
 
 Redis replicates without waiting, so a replica that becomes the one to write to may lack what its predecessor
-took a moment before; so may a server that comes back with an older state. Until it is known that all have heard
-of the new one, each node keeps what it has answered with 202, and gives it back under the same ids.
+took a moment before; so may a server that comes back with an older state. So each node keeps for a while what
+it has answered with 202, and gives it back under the same ids.
 """
 
 from collections import deque
@@ -79,9 +79,7 @@ class Acknowledged:
         size = sum(len(event.stored) + _OVERHEAD for event in events)
         self._batches.append(_Batch(now, user, epoch, events, size))
         self._bytes += size
-        while self._batches and (
-            self._bytes > self._max_bytes or self._batches[0].at + self._seconds <= now
-        ):
+        while self._batches and (self._bytes > self._max_bytes or self._batches[0].at + self._seconds <= now):
             self._bytes -= self._batches.popleft().size
 
     def of(self, wanted: Callable[[str], bool], now: float) -> "list[Kept]":

@@ -11,8 +11,8 @@ import trio
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Presence, Subscriber
+from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.errors import REDIS_ERRORS
 from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.lua import ASK, REVOKE
 from localful_ws.engine.redis.questions import NodeQuestions, ReplyTo
@@ -85,6 +85,7 @@ class Control:
     Attributes:
         questions: Brings the answers of other nodes, and sends this node's.
         in_force: Whether this node hears what it is told, and knows of all revocations.
+        trouble: Why it can't know them, as a sentence, if it is not because Redis is away.
     """
 
     def __init__(
@@ -101,9 +102,11 @@ class Control:
         self._handover_seconds = settings.redis_handover_seconds
         # What was acknowledged lately, with the moment.
         self._acknowledged: deque[tuple[float, _Order]] = deque()
-        self._to_recall = Signal()
+        self._to_recall = False
+        self._subscribed = Signal()
         self._changed = Signal()
         self.in_force = False
+        self.trouble: str | None = None
         self.questions = NodeQuestions(keys)
         self._takers = {
             keys.control.encode(): self._take_order,
@@ -120,11 +123,12 @@ class Control:
         """Take note of what is heard from now on: revocations may have been missed before."""
         if self._keys.control.encode() in channels:
             self.lose()
-            self._to_recall.set()
+            self._to_recall = True
+            self._subscribed.set()
 
     def lose(self) -> None:
         """Take note that nothing is heard."""
-        self.in_force = False
+        self.in_force = self._to_recall = False
 
     async def wait_in_force(self) -> None:
         """Wait until this node hears what it is told, and knows of all revocations."""
@@ -134,16 +138,21 @@ class Control:
     async def run(self, shards: Shards) -> None:
         """Read the revocations whenever some may have been missed, until cancelled."""
         while True:
-            await self._to_recall.wait()
+            while not self._to_recall:
+                await self._subscribed.wait()
             try:
                 await self._recall(shards)
-            except REDIS_ERRORS as error:
-                # If the connection was lost, the channels will be subscribed to again.
-                _log.warning("revocations can't be read", reason=str(error))
+            except RedisUnavailableError:
+                self._to_recall = False  # the channels will be subscribed to again
+            except RedisRefusedError as error:
+                trouble = f"Redis does not give out the revocations: {error}."
+                if trouble != self.trouble:
+                    _log.error("revocations can't be read; trying on", reason=str(error))
+                self.trouble = trouble
                 await trio.sleep(_PAUSE_IN_TROUBLE)
-                self._to_recall.set()
             else:
-                self.in_force = True
+                self._to_recall = False
+                self.in_force, self.trouble = True, None
                 self._changed.set()
                 shards.owner.changed()
 
@@ -202,6 +211,15 @@ class Control:
         while self._acknowledged and self._acknowledged[0][0] + self._handover_seconds <= now:
             self._acknowledged.popleft()
         return told
+
+    async def probe(self, shards: Shards) -> None:
+        """Look whether revocations could be kept.
+
+        Raises:
+            RedisUnavailableError, RedisRefusedError: If not.
+        """
+        await shards.run_script(REVOKE, self._revocation_keys(), self._arguments(shards, ()))
+        await shards.call(self._keys.revoked, "HEXISTS", self._keys.revoked, "")
 
     async def give(self, shards: Shards, link: Link) -> None:
         """Give a server what was acknowledged lately: it may lack it.
@@ -274,9 +292,7 @@ class Control:
         key, cursor = self._keys.revoked, b""
         while cursor != b"0":
             cursor, some = await shards.call(key, "HSCAN", key, cursor or b"0", "COUNT", _SCAN)
-            read = [
-                _read_revocation(name, value) for name, value in zip(some[::2], some[1::2], strict=True)
-            ]
+            read = [_read_revocation(name, value) for name, value in zip(some[::2], some[1::2], strict=True)]
             if found := [each for each in read if each is not None and each.until > now]:
                 self._put_call(partial(_recall, found))
 

@@ -1,48 +1,40 @@
 """The engine of many nodes: streams and channels in Redis or Valkey."""
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import structlog
 import trio
-from coredis.exceptions import ReadOnlyError, ResponseError
 
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Position, Presence, Receipt, Subscriber
-from localful_ws.engine.redis.clients import (
-    REDIS_ERRORS,
-    PubSub,
-    RedisClient,
-    RedisUnavailableError,
-    is_cluster,
-    open_client,
-    open_pubsub,
-    publishing,
-)
+from localful_ws.engine.redis.acknowledged import Acknowledged
 from localful_ws.engine.redis.control import Control
-from localful_ws.engine.redis.errors import raise_single
+from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
-from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.lua import KNOWN, PUBLISH
+from localful_ws.engine.redis.keys import Keys, new_epoch
+from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.queue import RouteQueue
-from localful_ws.engine.redis.streams import Streams, new_epoch
-from localful_ws.engine.redis.wire import encode_stored
+from localful_ws.engine.redis.refusals import Refusals
+from localful_ws.engine.redis.servers import Servers
+from localful_ws.engine.redis.shard import Shard
+from localful_ws.engine.redis.shards import Shards
+from localful_ws.engine.redis.streams import Streams
+from localful_ws.engine.redis.writer import EventWriter
 from localful_ws.metrics import Figure
-from localful_ws.protocol import Event, EventName
+from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect
+from localful_ws.redis_url import parse_url
 from localful_ws.settings import Settings
-from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_EventsOfUsers = Sequence[tuple[str, Sequence[Event]]]
-
-_FIRST_PAUSE: Final = 0.1
-# A Cluster is sent what concerns so many users at a time: the client has some 20 connections to each server.
-_USERS_AT_ONCE: Final = 16
+# All nodes hear of a new server within so many seconds, and give it what they have acknowledged.
+_HANDOVER: Final = 1.0
+_HANDOVER_PAUSE: Final = 0.05
+_GOODBYE: Final = 0.5
 
 
 class RedisEngine:
@@ -51,6 +43,9 @@ class RedisEngine:
     Args:
         settings: Where Redis is, and what is kept there for how long.
         clock: The daemon's clock.
+
+    Raises:
+        ValueError: If a file that the URL names can't be used.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -58,24 +53,42 @@ class RedisEngine:
         self._clock = clock
         self._keys = Keys(settings.redis_prefix)
         self._queue = RouteQueue(settings.redis_queue_bytes)
-        self._streams = Streams(settings, self._keys, self._queue)
+        self._shards = Shards(
+            Servers.of(parse_url(settings.engine), settings.redis_timeout),
+            self,
+            settings.redis_retry,
+            replicas=settings.redis_replicas,
+        )
+        self._streams = Streams(settings, self._keys, self._queue, self._shards)
         self._control = Control(settings, clock, self._keys, self._queue.put_call)
+        self._control.want(self._shards)
+        self._acknowledged = Acknowledged(settings, self._keys)
+        self._writer = EventWriter(
+            settings,
+            clock,
+            self._keys,
+            shards=self._shards,
+            control=self._control,
+            acknowledged=self._acknowledged,
+        )
+        self._refusals = Refusals(self._writer.probe, self.changed)
         self._intake_counts = IntakeCounts()
-        self._losses = 0
         self._places = trio.Semaphore(settings.publish_queue)
-        self._client: RedisClient | None = None
-        self._reason: str | None = "Redis has not been reached yet."
         self._tried = trio.Event()
         self._closing = trio.Event()
-        # Waited for as long as there is a client: what was said of an earlier one is forgotten with it.
-        self._restart = Signal()
-        self._connecting = trio.CancelScope()
+        self._intake = trio.CancelScope()
+        self._serving = trio.CancelScope()
 
     # --- for publishers ---
 
     def unavailable(self) -> str | None:
         """See `Engine.unavailable`."""
-        return self._reason
+        if not self._tried.is_set():
+            return "Redis has not been reached yet."
+        if not self._control.in_force:
+            return self._control.trouble or "Redis can't be reached just now."
+        refused = self._refusals.reason
+        return None if refused is None else f"Redis refuses what is written: {refused.rstrip('.')}."
 
     def figures(self) -> Sequence[Figure]:
         """See `Engine.figures`."""
@@ -87,7 +100,14 @@ class RedisEngine:
                 "Events from Redis that wait to be routed; over redis-queue-bytes they stay there for now.",
                 self._queue.bytes,
             ),
-            Figure("redis_losses", "Times that Redis was lost.", self._losses, total=True),
+            Figure("redis_losses", "Times that Redis was lost.", self._shards.losses, total=True),
+            Figure(
+                "redis_unconfirmed",
+                "Publishes and disconnects that Redis did not confirm, by the reason.",
+                self._refusals.counts,
+                total=True,
+                label="reason",
+            ),
             Figure(
                 "redis_readings",
                 "Times that a stream was read because messages were missing, as after a loss.",
@@ -125,82 +145,21 @@ class RedisEngine:
             if waiting.cancelled_caught:
                 raise EngineUnavailableError("Too many publishes are under way.", retry_after=1) from None
         try:
-            return await self._publish_batch(events)
+            return await self._confirmed(lambda: self._writer.write(events))
         finally:
             self._places.release()
 
-    async def _publish_batch(self, events: Sequence[Event]) -> Receipt:
-        by_user: dict[str, list[Event]] = {}
-        for event in events:
-            by_user.setdefault(event.user, []).append(event)
-        users = list(by_user.items())
-
-        async def publish(client: RedisClient) -> int:
-            await self._refuse_deleted(client, users)
-            return sum(await _for_users(client, users, self._publish))
-
-        accepted = await self._confirmed(publish)
-        return Receipt(accepted, len(events) - accepted)
-
-    async def _publish(self, client: RedisClient, users: _EventsOfUsers) -> int:
-        settings = self._settings
-        keys: list[str] = []
-        arguments: list[str | bytes | int] = [
-            settings.history_events,
-            _milliseconds(settings.history_seconds),
-            _milliseconds(settings.cursor_seconds),
-            _milliseconds(settings.idempotency_seconds),
-            publishing(client),
-        ]
-        for user, events in users:
-            keys += [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]
-            arguments += [new_epoch(), self._keys.of_user(user, "live"), len(events)]
-            for event in events:
-                if event.id is not None:
-                    keys.append(self._key_of_id(event))
-                arguments += ["0" if event.id is None else "1", encode_stored(event)]
-        accepted: int = await client.register_script(PUBLISH)(keys, arguments)
-        return accepted
-
-    async def _refuse_deleted(self, client: RedisClient, users: _EventsOfUsers) -> None:
-        """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""
-        named = [
-            (user, [event for event in events if event.name is EventName.USER_DELETE])
-            for user, events in users
-        ]
-        deleted = [(user, events) for user, events in named if events]
-        known = set().union(*await _for_users(client, deleted, self._known))
-        now = self._clock.now()
-        until = now + self._settings.revocation_seconds
-        deletions = [
-            Disconnect(user, at=now, until=until)
-            for user, events in deleted
-            # What was accepted before is not done again: the user may have begun anew.
-            if any(event.id is None or self._key_of_id(event).encode() not in known for event in events)
-        ]
-        if deletions:
-            await self._control.tell(client, deletions, close=False)
-
-    async def _known(self, client: RedisClient, users: _EventsOfUsers) -> list[bytes]:
-        """The keys of the ids that were accepted before."""
-        keys = [self._key_of_id(event) for _, events in users for event in events if event.id is not None]
-        known: list[bytes] = await client.register_script(KNOWN)(keys) if keys else []
-        return known
-
-    def _key_of_id(self, event: Event) -> str:
-        return self._keys.of_user(event.user, f"id:{event.id}")
-
     async def disconnect(self, disconnect: Disconnect) -> int:
         """See `Engine.disconnect`. Counts the closed connections of all nodes that answer within a second."""
-        return await self._confirmed(lambda client: self._control.tell_and_count(client, disconnect))
+        return await self._confirmed(lambda: self._control.tell_and_count(self._shards, disconnect))
 
     async def _disconnect_uncounted(self, disconnect: Disconnect) -> None:
         """For the intake, where nobody is told how many: those that come after it need not wait."""
-        await self._confirmed(lambda client: self._control.tell(client, [disconnect], close=True))
+        await self._confirmed(lambda: self._control.tell(self._shards, [disconnect], close=True))
 
     async def _confirmed(
         self,
-        ask: Callable[[RedisClient], Awaitable[T]],
+        ask: Callable[[], Awaitable[T]],
         otherwise: str = "Redis did not confirm it; it may have been done or not.",
     ) -> T:
         """Have Redis do something for a publisher.
@@ -212,35 +171,25 @@ class RedisEngine:
         Raises:
             EngineUnavailableError: If it has not said in time that it has.
         """
-        client = self._client
-        if client is None or self._closing.is_set():
-            raise self._unavailable()
+        if self._closing.is_set():
+            raise EngineUnavailableError("The server is shutting down.", retry_after=5)
         try:
             with trio.fail_after(self._settings.publish_timeout):
-                return await ask(client)
-        except (*REDIS_ERRORS, trio.TooSlowError) as error:
-            self._note_failure(client, error)
-            raise EngineUnavailableError(otherwise, retry_after=1) from None
+                return await ask()
+        except RedisRefusedError as error:
+            self._refusals.counts[error.code] += 1
+            raise EngineUnavailableError(f"Redis refuses it: {error}.", retry_after=1) from None
+        except RedisUnavailableError:
+            self._refusals.counts["unavailable"] += 1
+        except trio.TooSlowError:
+            self._refusals.counts["timeout"] += 1
+        raise EngineUnavailableError(otherwise, retry_after=1)
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
         """See `Engine.who_is_there`. Waits a second for the nodes."""
         return await self._confirmed(
-            lambda client: self._control.who_is_there(client, user, vaults), "Redis did not answer."
+            lambda: self._control.who_is_there(self._shards, user, vaults), "Redis did not answer."
         )
-
-    def _note_failure(self, client: RedisClient, error: Exception) -> None:
-        """Redis did not do for a publisher what it should have."""
-        refused = isinstance(error, ResponseError)
-        _log.warning("Redis did not confirm", reason=str(error) if refused else type(error).__name__)
-        # A client that has lost a connection is not to be used any more. To be slow is no loss.
-        slow = isinstance(error, trio.TooSlowError)
-        if client is self._client and (isinstance(error, ReadOnlyError) or not (refused or slow)):
-            self._restart.set()
-
-    def _unavailable(self) -> EngineUnavailableError:
-        if self._closing.is_set():
-            return EngineUnavailableError("The server is shutting down.", retry_after=5)
-        return EngineUnavailableError(self._reason or "Redis can't be reached.", retry_after=1)
 
     # --- for devices ---
 
@@ -264,83 +213,36 @@ class RedisEngine:
         """See `Engine.run`. Starts when Redis has been reached, or has been tried to."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._queue.run, subscriber)
-            nursery.start_soon(self._connect)
+            nursery.start_soon(self._serve)
             await self._tried.wait()
             task_status.started()
+
+    async def _serve(self) -> None:
+        with self._serving:
+            async with trio.open_nursery() as nursery:
+                for task in (self._shards.run, self._streams.run, self._refusals.run):
+                    nursery.start_soon(task)
+                nursery.start_soon(self._control.run, self._shards)
+                nursery.start_soon(self._control.questions.run, self._shards)
+                if self._settings.intake == "on":
+                    with self._intake:
+                        await self._run_intake()
+                await self._closing.wait()
+                nursery.cancel_scope.cancel()
+        self._tried.set()
 
     async def aclose(self) -> None:
         """See `Engine.aclose`."""
         self._closing.set()
-        self._restart.set()
+        # It gives its lease back, for which Redis is needed: the rest ends when it has.
+        self._intake.cancel()
+        self._serving.deadline = trio.current_time() + _GOODBYE
         self._queue.close()
-        if self._client is None:
-            self._connecting.cancel()
         await trio.lowlevel.checkpoint()
 
-    async def _connect(self) -> None:
-        with self._connecting:
-            await self._stay_connected()
-        self._tried.set()
-
-    async def _stay_connected(self) -> None:
-        attempt = 0
-        while not self._closing.is_set():
-            began = trio.current_time()
-            try:
-                await self._connect_once()
-            except REDIS_ERRORS as error:
-                # coredis may make an error of being cancelled.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                self._lose(str(error))
-            self._client = None
-            self._tried.set()
-            if self._closing.is_set():
-                return
-            self._reason = self._reason or "The connection to Redis is being made anew."
-            attempt = 0 if trio.current_time() - began > self._settings.redis_retry else attempt + 1
-            longest = min(self._settings.redis_retry, _FIRST_PAUSE * 2.0 ** min(attempt, 16))
-            with trio.move_on_after(longest * random.random()):  # noqa: S311 - spreads nodes, hides nothing
-                await self._closing.wait()
-
-    def _lose(self, reason: str) -> None:
-        if self._reason is None or not self._tried.is_set():
-            _log.warning("Redis is lost; trying again", reason=reason)
-        if self._reason is None:
-            self._losses += 1
-        self._reason = "Redis can't be reached just now."
-
-    async def _connect_once(self) -> None:
-        """Be connected until the connection is lost or the engine closed."""
-        settings = self._settings
-        async with (
-            open_client(settings.engine, settings.redis_timeout) as client,
-            open_pubsub(client) as pubsub,
-        ):
-            if self._closing.is_set():
-                return
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._listen, pubsub)
-                    await pubsub.subscribe(*self._control.channels)
-                    await self._control.recall(client)
-                    nursery.start_soon(self._control.questions.run, client)
-                    nursery.start_soon(self._streams.run, client, pubsub)
-                    if settings.intake == "on":
-                        nursery.start_soon(self._run_intake, client)
-                    self._client = client
-                    self._reason = None
-                    self._tried.set()
-                    _log.info("Redis is there")
-                    await self._restart.wait()
-                    if not self._closing.is_set():
-                        raise RedisUnavailableError("Redis did not take what it was sent.")
-                    nursery.cancel_scope.cancel()
-            finally:
-                self._client = None
-
-    async def _run_intake(self, client: RedisClient) -> None:
+    async def _run_intake(self) -> None:
         await run_intake(
-            client,
+            self._shards,
             self._keys,
             self._settings.publish_limits(),
             self.publish,
@@ -350,36 +252,59 @@ class RedisEngine:
             counts=self._intake_counts,
         )
 
-    async def _listen(self, pubsub: PubSub) -> None:
-        async for message in pubsub:
-            if not self._control.hear(message):
-                self._streams.hear(message)
+    # --- for the servers ---
+
+    def subscribed(self, channels: Sequence[bytes]) -> None:
+        """See `ShardOwner.subscribed`."""
+        self._control.subscribed(channels)
+        self._streams.subscribed(channels)
+
+    def hear(self, message: Message) -> None:
+        """See `ShardOwner.hear`."""
+        if not self._control.hear(message):
+            self._streams.hear(message)
+
+    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None:
+        """See `ShardOwner.wrote`."""
+        if error is None:
+            self._refusals.forget(shard)
+        elif error.code != "READONLY":  # it is no longer the one to write to, which is no trouble
+            self._refusals.note(shard, error)
+
+    def changed(self) -> None:
+        """See `ShardOwner.changed`."""
+        if self._shards.of(self._keys.control).link is None:
+            self._control.lose()
+        if self._control.in_force or self._shards.tried:
+            self._tried.set()
+
+    async def begin(self, shard: Shard, link: Link) -> None:
+        """See `ShardOwner.begin`: what was acknowledged lately is given to a server that may lack it."""
+        run_id = await _run_id_of(link)
+        now = trio.current_time()
+        publish = self._shards.publish_command
+        kept = self._acknowledged.of(
+            lambda user: self._shards.of(self._keys.of_user(user, "events")) is shard, now
+        )
+        kept = await self._acknowledged.give(link, kept, publish, last=False)
+        if self._shards.of(self._keys.revoked) is shard:
+            await self._control.give(self._shards, link)
+        if kept or (shard.run_id and run_id != shard.run_id):
+            # Meanwhile other nodes give it what they have: nobody goes on, or publishes, before.
+            shard.expect(_HANDOVER + 1.0)
+            while trio.current_time() < now + _HANDOVER:
+                await trio.sleep(_HANDOVER_PAUSE)
+                kept = await self._acknowledged.give(link, kept, publish, last=False)
+            await self._acknowledged.give(link, kept, publish, last=True)
+        shard.run_id = run_id
 
 
-async def _for_users(
-    client: RedisClient,
-    users: _EventsOfUsers,
-    send: Callable[[RedisClient, _EventsOfUsers], Awaitable[T]],
-) -> list[T]:
-    """Send what concerns users: in one go, or to a Cluster for each of them, some at a time."""
-    if not is_cluster(client):
-        return [await send(client, users)] if users else []
-    said: list[T] = []
-    limit = trio.CapacityLimiter(_USERS_AT_ONCE)
-
-    async def send_one(user: tuple[str, Sequence[Event]]) -> None:
-        async with limit:
-            said.append(await send(client, [user]))
-
+async def _run_id_of(link: Link) -> str:
+    """By which a server is known from one start to the next."""
     try:
-        async with trio.open_nursery() as nursery:
-            for user in users:
-                nursery.start_soon(send_one, user)
-    except BaseExceptionGroup as group:
-        raise_single(group)
-        raise
-    return said
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+        said = await link.call("INFO", "server")
+    except RedisRefusedError:
+        return new_epoch()  # it is not told: it may be another one
+    text = said if isinstance(said, bytes) else b""
+    _, _, rest = text.partition(b"run_id:")
+    return rest.partition(b"\r")[0].decode(errors="replace") or new_epoch()

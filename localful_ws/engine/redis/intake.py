@@ -16,20 +16,18 @@ from typing import Any, Final, NoReturn
 import structlog
 import trio
 from attrs import define, field, frozen
-from coredis.commands import Script
-from coredis.exceptions import (
-    ReadOnlyError,
-    RedisClusterError,
-    ResponseError,
-    StreamConsumerGroupError,
-    StreamDuplicateConsumerGroupError,
-)
 
 from localful_ws.engine import EngineUnavailableError, Receipt
-from localful_ws.engine.redis.clients import RedisClient
-from localful_ws.engine.redis.errors import REDIS_ERRORS, raise_single
+from localful_ws.engine.redis.errors import (
+    REDIS_ERRORS,
+    RedisRefusedError,
+    RedisUnavailableError,
+    raise_single,
+)
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE
+from localful_ws.engine.redis.link import Link, open_link
+from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE, Script
+from localful_ws.engine.redis.shards import Argument, Shards
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishError, PublishLimits, read_intake_entry
 from localful_ws.revocations import TooManyRevocationsError
@@ -40,7 +38,6 @@ _log = structlog.get_logger(__name__)
 Publish = Callable[[Sequence[Event]], Awaitable[Receipt]]
 Apply = Callable[[Disconnect], Awaitable[None]]
 
-_SCRIPTS: Final = (INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE)
 _GROUP: Final = "localful"
 _CONSUMER: Final = "reader"
 _NEW: Final = ">"
@@ -107,7 +104,7 @@ class _Taken:
 
 
 async def run_intake(
-    client: RedisClient,
+    shards: Shards,
     keys: Keys,
     limits: PublishLimits,
     publish: Publish,
@@ -121,7 +118,7 @@ async def run_intake(
     """Publish what is appended to the intake, for ever, while no other node does.
 
     Args:
-        client: An open client.
+        shards: The servers.
         keys: The names of things.
         limits: What an entry may hold, as a publish over HTTP.
         publish: Accepts events. It may refuse for the moment with `EngineUnavailableError`, and is then asked
@@ -131,18 +128,15 @@ async def run_intake(
         revocation_seconds: How long a disconnect lasts that does not say until when.
         counts: Where to count.
         lease_seconds: How long after the reading node has died another one takes over.
-
-    Raises:
-        RedisUnavailableError, coredis.exceptions.RedisError, TimeoutError: If Redis is away.
     """
     await _Intake(
-        client, keys, limits, publish, disconnect, now, revocation_seconds, counts, lease_seconds
+        shards, keys, limits, publish, disconnect, now, revocation_seconds, counts, lease_seconds
     ).run()
 
 
 @define(eq=False)
 class _Intake:
-    client: RedisClient
+    shards: Shards
     keys: Keys
     limits: PublishLimits
     publish: Publish
@@ -156,11 +150,9 @@ class _Intake:
     _may_be_held: bool = False
     _trouble: str = ""
     _most_bytes: int = field(init=False)
-    _scripts: "dict[str, Script[bytes]]" = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._most_bytes = self.limits.max_body_bytes + _ENVELOPE
-        self._scripts = {script: self.client.register_script(script) for script in _SCRIPTS}
 
     async def run(self) -> NoReturn:
         try:
@@ -169,26 +161,27 @@ class _Intake:
                     if await self._get_lease():
                         await self._read_with_lease()
                     await trio.sleep(self.lease_seconds / 3 * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
-                except StreamConsumerGroupError:
-                    # Deleted under our hands; it is made anew.
+                except RedisUnavailableError:
                     await trio.sleep(_FIRST_PAUSE)
-                except (ReadOnlyError, RedisClusterError):
-                    raise
-                except ResponseError as error:
-                    # Redis is there and doesn't do it: no permission, no memory, a key of another type.
-                    if str(error) != self._trouble:
-                        self._trouble = str(error)
-                        _log.error("the intake can't be read; trying on", reason=self._trouble)
-                    await trio.sleep(_PAUSE_IN_TROUBLE)
-        except REDIS_ERRORS:
-            # coredis may make an error of being cancelled.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise
+                except RedisRefusedError as error:
+                    await trio.sleep(self._pause_after(error))
         finally:
             await self._give_up_lease()
 
-    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
-        return await self._scripts[script](keys, arguments)
+    def _pause_after(self, error: RedisRefusedError) -> float:
+        """How long to wait after Redis did not do something: for what passes, not long."""
+        if error.code == "MOVED":
+            self.shards.take_moved(error)
+        if error.code in ("MOVED", "NOGROUP", "UNBLOCKED"):
+            return _FIRST_PAUSE  # the slot, or the group, is made anew elsewhere
+        if str(error) != self._trouble:
+            # No permission, no memory, a key of another type.
+            self._trouble = str(error)
+            _log.error("the intake can't be read; trying on", reason=self._trouble)
+        return _PAUSE_IN_TROUBLE
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return await self.shards.run_script(script, keys, arguments)
 
     # --- the lease ---
 
@@ -226,16 +219,18 @@ class _Intake:
     # --- taking ---
 
     async def _read_with_lease(self) -> None:
+        # To wait for entries would keep everything else waiting on the same connection.
+        server = (await self.shards.link_to(self.keys.intake)).server
         try:
-            async with trio.open_nursery() as nursery:
+            async with open_link(server) as waiting, trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_lease)
-                await self._read()
+                await self._read(waiting)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise_single(group)
             raise
 
-    async def _read(self) -> None:
+    async def _read(self, waiting: Link) -> None:
         """Take and publish until the lease is lost."""
         await self._make_group()
         start = _BEGINNING
@@ -245,13 +240,15 @@ class _Intake:
                 return
             start = _NEW if taken.next == _BEGINNING else taken.next
             if taken.last:
-                await self._wait(taken.last)
+                await self._wait(waiting, taken.last)
 
     async def _make_group(self) -> None:
         try:
-            await self.client.xgroup_create(self.keys.intake, _GROUP, "0", mkstream=True)
-        except StreamDuplicateConsumerGroupError:
-            return
+            intake = self.keys.intake
+            await self.shards.call(intake, "XGROUP", "CREATE", intake, _GROUP, "0", "MKSTREAM")
+        except RedisRefusedError as error:
+            if error.code != "BUSYGROUP":
+                raise
 
     async def _take(self, start: str) -> _Taken | None:
         """Take what is next; None if the lease is lost."""
@@ -266,11 +263,10 @@ class _Intake:
         entries = [_Entry(entry_id.decode(), texts, size) for entry_id, texts, size in reply[0]]
         return _Taken(entries, reply[1].decode(), reply[2].decode())
 
-    async def _wait(self, last: str) -> None:
+    async def _wait(self, waiting: Link, last: str) -> None:
         """Wait until there may be something after an entry. Takes nothing."""
-        timeout: Any = self.client.connection_pool.connection_kwargs["stream_timeout"]
-        milliseconds = int(min(_LONGEST_WAIT, timeout / 2) * 1000)
-        await self.client.xread({self.keys.intake: last}, count=1, block=milliseconds)
+        milliseconds = int(min(_LONGEST_WAIT, waiting.server.timeout / 2) * 1000)
+        await waiting.call("XREAD", "COUNT", 1, "BLOCK", milliseconds, "STREAMS", self.keys.intake, last)
 
     # --- handling ---
 
@@ -333,7 +329,7 @@ class _Intake:
         return False
 
     async def _reject(self, bad: Sequence[tuple[_Entry, str]]) -> None:
-        arguments: list[int | str | bytes] = [_REJECTED_KEPT]
+        arguments: list[Argument] = [_REJECTED_KEPT]
         for entry, reason in bad:
             texts = [*entry.texts[:_REJECTED_TEXTS], b"reason", reason.encode(), b"entry", entry.id.encode()]
             arguments += [len(texts), *texts]

@@ -61,7 +61,7 @@ class Keys:
         return f"{self.prefix}:{{@{safe}}}:{what}"
 
     def of_probe(self, number: int, what: str) -> str:
-        """A key like a user's, of none that there can be: after ``@`` no user's has a ``%`` without two digits."""
+        """A key like a user's, and of none: what a user's has after a ``%`` is always two digits."""
         return f"{self.prefix}:{{@%{number}%}}:{what}"
 
     def of_node(self, node: str) -> str:

@@ -1,8 +1,8 @@
 """A connection to a server of Redis: commands in, replies out, and between them what is published (RESP3).
 
 Commands go out as they come, without waiting for earlier replies: those that come together are one write, and
-so one round trip. What is published is taken as it is read; whoever is too slow for that meets Redis' own limit for
-slow subscribers (``client-output-buffer-limit pubsub``).
+so one round trip. What is published is taken as it is read; whoever is too slow for that meets Redis' own
+limit for slow subscribers (``client-output-buffer-limit pubsub``).
 """
 
 import ssl
@@ -107,7 +107,7 @@ class Link:
         self._heard = self._asked = trio.current_time()
         self._lost: RedisUnavailableError | None = None
 
-    def send(self, *command: str | bytes | int | float) -> Future[Any]:
+    def send(self, *command: str | bytes | float) -> Future[Any]:
         """Send a command; what comes of it is its reply, or one of `REDIS_ERRORS`.
 
         Raises:
@@ -117,7 +117,7 @@ class Link:
         self._queue(command, reply)
         return reply
 
-    async def call(self, *command: str | bytes | int | float) -> Any:
+    async def call(self, *command: str | bytes | float) -> Any:
         """Send a command, and wait for its reply.
 
         Raises:
@@ -144,7 +144,8 @@ class Link:
     def _queue(self, command: Sequence[str | bytes | int | float], reply: Future[Any] | _Order) -> None:
         if self._lost is not None:
             raise RedisUnavailableError(str(self._lost))
-        self._out.append(hiredis.pack_command(tuple(command)))
+        packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+        self._out.append(packed)
         if not self._waiting:
             self._asked = trio.current_time()
         self._waiting.append(reply)
@@ -168,7 +169,7 @@ class Link:
             if not data:
                 raise trio.BrokenResourceError("Redis closed the connection")
             self._heard = trio.current_time()
-            self._reader.feed(data)
+            self._reader.feed(bytes(data))
             heard = [each for each in map(self._take, iter(self._reader.gets, _MORE)) if each is not None]
             if heard and self._hear is not None:
                 self._hear(heard)

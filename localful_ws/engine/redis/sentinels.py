@@ -87,9 +87,7 @@ class Sentinels:
         self._named(place)
         return place
 
-    async def _ask_one(
-        self, link: Link, said: list[tuple[int, Place]], asking: trio.CancelScope
-    ) -> None:
+    async def _ask_one(self, link: Link, said: list[tuple[int, Place]], asking: trio.CancelScope) -> None:
         try:
             answer: dict[bytes, Any] = await link.call("SENTINEL", "MASTER", self._service)
             place = (answer[b"ip"].decode(), int(answer[b"port"]))

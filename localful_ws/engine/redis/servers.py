@@ -1,4 +1,4 @@
-"""Which servers there are: what the URL in the setting ``engine`` says, and whether they can be worked with."""
+"""The servers that the URL in the setting ``engine`` names, and whether they can be worked with."""
 
 import re
 from collections.abc import Iterable
@@ -66,9 +66,7 @@ class Servers:
         server, mode = link.server, link.hello.get("mode", "")
         clustered = self.address.deployment is Deployment.CLUSTER
         if mode == "sentinel":
-            raise RedisUnsuitableError(
-                f"At {server} is a sentinel; begin the URL with redis+sentinel://."
-            )
+            raise RedisUnsuitableError(f"At {server} is a sentinel; begin the URL with redis+sentinel://.")
         if (mode == "cluster") != clustered:
             is_one = "is not a cluster" if clustered else "is a node of a cluster"
             begin = "redis://" if clustered else "redis+cluster://"

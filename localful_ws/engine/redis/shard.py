@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 import trio
 
-from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError, raise_single
+from localful_ws.engine.redis.errors import (
+    REDIS_ERRORS,
+    RedisRefusedError,
+    RedisUnavailableError,
+    raise_single,
+)
 from localful_ws.engine.redis.link import Ended, Link, Message, Server, open_link
 from localful_ws.engine.redis.subscriptions import Subscriptions
 from localful_ws.wakeup import Signal
@@ -39,6 +44,10 @@ class ShardOwner(Protocol):
         Raises:
             RedisUnavailableError, RedisRefusedError: If it can't be done now.
         """
+        ...
+
+    def wrote(self, shard: "Shard", error: RedisRefusedError | None) -> None:
+        """Something that is relied on was written, or refused."""
         ...
 
     def changed(self) -> None:
@@ -104,12 +113,13 @@ class Shard:
         async with open_link(server, self._hear) as listener, open_link(server) as link:
             shards.servers.check(link)
             link.confirming = shards.make_rounds(link)
+            was_there = False
             try:
                 async with trio.open_nursery() as nursery:
                     if link.confirming is not None:
                         nursery.start_soon(link.confirming.run)
                     await shards.owner.begin(self, link)
-                    self.link, self._problem = link, ""
+                    self.link, self._problem, was_there = link, "", True
                     nursery.start_soon(self.subscriptions.run, listener)
                     _log.info("Redis is there", server=str(server))
                     shards.note_change()
@@ -120,6 +130,7 @@ class Shard:
                 raise
             finally:
                 self.link = None
+                shards.losses += was_there
                 self.expect(PATIENCE)
                 self.subscriptions.lose()
                 shards.note_change()

@@ -131,11 +131,18 @@ class Shards:
         replies = []
         for index, (key, command) in enumerate(commands):
             try:
-                replies.append(await sent[index].wait())
+                reply = await sent[index].wait()
             except RedisRefusedError as error:
-                links[index], reply = await self._again(error, key, command, script)
-                replies.append(reply)
+                try:
+                    links[index], reply = await self._again(error, key, command, script)
+                except RedisRefusedError as refused:
+                    if relied_on:
+                        self.owner.wrote(self.of(key), refused)
+                    raise
+            replies.append(reply)
         if relied_on:
+            for key, _ in commands:
+                self.owner.wrote(self.of(key), None)
             for link in dict.fromkeys(links):
                 if link.confirming is not None:
                     await link.confirming.join()
@@ -224,7 +231,8 @@ class Shards:
         """
         if self._sentinels is not None:
             return self.servers.at(await self._sentinels.find())
-        assert shard.server is not None
+        if shard.server is None:
+            raise RedisUnavailableError("Nothing is known of the Cluster.")
         return shard.server
 
     def make_rounds(self, link: Link) -> Rounds | None:
@@ -256,6 +264,7 @@ class Shards:
         self.give({int(str(error).split(" ")[1]): self.shard_at(_place_in(error))})
 
     def shard_at(self, place: Place) -> Shard:
+        """The server at a place, which is connected to from now on."""
         shard = self.by_place.get(place)
         if shard is None:
             shard = self.by_place[place] = Shard(self, self.servers.at(place))
@@ -281,6 +290,7 @@ class Shards:
                     now.subscriptions.want(channel)
         if before:
             self._changed.set()
+
 
 def _place_in(error: RedisRefusedError) -> Place:
     """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""

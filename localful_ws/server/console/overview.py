@@ -89,7 +89,7 @@ def build_overview(
                 {
                     "name": figure.name,
                     "text": figure.text,
-                    "value": one(figure.name, figure.value),
+                    "value": sum(samples.get(figure.name, {}).values()),
                     "total": figure.total,
                 }
                 for figure in figures

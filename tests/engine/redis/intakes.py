@@ -9,9 +9,9 @@ from typing import Any
 import trio
 import trio.testing
 from attrs import Factory, define, field
+from localful_ws.engine.redis.clients import RedisClient
 
 from localful_ws.engine import Receipt
-from localful_ws.engine.redis.clients import RedisClient
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.protocol import Event

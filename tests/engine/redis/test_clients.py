@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 import trustme
-
 from localful_ws.engine.redis.clients import (
     REDIS_ERRORS,
     RedisClient,
@@ -20,6 +19,7 @@ from localful_ws.engine.redis.clients import (
     open_client,
     open_pubsub,
 )
+
 from localful_ws.redis_url import RedisUrlError
 from tests.redis_server import RedisServer, free_port, redis_sentinel
 from tests.spec_document import ROOT

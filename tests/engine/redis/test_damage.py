@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from localful_ws.engine.redis.clients import RedisClient, open_client
 from structlog.testing import capture_logs
 
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis import streams
-from localful_ws.engine.redis.clients import RedisClient, open_client
 from tests.redis_server import RedisServer
 
 from .nodes import SECONDS, Device, FakeNode, open_nodes, until, update

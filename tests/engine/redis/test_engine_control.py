@@ -9,7 +9,6 @@ import trio
 
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Presence, Receipt
-from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.queue import RouteQueue
@@ -19,6 +18,7 @@ from localful_ws.revocations import TooManyRevocationsError
 from tests.redis_server import RedisServer
 from tests.world import make_settings
 
+from .links import open_url
 from .nodes import Device, FakeNode, open_nodes, update
 
 pytestmark = pytest.mark.sockets
@@ -168,8 +168,13 @@ async def test_what_an_older_node_wrote_is_recalled_and_nonsense_is_not(
     value = f"{now!r} {now + 60!r}"
     names = ["user:a:b", "group:g", 'login:["u","g"]', 'login:["u"]', 'login:["u",1]', "login:", "login:x"]
     names += ["other:u", "user", ""]
-    async with open_client(redis_server.url, 1.0) as client:
-        await client.hset(Keys(redis_prefix).revoked, dict.fromkeys(names, value) | {"user:x": "soon"})
+    async with open_url(redis_server.url) as link:
+        await link.call(
+            "HSET",
+            Keys(redis_prefix).revoked,
+            *(part for name in names for part in (name, value)),
+            *("user:x", "soon"),
+        )
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         assert {(each.user, each.group) for each in node.revoked} == {
             ("a:b", None),
@@ -185,8 +190,8 @@ async def test_many_revocations_are_recalled_in_portions(
 ) -> None:
     now = Clock().now()
     many = {f"user:u{number}": f"{now!r} {now + 60!r}" for number in range(20_000)}
-    async with open_client(redis_server.url, 1.0) as client:
-        await client.hset(Keys(redis_prefix).revoked, many)
+    async with open_url(redis_server.url) as link:
+        await link.call("HSET", Keys(redis_prefix).revoked, *(part for pair in many.items() for part in pair))
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         await node.until(lambda: len({each.user for each in node.revoked}) == len(many))
         assert len(node.recalled) >= 10
@@ -216,7 +221,7 @@ async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(
 ) -> None:
     async with (
         open_nodes(redis_server.url, redis_prefix, count=1) as (node,),
-        open_client(redis_server.url, 1.0) as client,
+        open_url(redis_server.url) as link,
     ):
         ada = await node.join(Device("ada"))
         for order in (
@@ -226,6 +231,6 @@ async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(
             '{"at":1,"until":9e9,"user":null,"close":true}',
             "",
         ):
-            await client.publish(Keys(redis_prefix).control, order)
+            await link.call("PUBLISH", Keys(redis_prefix).control, order)
         assert await node.engine.disconnect(revocation("bob", Clock())) == 0
         assert ([each.user for each in node.revoked], ada.stay) == (["bob"], 0)

@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Receipt
-from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.lua import PUBLISH
 from localful_ws.publishing import Disconnect
 from tests.redis_server import RedisServer
 
+from .links import open_url
 from .nodes import SECONDS, Device, FakeNode, open_nodes, publish_surely, until, update
 
 pytestmark = pytest.mark.sockets
@@ -238,13 +238,13 @@ async def test_redis_comes_back_with_an_older_state(redis_prefix: str) -> None:
 
 async def test_what_another_version_wrote_can_not_be_had(redis_prefix: str) -> None:
     with RedisServer() as server:
-        async with open_nodes(server.url, redis_prefix) as (one, two), open_client(server.url, 5) as client:
+        async with open_nodes(server.url, redis_prefix) as (one, two), open_url(server.url) as link:
             device, away = await one.join(Device("ada")), await two.join(Device("ada"))
             two.leave(away)
             bob = await one.join(Device("bob"))
             key = f"{redis_prefix}:{{@ada}}"
             for message in (b"", b"{}", b"\xff", b'{"epoch":"e","prev":"0-0","events":[]}'):
-                await client.publish(f"{key}:live", message)
+                await link.call("PUBLISH", f"{key}:live", message)
             await one.publish(update(1))
             await one.until(lambda: device.numbers == [1])
             assert not device.lost
@@ -259,9 +259,9 @@ async def test_what_another_version_wrote_can_not_be_had(redis_prefix: str) -> N
                 1,
                 "0",
             ]
-            await client.register_script(PUBLISH)(
-                [f"{key}:events", f"{key}:head"], [*arguments, b'{"event":"user-dance","data":1}']
-            )
+            keys = f"{key}:events", f"{key}:head"
+            stored = b'{"event":"user-dance","data":1}'
+            await link.call("EVAL", PUBLISH.text, len(keys), *keys, *arguments, stored)
             await one.until(lambda: device.lost)
             await two.join(away, since=True)
             assert away.resumed is False

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from localful_ws.engine.redis.clients import open_client
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
-from localful_ws.engine.redis.clients import open_client
 from localful_ws.engine.redis.intake import IntakeCounts
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishLimits

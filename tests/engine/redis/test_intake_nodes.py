@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from localful_ws.engine.redis.clients import REDIS_ERRORS, RedisClient, open_client
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.engine.redis import intake as intake_module
-from localful_ws.engine.redis.clients import REDIS_ERRORS, RedisClient, open_client
 from localful_ws.engine.redis.intake import IntakeCounts
 from localful_ws.engine.redis.lua import INTAKE_LEASE
 from localful_ws.protocol import Event

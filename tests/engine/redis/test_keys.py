@@ -6,11 +6,11 @@ from itertools import combinations, product
 
 import attrs
 import pytest
+from localful_ws.engine.redis.pubsub import hash_slot
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis.keys import Keys
-from localful_ws.engine.redis.pubsub import hash_slot
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from tests.redis_server import RedisServer

@@ -8,12 +8,12 @@ import pytest
 import trio
 import trio.testing
 from attrs import frozen
-from trio.testing import MockClock
-
 from localful_ws.engine.redis.clients import RedisClient, open_client, open_pubsub
-from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
 from localful_ws.engine.redis.pubsub import Link, Message, PubSub, Server, hash_slot
 from localful_ws.engine.redis.replies import ReplyReader
+from trio.testing import MockClock
+
+from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
 from tests.redis_server import RedisServer
 
 TIMEOUT = 10.0

@@ -6,9 +6,9 @@ from typing import cast
 import trio
 import trio.testing
 from attrs import Factory, define, field
+from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
 
 from localful_ws.engine import Entry, Position, Subscriber
-from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.streams import Streams

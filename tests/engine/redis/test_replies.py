@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from localful_ws.engine.redis.replies import ErrorReply, ProtocolError, Push, ReplyReader
 
 

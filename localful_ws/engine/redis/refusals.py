@@ -1,0 +1,76 @@
+"""Whether Redis takes what is written, and why not: told once, counted by reason, and tried again."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+
+from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisRefusedError
+from localful_ws.engine.redis.shard import Shard
+from localful_ws.wakeup import Signal
+
+_log = structlog.get_logger(__name__)
+
+_TRY_EVERY: Final = 1.0
+_KNOWN: Final = ("unavailable", "timeout", "OOM", "MISCONF", "NOREPLICAS", "READONLY", "NOPERM", "WRONGTYPE")
+
+
+class Refusals:
+    """The servers that refuse what is written, until one write succeeds there.
+
+    Args:
+        probe: Writes something to a server that is of no use.
+        changed: Called when it may be another answer whether all take what is written.
+
+    Attributes:
+        counts: How many writes were not confirmed, by the reason.
+    """
+
+    def __init__(self, probe: Callable[[Shard], Awaitable[object]], changed: Callable[[], None]) -> None:
+        # Known reasons are there from the start, as 0: else a rate() would miss the first increase.
+        self.counts: Counter[str] = Counter(dict.fromkeys(_KNOWN, 0))
+        self._probe = probe
+        self._changed = changed
+        self._refusing: dict[Shard, str] = {}
+        self._refused = Signal()
+
+    @property
+    def reason(self) -> str | None:
+        """Why something is refused, in Redis' words; None if nothing is."""
+        return next(iter(self._refusing.values()), None)
+
+    def note(self, shard: Shard, error: RedisRefusedError) -> None:
+        """A write was refused."""
+        known = self._refusing.get(shard)
+        self._refusing[shard] = str(error)
+        if known is None or known.partition(" ")[0] != error.code:
+            _log.error("Redis refuses what is written; trying on", reason=str(error))
+        self._refused.set()
+        self._changed()
+
+    def forget(self, shard: Shard) -> None:
+        """A write was taken."""
+        if self._refusing and self._refusing.pop(shard, None) is not None:
+            _log.warning("Redis takes what is written again")
+            self._changed()
+
+    async def run(self) -> None:
+        """Try again, until cancelled."""
+        while True:
+            while not self._refusing:
+                await self._refused.wait()
+            await trio.sleep(_TRY_EVERY)
+            for shard in list(self._refusing):
+                if shard.link is None:
+                    self._refusing.pop(shard)  # it is lost, which is another matter
+                    continue
+                try:
+                    await self._probe(shard)
+                except RedisRefusedError as error:
+                    self.note(shard, error)
+                except REDIS_ERRORS:
+                    continue
+                else:
+                    self.forget(shard)
