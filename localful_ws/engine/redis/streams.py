@@ -67,7 +67,7 @@ class Streams:
         self._followed: dict[str, Followed] = {}
         self._by_channel: dict[bytes, Followed] = {}
         self._shards = shards
-        self._max_event_bytes = settings.max_event_bytes + _ENVELOPE
+        self._max_event_bytes = settings.max_publish_bytes + _ENVELOPE
         # Streams to be read, in order.
         self._to_read: dict[Followed, None] = {}
         self._something_to_read = Signal()

@@ -210,7 +210,9 @@ async def test_others_have_their_turn_between_two_calls() -> None:
             await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(queue.run, FakeNode(RedisEngine(make_settings(), Clock())))
+        nursery.start_soon(
+            queue.run, FakeNode(RedisEngine(make_settings(engine="redis://localhost"), Clock()))
+        )
         nursery.start_soon(other)
     # Trio runs each task once in a round, in any order.
     assert "call call call" not in " ".join(turns)

@@ -190,9 +190,27 @@ async def test_everything_is_flushed_under_devices() -> None:
                 await node.until(lambda device=device: device.numbers == [1, 3])  # type: ignore[misc]
 
 
-async def test_redis_comes_back_empty() -> None:
+async def test_redis_comes_back_empty_and_is_given_what_was_acknowledged() -> None:
     with RedisServer() as server:
         async with open_nodes(server.url) as (one, two):
+            ada, bob = await one.join(Device("ada")), await two.join(Device("bob"))
+            await one.publish(update(1, id="1"), update(2))
+            await two.publish(update(3), update(4, id="4"))
+            server.kill()
+            await until(lambda: not is_up(one) and not is_up(two))
+            server.start()
+            await two.until(lambda: bob.lost)  # of whom nobody knows anything
+            await until(lambda: is_up(one, two))
+            assert await two.publish(update(1, id="1"), update(4, id="4")) == Receipt(0, 2)
+            await one.publish(update(5))
+            await one.until(lambda: ada.numbers == [1, 2, 3, 4, 5])
+            away = Device("ada", cursor=ada.cursor)
+            assert (await two.join(away, since=True)).resumed is True
+
+
+async def test_redis_comes_back_empty() -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, redis_handover_seconds=0) as (one, two):
             ada, bob = await one.join(Device("ada")), await two.join(Device("bob"))
             await one.publish(update(1))
             server.kill()
@@ -285,10 +303,17 @@ async def test_redis_has_no_memory_left() -> None:
                 other = await node.join(Device("ada"), since=False)
                 with pytest.raises(EngineUnavailableError):
                     await node.join(Device("bob"))
-            assert all("OOM" in entry["reason"] for entry in log if entry["event"] != "Redis is there")
-            assert is_up(node)
+            assert all("OOM" in entry["reason"] for entry in log)
+            assert [entry["event"] for entry in log if entry["log_level"] == "error"] == [
+                "Redis refuses what is written; trying on",
+                "a stream can't be read; trying on",
+            ]
+            reason = node.engine.unavailable()
+            assert reason is not None
+            assert "OOM" in reason
             assert node.figure("redis_losses") == 0
             server.cli("config", "set", "maxmemory", "0")
+            await until(lambda: is_up(node))
             bob = await node.join(Device("bob"))
             await node.publish(update(2), update(2, "bob"))
             await node.until(lambda: device.numbers == other.numbers == bob.numbers == [2])
