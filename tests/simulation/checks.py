@@ -337,7 +337,7 @@ class Checks:
         world = self._world
         published = world.published
         seen: dict[int, tuple[str, str, float]] = {}
-        times = Counter(fact.number for line in world.truth.lines.values() for fact in line.there())
+        times = Counter(fact.number for line in world.truth.lines.values() for fact in line.facts)
         for (user, epoch), line in world.truth.lines.items():
             if any(earlier >= later for earlier, later in zip(line.places, line.places[1:], strict=False)):
                 world.complain(f"the places of {user} do not rise")

@@ -57,7 +57,7 @@ class Witness(Protocol):
 
 
 @define(eq=False)
-class _Stream:
+class Stream:
     """A user's stream and head."""
 
     epoch: str = ""
@@ -65,7 +65,7 @@ class _Stream:
     entries: list[tuple[Id, Id, bytes]] = Factory(list)
     lasts_until: float = 0.0
 
-    def copy(self) -> "_Stream":
+    def copy(self) -> "Stream":
         """The same, to be changed."""
         return evolve(self, entries=list(self.entries))
 
@@ -111,7 +111,7 @@ class SimulatedRedis:
         self.links: list[SimulatedLink] = []
         self._now = now
         self._witness = witness
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._ids: dict[str, float] = {}
         self._written: list[Place] = []
         # How to take back what was written lately, and when that was.
@@ -209,7 +209,7 @@ class SimulatedRedis:
         kept = self.revoked.get(name)
         return None if kept is None else float(kept[0])
 
-    def _change(self, key: str) -> _Stream | None:
+    def _change(self, key: str) -> Stream | None:
         """A stream that is about to be changed."""
         stream = self._streams.get(key)
         before = None if stream is None else stream.copy()
@@ -231,8 +231,8 @@ class SimulatedRedis:
             self._undo.popleft()
         self._undo.append((now, take_back))
 
-    def _begin(self, key: str, epoch: str, last: Id = BEGINNING) -> _Stream:
-        stream = self._streams[key] = _Stream(epoch, last)
+    def _begin(self, key: str, epoch: str, last: Id = BEGINNING) -> Stream:
+        stream = self._streams[key] = Stream(epoch, last)
         self._begun.setdefault((_user_of(key), epoch), trio.current_time())
         return stream
 
@@ -326,7 +326,7 @@ class SimulatedRedis:
         self._note(lambda: self._ids.pop(key, None))
         return True
 
-    def _append(self, user: str, stream: _Stream, stored: bytes) -> bytes:
+    def _append(self, user: str, stream: Stream, stored: bytes) -> bytes:
         now = self._milliseconds()
         ms, sequence = stream.last
         place = (now, 0) if now > ms else (ms, sequence + 1)
@@ -370,7 +370,7 @@ class SimulatedRedis:
         known = self._change(keys[0])
         if known is not None and known.epoch != epoch:
             return 1
-        stream = _Stream(epoch) if known is None else known.copy()
+        stream = Stream(epoch) if known is None else known.copy()
         first, back, end = stream.last, [], events[-1][0]
         for place, before, own, stored in events:
             if place > stream.last:
