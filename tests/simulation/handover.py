@@ -175,9 +175,7 @@ class Handovers:
         if node is None or node is not record.node or record.told != at:
             return True
         line = self._world.truth.line(user, epoch)
-        gone = line.gone[fact.place]
-        given = min((moment for moment in self._served.get(node, ()) if moment > gone), default=inf)
-        if given - at >= min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN:
+        if self._given(node, line.gone[fact.place]) - at >= min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN:
             return True
         # Where history is short nobody can say of what is not in it whether it was.
         return len(line.facts) - line.passed(fact.place) >= settings.history_events
@@ -208,13 +206,18 @@ class Handovers:
             return False
         return self.may_be_gone(user, epoch, fact)
 
-    def must_be_kept(self, node: "SimulatedNode | None", done: float) -> bool:
-        """Whether a revocation that a node answered then must be in Redis."""
+    def kept_since(self, node: "SimulatedNode | None", done: float) -> float:
+        """Since when a revocation that a node answered then must be in Redis; infinity if it need not be."""
         lost = [failover.at for failover in self._failovers if failover.at >= done]
         if not lost:
-            return True
-        given = min((moment for moment in self._served.get(node, ()) if moment > lost[-1]), default=inf)
-        return given - done < self._world.settings.redis_handover_seconds - _MARGIN and given < inf
+            return done
+        given = self._given(node, lost[-1])
+        in_time = given - done < self._world.settings.redis_handover_seconds - _MARGIN
+        return given if in_time else inf
+
+    def _given(self, node: "SimulatedNode | None", lost: float) -> float:
+        """When a node has given back what it had to give, after a loss."""
+        return min((moment for moment in self._served.get(node, ()) if moment > lost), default=inf)
 
     def _record(self, fact: Fact) -> "Published":
         return self._world.published[fact.number]
