@@ -26,7 +26,7 @@ _SKEW = 9.0
 _NO_SKEW = 0.01
 # A node may be told of an event so long after it was accepted.
 _BEHIND = 60.0
-# All nodes know of a revocation after so long; those that were started later do as soon as they serve anybody.
+# All nodes know of a revocation after so long; those that have come to Redis since do at once.
 _TOLD_WITHIN = 10.0
 # Frames that may wait beside the events: the close, a pong, and the marks of who waits for them.
 _BESIDE_EVENTS = 8
@@ -244,7 +244,9 @@ class Checks:
         if world.stepped or "max_revocations" in world.plan.settings:
             return False  # see `_look_at_kept_revocations`
         since = world.handovers.kept_since(revocation.node, revocation.done)
-        return node.born > since or (written > since + _TOLD_WITHIN and not world.jumped_since(since))
+        if world.handovers.has_asked_between(node, since, written):
+            return True
+        return written > since + _TOLD_WITHIN and not world.jumped_since(since)
 
     # --- in the end ---
 

@@ -40,7 +40,7 @@ class _Failover:
         at: When it was, on Trio's clock.
         nodes: The nodes that were connected, each of which comes back; None if it can't be known who comes.
         lost: What it lacks.
-        opened: By node, its first connection for commands.
+        opened: By node, its first connection.
     """
 
     at: float
@@ -102,7 +102,7 @@ class Handovers:
 
     def opened(self, link: SimulatedLink) -> None:
         """See `Witness`."""
-        if self._failovers and link.is_for_commands:
+        if self._failovers:
             failover = self._failovers[-1]
             if not failover.opened:
                 moment = trio.current_time() + _HOLD + _MARGIN
@@ -214,6 +214,10 @@ class Handovers:
         given = self._given(node, lost[-1])
         in_time = given - done < self._world.settings.redis_handover_seconds - _MARGIN
         return given if in_time else inf
+
+    def has_asked_between(self, node: "SimulatedNode", since: float, until: float) -> bool:
+        """Whether a node has come to Redis within this time, and so must know what was there already."""
+        return any(since < moment < until for moment in self._served.get(node, ()))
 
     def _given(self, node: "SimulatedNode | None", lost: float) -> float:
         """When a node has given back what it had to give, after a loss."""

@@ -48,7 +48,6 @@ class SimulatedNode:
         plan: What is true of all nodes.
 
     Attributes:
-        born: When it was started, on Trio's clock.
         ready: Whether it serves.
         serving: Set once it does, or has ended before.
         draining: Whether it has begun to drain.
@@ -71,7 +70,6 @@ class SimulatedNode:
         self.name = name
         self.settings = settings
         self.kernel = kernel
-        self.born = trio.current_time()
         self.ready = False
         self.draining = False
         self.killed = False

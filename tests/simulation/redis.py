@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .nodes import SimulatedNode
 
 _REMEMBERED = 10.0
+_SCANNED = 2
 Place = tuple[str, str, Id]
 """A user, an epoch of the user's stream, and where in it."""
 
@@ -109,6 +110,7 @@ class SimulatedRedis:
         self.run_id = 1
         self.revoked: dict[str, tuple[str, str]] = {}
         self.links: list[SimulatedLink] = []
+        self._revoked_numbers: dict[str, int] = {}
         self._now = now
         self._witness = witness
         self._streams: dict[str, Stream] = {}
@@ -263,9 +265,8 @@ class SimulatedRedis:
                 return _SCRIPTS[script](self, keys, arguments)
             case ["INFO", "server"]:
                 return b"# Server\r\nrun_id:%040d\r\n" % self.run_id
-            case ["HSCAN", *_]:
-                found = self.revoked.items()
-                return [b"0", [part.encode() for name, (at, till) in found for part in (name, f"{at} {till}")]]
+            case ["HSCAN", _, cursor, *_]:
+                return self._scan(int(cursor))
             case ["PUBLISH", channel, data]:
                 return self.publish(channel.encode(), data)
             case ["HEXISTS" | "PEXPIRE", *_]:
@@ -278,6 +279,15 @@ class SimulatedRedis:
         for each in told:
             each.tell(Message(channel, data))
         return len(told)
+
+    def _scan(self, cursor: int) -> list[Any]:
+        """A few at a time: those that are added meanwhile are published, too."""
+        numbers = sorted(self._revoked_numbers[name] for name in self.revoked)
+        some = [number for number in numbers if number > cursor][:_SCANNED]
+        after = some[-1] if some and some[-1] != numbers[-1] else 0
+        names = [name for name in self.revoked if self._revoked_numbers[name] in some]
+        flat = [part for name in names for part in (name, " ".join(self.revoked[name]))]
+        return [b"%d" % after, [part.encode() for part in flat]]
 
     def _has_id(self, key: str) -> bool:
         return self._ids.get(key, 0.0) > self._now()
@@ -415,6 +425,7 @@ class SimulatedRedis:
         told = 0
         for name, at, till, message in zip(*[iter(orders)] * 4, strict=True):
             known_at, known_till = self.revoked.get(name, (at, till))
+            self._revoked_numbers.setdefault(name, len(self._revoked_numbers) + 1)
             self.revoked[name] = (max(at, known_at, key=float), max(till, known_till, key=float))
             told = self.publish(channel.encode(), message)
         return told

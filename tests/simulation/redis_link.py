@@ -58,11 +58,6 @@ class SimulatedLink:
         self._lost = trio.Event()
 
     @property
-    def is_for_commands(self) -> bool:
-        """Whether it is the one that nothing is heard over."""
-        return self._hear is None
-
-    @property
     def is_lost(self) -> bool:
         return self._lost.is_set()
 
