@@ -99,10 +99,10 @@ class Checks:
         if world.stepped or "max_revocations" in world.plan.settings:
             return  # they lapse by the clock of each node, or there may be no room when they are given back
         for each in self._revocations:
-            if each.node is None or each.done == inf or each.until < trio.current_time() + 1:
+            if each.node is None or each.until < trio.current_time() + 1:
                 continue
             kept = redis.revoked_at(each.user, each.group)
-            since = world.handovers.kept_since(each.node, each.done)
+            since = world.handovers.kept_since(each)
             if since < trio.current_time() and (kept is None or kept < each.at - self._skew):
                 world.complain(f"Redis has not {each}")
 
@@ -243,7 +243,7 @@ class Checks:
             return node is revocation.node and written > revocation.done + _ROUNDING
         if world.stepped or "max_revocations" in world.plan.settings:
             return False  # see `_look_at_kept_revocations`
-        since = world.handovers.kept_since(revocation.node, revocation.done)
+        since = world.handovers.kept_since(revocation)
         if world.handovers.has_asked_between(node, since, written):
             return True
         return written > since + _TOLD_WITHIN and not world.jumped_since(since)

@@ -59,7 +59,7 @@ class Follower:
         self._told: list[Told] = []
         self._possible: _Possible = set()
         self._over = False
-        self._debts: list[tuple[str, Line, Fact]] = []
+        self._debts: list[tuple[str, Fact]] = []
 
     # --- what comes ---
 
@@ -151,8 +151,8 @@ class Follower:
         self.open = True
         self._over = False
 
-    def skipped(self) -> list[tuple[str, Line, Fact]]:
-        """What Redis had lost when it was passed, with its epoch and stream: the device was not told of it.
+    def skipped(self) -> list[tuple[str, Fact]]:
+        """What Redis had lost when it was passed, with its epoch: the device was not told of it.
 
         Empty once the device was told that it does not resume.
         """
@@ -201,8 +201,10 @@ class Follower:
                 (k, _after(fact, some)) for k, some in self._possible if not fact.is_for(self.group, some)
             }
             if fact.place in self._line.gone:
+                # The node has passed it before it was lost, or never will.
                 if not left:
-                    self._debts.append((self._epoch, self._line, fact))
+                    self._debts.append((self._epoch, fact))
+                self._possible |= left
                 continue
             if not left:
                 self._complain(f"{fact.name.value} {fact.number} was not told before {before}: {fact}")

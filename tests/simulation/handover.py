@@ -21,6 +21,7 @@ from .redis_link import SimulatedLink
 from .truth import Fact, Line, number_in
 
 if TYPE_CHECKING:
+    from .checks import Revocation
     from .nodes import SimulatedNode
     from .publisher import Published
     from .world import World
@@ -64,6 +65,7 @@ class Handovers:
         self._links_served: set[SimulatedLink] = set()
         self._failovers: list[_Failover] = []
         self._losing: list[tuple[str, str, Fact]] | None = None
+        self._lost_otherwise = -inf
 
     # --- what Redis says ---
 
@@ -90,7 +92,9 @@ class Handovers:
         if lost:
             numbers = [fact.number for fact in lost]
             self._world.log("redis", f"has lost {numbers} of {user} {epoch}")
-        if self._losing is not None:
+        if self._losing is None:
+            self._lost_otherwise = trio.current_time()
+        else:
             self._losing += [(user, epoch, fact) for fact in lost]
 
     def restored(self, place: Place, stored: bytes) -> None:
@@ -139,6 +143,7 @@ class Handovers:
         calm = (
             world.plan.redis_delay[1] <= _PROMPT_DELAY
             and world.redis_disturbed <= first
+            and self._lost_otherwise < failover.at
             and not world.jumped_since(failover.at)
             and failover.nodes.issuperset(early)
         )
@@ -196,7 +201,7 @@ class Handovers:
                 continue
             if follower.epoch != world.redis.epoch_of(follower.user):
                 world.complain(f"a device of {follower.user} follows {follower.epoch}, which is no more")
-            for epoch, _, fact in follower.skipped():
+            for epoch, fact in follower.skipped():
                 if not self.may_be_gone_or_back(follower.user, epoch, fact):
                     world.complain(f"a device of {follower.user} was not told of {fact}, and not that")
 
@@ -206,14 +211,15 @@ class Handovers:
             return False
         return self.may_be_gone(user, epoch, fact)
 
-    def kept_since(self, node: "SimulatedNode | None", done: float) -> float:
-        """Since when a revocation that a node answered then must be in Redis; infinity if it need not be."""
-        lost = [failover.at for failover in self._failovers if failover.at >= done]
-        if not lost:
-            return done
-        given = self._given(node, lost[-1])
-        in_time = given - done < self._world.settings.redis_handover_seconds - _MARGIN
-        return given if in_time else inf
+    def kept_since(self, revocation: "Revocation") -> float:
+        """Since when a revocation must be in Redis; infinity if it need not be."""
+        # What is answered may have been done a second before: it is waited for the nodes.
+        lost = [failover.at for failover in self._failovers if failover.at >= revocation.asked]
+        if not lost or revocation.done == inf:
+            return revocation.done
+        given = self._given(revocation.node, lost[-1])
+        in_time = given - revocation.asked < self._world.settings.redis_handover_seconds - _MARGIN
+        return max(given, revocation.done) if in_time else inf
 
     def has_asked_between(self, node: "SimulatedNode", since: float, until: float) -> bool:
         """Whether a node has come to Redis within this time, and so must know what was there already."""

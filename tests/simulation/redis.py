@@ -379,7 +379,8 @@ class SimulatedRedis:
         ]
         known = self._change(keys[0])
         if known is not None and known.epoch != epoch:
-            return 1
+            end = read_id(arguments[-4].decode())
+            return 1 if known.last >= end else self._begin_anew(keys[0], channel, fresh, end)
         stream = Stream(epoch) if known is None else known.copy()
         first, back, end = stream.last, [], events[-1][0]
         for place, before, own, stored in events:

@@ -238,7 +238,12 @@ class Control:
             RedisUnavailableError, RedisRefusedError: If it can't be given.
         """
         now = trio.current_time()
-        orders = [order for at, order in self._acknowledged if at + self._handover_seconds > now]
+        orders = [
+            order
+            for at, order in self._acknowledged
+            # Those that have lapsed would only take the room of others.
+            if at + self._handover_seconds > now and order.until > self._clock.now()
+        ]
         for begin in range(0, len(orders), _GIVEN_AT_ONCE):
             some = orders[begin : begin + _GIVEN_AT_ONCE]
             arguments = self._arguments(shards, some)
