@@ -386,7 +386,7 @@ class Checks:
         return record.id is not None and (forgotten or new_memory)
 
     def _may_be_lost(self, record: "Published") -> bool:
-        """What was accepted and not routed is lost with a node's memory; what Redis loses, see `Handovers`."""
+        """What was accepted and not routed is lost with a node's memory; for Redis see `Handovers`."""
         if self._world.plan.engine != "memory":
             handovers = self._world.handovers
             return any(
