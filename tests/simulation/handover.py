@@ -39,7 +39,7 @@ class _Failover:
 
     Attributes:
         at: When it was, on Trio's clock.
-        nodes: The nodes that were connected, each of which comes back; None if it can't be known who comes.
+        nodes: The nodes that were connected.
         lost: What it lacks.
         opened: By node, its first connection.
     """
