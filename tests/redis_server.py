@@ -210,7 +210,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_cluster(count: int = 3, replicas: int = 0, *options: str, appendonly: bool = False) -> Iterator[list[RedisServer]]:
+def redis_cluster(
+    count: int = 3, replicas: int = 0, *options: str, appendonly: bool = False
+) -> Iterator[list[RedisServer]]:
     """Run a cluster of so many masters; ready after some two seconds.
 
     Args:
@@ -251,8 +253,7 @@ def redis_cluster(count: int = 3, replicas: int = 0, *options: str, appendonly: 
             _wait_for(server, ("info", "replication"), ("role:slave", "master_link_status:up"))
         for server in servers if replicas else ():
             # Who is not known to be a replica yet can't be asked to take over, nor elect another.
-            wanted = count * replicas
-            _wait_for(server, ("cluster", "nodes"), (), lambda text: text.count("slave") == wanted)
+            _wait_for(server, ("cluster", "nodes"), lambda text: text.count("slave") == count * replicas)
         yield servers
 
 
@@ -303,16 +304,13 @@ def redis_sentinels(
 
 
 def _wait_for(
-    server: RedisServer,
-    command: Sequence[str],
-    signs: Sequence[str],
-    holds: Callable[[str], bool] = lambda _: True,
+    server: RedisServer, command: Sequence[str], signs: Sequence[str] | Callable[[str], bool]
 ) -> None:
-    """Wait until the answer to a command has all of these in it."""
+    """Wait until the answer to a command has all of these in it, or is as it should be."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         answer = server.cli(*command).replace("\r", "")
-        if all(sign in answer for sign in signs) and holds(answer):
+        if signs(answer) if callable(signs) else all(sign in answer for sign in signs):
             return
         assert time.monotonic() < deadline, answer
         time.sleep(0.02)
