@@ -1,6 +1,6 @@
 """Who was refused when, and whether a spell of trouble explains it. Pure: answers in, complaints out."""
 
-import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from attrs import frozen
@@ -44,17 +44,27 @@ class Look:
 
 
 def check_refusals(answers: Iterable[Answer], spells: Sequence[Spell], grace: float) -> list[str]:
-    """See that no publish failed but of users whom a spell concerned, in it or a short time after."""
-    return [
-        f"a publish for {', '.join(sorted(answer.users))} came to {answer.status} at {answer.began:.2f} s,"
-        f" after {answer.ended - answer.began:.2f} s"
-        for answer in answers
-        if answer.status != 202
-        and not any(
+    """See that no publish failed but of users whom a spell concerned, in it or a short time after.
+
+    What is wrong comes back by user: how often, how, and how long after the last spell of theirs.
+    """
+    wrong: dict[frozenset[str], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        explained = any(
             answer.users & spell.users and answer.began < spell.ended + grace and answer.ended > spell.began
             for spell in spells
         )
-    ]
+        if answer.status != 202 and not explained:
+            wrong[answer.users].append(answer)
+    complaints = []
+    for users, some in wrong.items():
+        how = ", ".join(f"{count} {status}" for status, count in Counter(a.status for a in some).items())
+        ends = [spell.ended for spell in spells if users & spell.users and spell.ended < some[0].began]
+        after = f"{some[0].began - max(ends):.1f} s after their last" if ends else "before any of theirs"
+        complaints.append(
+            f"publishes for {' and '.join(sorted(users))} failed without trouble: {how}; {after}"
+        )
+    return complaints
 
 
 def check_waits(sent: Iterable[Sent], spells: Sequence[Spell], limit: float) -> list[str]:
@@ -98,14 +108,14 @@ def check_ready(looks: Iterable[Look], spells: Sequence[Spell], within: float, a
         after: Seconds from its end in which it must be ready again.
     """
     spells = sorted((spell for spell in spells if spell.refuses), key=lambda spell: spell.began)
-    complaints = []
+    wrong: dict[str, list[float]] = defaultdict(list)
     for look in looks:
         last = next((spell for spell in reversed(spells) if spell.began <= look.at), None)
         if last is not None and look.at <= last.ended:
             if look.ready and look.at > last.began + within:
-                complaints.append(f"node {look.node} was ready {look.at - last.began:.2f} s into {last.what}")
-        elif not look.ready and (last is None or look.at > last.ended + after):
-            since = math.inf if last is None else look.at - last.ended
-            what = "any spell" if last is None else last.what
-            complaints.append(f"node {look.node} was not ready {since:.2f} s after {what}")
-    return complaints
+                wrong[f"node {look.node} was ready, seconds into {last.what}"].append(look.at - last.began)
+        elif not look.ready and last is None:
+            wrong[f"node {look.node} was not ready before any spell, at"].append(look.at)
+        elif not look.ready and last is not None and look.at > last.ended + after:
+            wrong[f"node {look.node} was not ready, seconds after {last.what}"].append(look.at - last.ended)
+    return [f"{what}: {', '.join(f'{each:.1f}' for each in moments)}" for what, moments in wrong.items()]

@@ -218,7 +218,7 @@ class Run(ABC):
         return publishers
 
     async def _mark(self, publishers: Sequence[Publisher], devices: Sequence[Device], marker: str) -> None:
-        """Publish a marker and wait until every device has it.
+        """Publish markers to the users of each publisher, and wait until all their devices have them.
 
         Where a device may have been told that it missed something, the marker may be among that, and is
         published again.
@@ -230,9 +230,10 @@ class Run(ABC):
             with trio.move_on_after(
                 math.inf if self.mode.rules.always_resumes else MARK_AGAIN_AFTER
             ) as waiting:
-                for name in names:
+                for publisher, name in zip(publishers, names, strict=True):
                     for device in devices:
-                        await device.marker(name).wait()
+                        if device.user in publisher.users:
+                            await device.marker(name).wait()
             if not waiting.cancelled_caught:
                 return
 
