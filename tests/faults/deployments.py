@@ -158,8 +158,16 @@ class Sentinel(Deployment):
                 await trio.sleep(_LOOK)
 
 
+_NO_REPLICATION = ("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+_REPLICATION = ("ACL", "SETUSER", "default", "+@all")
+
+
 async def _be_gone(server: RedisServer, fault: Fault) -> None:
-    """Kill or stop a server, and have it back after a while."""
+    """Kill or stop a server, whose replicas may be behind by then, and have it back after a while."""
+    if fault.behind:
+        for each in (_NO_REPLICATION, ("CLIENT", "KILL", "TYPE", "replica")):
+            await command(_at(server), *each)
+        await trio.sleep(fault.behind)
     if fault.kind is Trouble.KILL_MASTER:
         await trio.to_thread.run_sync(server.kill)
         await trio.sleep(fault.seconds)
@@ -170,6 +178,7 @@ async def _be_gone(server: RedisServer, fault: Fault) -> None:
             await trio.sleep(fault.seconds)
         finally:
             server.resume()
+        await command(_at(server), *_REPLICATION)
 
 
 @define(eq=False)
@@ -276,7 +285,7 @@ class ReplicatedCluster(Cluster):
 
 
 _REFUSE: dict[Trouble, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    Trouble.OUT_OF_MEMORY: (("CONFIG", "SET", "maxmemory", "1mb"), ("CONFIG", "SET", "maxmemory", "0")),
+    Trouble.OUT_OF_MEMORY: (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
     Trouble.NO_REPLICAS: (
         ("CONFIG", "SET", "min-replicas-to-write", "1"),
         ("CONFIG", "SET", "min-replicas-to-write", "0"),

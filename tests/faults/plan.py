@@ -84,6 +84,7 @@ class Fault:
         size: Of the end of its file that Redis loses, in bytes, in the mode in which it does.
         user: The user whose slot it befalls, if one.
         place: Which master it befalls, or how many masters further a slot is moved; 0 moves it back.
+        behind: For so many seconds before, nothing reaches the replicas of the master that it befalls.
     """
 
     at: float
@@ -94,6 +95,7 @@ class Fault:
     size: int = 0
     user: str | None = None
     place: int = 0
+    behind: float = 0.0
 
     @property
     def target(self) -> str:
@@ -104,9 +106,10 @@ class Fault:
 
     def __str__(self) -> str:
         what = self.node or self.user or (f"{len(self.devices)} devices" if self.devices else "")
-        what += f" {self.place}" if isinstance(self.kind, Trouble) else ""
+        what += f" {self.place}" if self.place else ""
         lasts = f" for {self.seconds:.2f} s" if self.seconds else ""
-        return f"{self.at:6.2f}  {self.kind.value:16} {what}{lasts}"
+        behind = f", the replicas {self.behind:.2f} s behind" if self.behind else ""
+        return f"{self.at:6.2f}  {self.kind.value:17} {what}{lasts}{behind}"
 
 
 # How long each lasts, from and to. What has no entry is over at once.

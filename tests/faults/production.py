@@ -193,7 +193,8 @@ class Production(Run):
             complaints += check_waits(sent, spells, WAIT_AT_MOST)
         complaints += check_spells(answers, spells)
         if any(spell.refuses for spell in spells):
-            complaints += check_ready(self._looks, spells, NOTICED_WITHIN, READY_AFTER)
+            looks = [look for look in self._looks if look.at > self.storm_began]
+            complaints += check_ready(looks, spells, NOTICED_WITHIN, READY_AFTER)
         self.outcome.figures |= {
             "publishes": len(answers),
             "not answered with 202": sum(answer.status != 202 for answer in answers),

@@ -19,6 +19,7 @@ from .publisher import make_http
 _FIRST = 0.8
 _PAUSE = (0.7, 1.5)
 _RETRY = 0.2
+_ENDED_WITHIN = 30.0
 # The tokens are older than the second of the disconnect, whichever that is.
 _AGE = 5.0
 _KNOCKS_WITHIN = 10.0
@@ -144,7 +145,7 @@ class Revoker:
         if self.random.random() < 0.3:
             del body["user"]
         login.asked = trio.current_time()
-        while login.ended == math.inf:
+        while login.ended == math.inf and trio.current_time() < login.asked + _ENDED_WITHIN:
             node = self.nodes[self.random.choice(sorted(self.nodes))]
             try:
                 answer = await http.post(f"{node.internal_url}/v1/disconnect", json=body)

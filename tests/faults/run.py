@@ -147,7 +147,8 @@ class Run(ABC):
             self.nodes = {name: Node(name, {**self.mode.settings, "engine": url}) for name in NODES}
             self.devices = make_devices(self.seed, self.nodes)
             try:
-                await self._run()
+                with trio.fail_after(self.seconds + 3 * CALM_WITHIN):
+                    await self._run()
             except BaseException:
                 self.write_down()
                 raise

@@ -274,15 +274,17 @@ class _Follower:
 
     def _pass(self, sent: Sent, place: int) -> list[Sent]:
         """Pass by what lies before an event; what the device should have had of that comes back."""
-        before: list[Sent] = []
+        before: dict[str, Sent] = {}
         accepted = self.ledger.accepted
         while self._passed < len(accepted) and accepted[self._passed].accepted < sent.began:
-            before.append(accepted[self._passed])
+            passed = accepted[self._passed]
+            before[passed.event.id] = passed
             self._passed += 1
         publisher = sent.event.publisher
-        before += self.ledger.of_publisher[publisher][self._passed_of[publisher] : place]
+        earlier = self.ledger.of_publisher[publisher][self._passed_of[publisher] : place]
+        before |= {each.event.id: each for each in earlier}
         self._passed_of[publisher] = max(self._passed_of[publisher], place)
-        return [each for each in before if each.began > self._began and self._misses(each)]
+        return [each for each in before.values() if each.began > self._began and self._misses(each)]
 
     def _misses(self, sent: Sent) -> bool:
         return (

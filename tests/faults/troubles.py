@@ -15,6 +15,8 @@ _FAILOVERS = (3.5, 5.5)
 # Long enough for another master to be chosen meanwhile.
 _MASTER_GONE = (4.0, 6.0)
 _CRASHES = (7.5, 8.5)
+# So much of what is accepted is lost with the master: the first that crashes always takes some of it along.
+_BEHIND = (0.2, 0.6)
 _MOVES = (0.2, 0.5)
 # How long the keys of a slot are in two places.
 _HALF_MOVED = (0.0, 0.4)
@@ -67,7 +69,8 @@ def _sentinel_crash(random: Random, seconds: float, users: Mapping[str, int]) ->
     at = random.uniform(1.5, 2.5)
     for number, kind in enumerate(kinds):
         if number == 0 or at < seconds:
-            yield Fault(round(at, 2), kind, round(random.uniform(*_MASTER_GONE), 2))
+            gone, behind = (round(random.uniform(*each), 2) for each in (_MASTER_GONE, _BEHIND))
+            yield Fault(round(at, 2), kind, gone, behind=0.0 if number else behind)
         at += random.uniform(*_CRASHES)
 
 
@@ -87,9 +90,9 @@ def _cluster_slots(random: Random, seconds: float, users: Mapping[str, int]) -> 
 
 def _cluster_failover(random: Random, seconds: float, users: Mapping[str, int]) -> Iterator[Fault]:
     crashed, planned = random.sample(range(MASTERS), 2)
-    gone = round(random.uniform(*_MASTER_GONE), 2)
+    gone, behind = (round(random.uniform(*each), 2) for each in (_MASTER_GONE, _BEHIND))
     times = [random.uniform(1.5, 2.5), random.uniform(9.5, 10.5)]
-    yield Fault(round(times[0], 2), Trouble.KILL_MASTER, gone, place=crashed)
+    yield Fault(round(times[0], 2), Trouble.KILL_MASTER, gone, place=crashed, behind=behind)
     yield Fault(round(times[1], 2), Trouble.CLUSTER_FAILOVER, place=planned)
 
 
