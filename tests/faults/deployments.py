@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from binascii import crc_hqx
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
@@ -36,6 +36,11 @@ def master_of(user: str) -> int:
     """The number of the master of a Cluster that a user is on at first."""
     # The first of them may have a slot less than the others: see `redis_cluster`.
     return next(index for index in range(MASTERS) if slot_of(user) < SLOTS * (index + 1) // MASTERS)
+
+
+def masters_of(users: Iterable[str]) -> dict[str, int]:
+    """The numbers of the masters of a Cluster that users are on at first."""
+    return {user: master_of(user) for user in users}
 
 
 @define(eq=False)
@@ -74,8 +79,8 @@ class Deployment(ABC):
         """The users of whose streams Redis may have lost the end."""
         return frozenset(user for spell in self.spells if spell.what in _CRASHES for user in spell.users)
 
-    def _spell(self, what: str, began: float, users: Collection[str], *, refuses: bool = False) -> None:
-        self.spells.append(Spell(what, began, trio.current_time(), frozenset(users), refuses))
+    def _spell(self, what: str, began: float, users: Collection[str]) -> None:
+        self.spells.append(Spell(what, began, trio.current_time(), frozenset(users)))
 
 
 _CRASHES = {Trouble.KILL_MASTER.value, Trouble.STALL_MASTER.value}
@@ -320,11 +325,15 @@ class Refusing(Deployment):
         assert isinstance(fault.kind, Trouble)
         begin, end = _REFUSE[fault.kind]
         (server,) = self._servers
-        await command(_at(server), *begin)
         began = trio.current_time()
+        await command(_at(server), *begin)
+        refused = trio.current_time()
         await trio.sleep(fault.seconds)
-        self._spell(fault.kind.value, began, self.users, refuses=True)
+        refusing = (refused, trio.current_time())
         await command(_at(server), *end)
+        self.spells.append(
+            Spell(fault.kind.value, began, trio.current_time(), frozenset(self.users), refusing)
+        )
 
     async def stream_of(self, user: str) -> Any:
         """See `Deployment`."""

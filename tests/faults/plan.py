@@ -82,7 +82,7 @@ class Fault:
         node: The node it befalls, if one.
         devices: The numbers of the devices it befalls.
         size: Of the end of its file that Redis loses, in bytes, in the mode in which it does.
-        user: The user whose slot it befalls, if one.
+        user: The user whose slot, or all of whose devices it befalls, if one.
         place: Which master it befalls, or how many masters further a slot is moved; 0 moves it back.
         behind: For so many seconds before, nothing reaches the replicas of the master that it befalls.
     """
@@ -106,7 +106,7 @@ class Fault:
 
     def __str__(self) -> str:
         what = self.node or self.user or (f"{len(self.devices)} devices" if self.devices else "")
-        what += f" {self.place}" if self.place else ""
+        what += f" {self.place}" if self.place > 0 else ""
         lasts = f" for {self.seconds:.2f} s" if self.seconds else ""
         behind = f", the replicas {self.behind:.2f} s behind" if self.behind else ""
         return f"{self.at:6.2f}  {self.kind.value:17} {what}{lasts}{behind}"

@@ -11,7 +11,7 @@ from attrs import Factory, define, field
 
 from .aof import read_entry
 from .check import check_devices, check_streams
-from .deployments import DEPLOYMENTS, Deployment, ReplicatedCluster, master_of
+from .deployments import DEPLOYMENTS, Deployment, ReplicatedCluster, master_of, masters_of
 from .devices import Device
 from .nodes import Node
 from .one_redis import EVERYTHING
@@ -22,9 +22,9 @@ from .refusals import Look, check_ready, check_refusals, check_spells, check_wai
 from .revoking import Login, Revoker, check_login, make_logins, try_all
 from .run import DEVICES, GROUPS, USERS, VAULTS, Mode, Run
 from .told import Told, check_told, had_by_everybody
-from .troubles import make_troubles, moved_users
+from .troubles import make_troubles, moved_users, quiet_users
 
-PRODUCTION = Mode(EVERYTHING, Rules(always_resumes=False))
+PRODUCTION = Mode(EVERYTHING, Rules(always_resumes=False), may_log_errors=True)
 PUBLISHERS = 8
 """Together they publish some 200 times a second."""
 NOTICED_WITHIN = 3.0
@@ -91,8 +91,7 @@ class Production(Run):
     @property
     def plan(self) -> list[Fault]:
         """The faults."""
-        masters = {user: master_of(user) for user in USERS}
-        return make_troubles(self.name, self.seed, self.seconds, DEVICES, masters)
+        return make_troubles(self.name, self.seed, self.seconds, DEVICES, masters_of(USERS))
 
     @contextmanager
     def open_redis(self) -> Iterator[str]:
@@ -103,7 +102,7 @@ class Production(Run):
 
     def make_storm(self, processes: trio.Nursery) -> ProductionStorm:
         """See `Run`."""
-        self._logins = make_logins(self.seed, self.seconds, USERS, self.nodes)
+        self._logins = make_logins(self.seed, self.seconds, self._users_of_logins(), self.nodes)
         self._revoker = Revoker(self._logins, self.nodes, Random(f"{self.seed} revoker"))
         return ProductionStorm(self._deployment, self.devices, self._revoker)
 
@@ -126,6 +125,10 @@ class Production(Run):
             master = master_of(user) if isinstance(self._deployment, ReplicatedCluster) else 0
             crowds[master, user in moved].append(user)
         return list(crowds.values())
+
+    def _users_of_logins(self) -> list[str]:
+        """Those whose devices are never all away: nobody else's may be there then either."""
+        return [user for user in USERS if user not in quiet_users(self.plan)]
 
     def accompany(self, nursery: trio.Nursery) -> None:
         """Have logins knock, and look whether the nodes are ready."""
@@ -192,7 +195,7 @@ class Production(Run):
         if isinstance(deployment, ReplicatedCluster):
             complaints += check_waits(sent, spells, WAIT_AT_MOST)
         complaints += check_spells(answers, spells)
-        if any(spell.refuses for spell in spells):
+        if any(spell.refusing for spell in spells):
             looks = [look for look in self._looks if look.at > self.storm_began]
             complaints += check_ready(looks, spells, NOTICED_WITHIN, READY_AFTER)
         self.outcome.figures |= {

@@ -15,17 +15,17 @@ class Spell:
 
     Attributes:
         what: What it was.
-        began: When it began, on Trio's clock; for one that refuses writes, when it surely had.
-        ended: When Redis would serve all again; for one that refuses writes, when it surely still did.
+        began: When it may have begun, on Trio's clock.
+        ended: When Redis surely served all again.
         users: Whose events it concerns.
-        refuses: Whether Redis refused every write in between.
+        refusing: From when until when Redis surely refused every write, if it did.
     """
 
     what: str
     began: float
     ended: float
     users: frozenset[str]
-    refuses: bool = False
+    refusing: tuple[float, float] | None = None
 
 
 @frozen
@@ -87,14 +87,14 @@ def check_waits(sent: Iterable[Sent], spells: Sequence[Spell], limit: float) -> 
 def check_spells(answers: Iterable[Answer], spells: Sequence[Spell]) -> list[str]:
     """See that nothing was accepted while Redis refused every write."""
     return [
-        f"{answer.accepted} events were accepted {answer.began - spell.began:.2f} s into {spell.what}"
+        f"{answer.accepted} events were accepted {answer.began - spell.refusing[0]:.2f} s into {spell.what}"
         for answer in answers
         for spell in spells
-        if spell.refuses
+        if spell.refusing is not None
         and answer.accepted
         and answer.users & spell.users
-        and spell.began < answer.began
-        and answer.ended < spell.ended
+        and spell.refusing[0] < answer.began
+        and answer.ended < spell.refusing[1]
     ]
 
 
@@ -107,12 +107,12 @@ def check_ready(looks: Iterable[Look], spells: Sequence[Spell], within: float, a
         within: Seconds from the beginning of a spell in which a node must notice.
         after: Seconds from its end in which it must be ready again.
     """
-    spells = sorted((spell for spell in spells if spell.refuses), key=lambda spell: spell.began)
+    spells = sorted((spell for spell in spells if spell.refusing), key=lambda spell: spell.began)
     wrong: dict[str, list[float]] = defaultdict(list)
     for look in looks:
         last = next((spell for spell in reversed(spells) if spell.began <= look.at), None)
-        if last is not None and look.at <= last.ended:
-            if look.ready and look.at > last.began + within:
+        if last is not None and last.refusing is not None and look.at <= last.ended:
+            if look.ready and last.began + within < look.at < last.refusing[1]:
                 wrong[f"node {look.node} was ready, seconds into {last.what}"].append(look.at - last.began)
         elif not look.ready and last is None:
             wrong[f"node {look.node} was not ready before any spell, at"].append(look.at)

@@ -46,10 +46,13 @@ class Mode:
     Attributes:
         settings: The settings of the nodes.
         rules: What may happen to devices.
+        may_log_errors: Whether nodes may log errors, though no tracebacks: what goes wrong is for somebody to
+            mend.
     """
 
     settings: Settings
     rules: Rules
+    may_log_errors: bool = False
 
 
 SETTINGS: Settings = {
@@ -167,7 +170,7 @@ class Run(ABC):
                 await node.kill()
         self.outcome.complaints += await self.check(publishers)
         for node in self.nodes.values():
-            self.outcome.complaints += node.complaints()
+            self.outcome.complaints += node.complaints(errors=not self.mode.may_log_errors)
         if math.isnan(self.outcome.calm_after):
             self.outcome.complaints.append(
                 f"after {CALM_WITHIN:g} s there were still devices without the last events"

@@ -9,7 +9,7 @@ from .told import Sent
 
 ADA, BOB = frozenset({"ada"}), frozenset({"bob"})
 SPELL = Spell("kill-master", 10.0, 12.0, ADA)
-REFUSING = Spell("out-of-memory", 10.0, 15.0, ADA | BOB, refuses=True)
+REFUSING = Spell("out-of-memory", 9.9, 15.1, ADA | BOB, (10.0, 15.0))
 
 
 def answer(began: float, users: frozenset[str], status: int | None = 503, *, accepted: int = 0) -> Answer:
@@ -51,7 +51,7 @@ def test_a_wait_that_is_too_long(wait: Sent) -> None:
 
 
 def test_what_is_accepted_while_writes_are_refused() -> None:
-    accepted = [answer(began, ADA, 202, accepted=1) for began in (9.95, 11.0, 14.95, 15.5)]
+    accepted = [answer(began, ADA, 202, accepted=1) for began in (9.85, 9.95, 11.0, 14.95, 15.5)]
     assert check_spells(accepted, [REFUSING]) == ["1 events were accepted 1.00 s into out-of-memory"]
     assert check_spells(accepted, [SPELL]) == []
     # It had been accepted before.
@@ -63,15 +63,26 @@ def ready(*looks: tuple[float, bool]) -> list[str]:
 
 
 def test_a_node_that_is_ready_when_it_should_be() -> None:
-    assert ready((9.0, True), (11.0, True), (12.0, False), (14.0, False), (16.0, False), (17.5, True)) == []
+    assert (
+        ready(
+            (9.0, True),
+            (11.0, True),
+            (12.0, False),
+            (14.0, False),
+            (15.05, True),
+            (16.0, False),
+            (17.6, True),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("look", "words"),
     [
         ((9.0, False), "not ready before any spell"),
-        ((13.5, True), "was ready, seconds into out-of-memory: 3.5"),
-        ((17.5, False), "not ready, seconds after out-of-memory: 2.5"),
+        ((13.5, True), "was ready, seconds into out-of-memory: 3.6"),
+        ((17.6, False), "not ready, seconds after out-of-memory: 2.5"),
     ],
 )
 def test_a_node_that_is_not(look: tuple[float, bool], words: str) -> None:

@@ -4,12 +4,21 @@ from itertools import pairwise
 
 import pytest
 
-from .deployments import DEPLOYMENTS, master_of
+from .deployments import DEPLOYMENTS, masters_of
 from .plan import Fault, Kind, Trouble
 from .run import USERS
-from .troubles import BETWEEN_SPELLS, LONG_SPELL, MASTERS, PLANS, make_troubles, moved_users
+from .troubles import (
+    ANY_MASTER,
+    BETWEEN_SPELLS,
+    LONG_SPELL,
+    MASTERS,
+    PLANS,
+    make_troubles,
+    moved_users,
+    quiet_users,
+)
 
-WHERE = {user: master_of(user) for user in USERS}
+WHERE = masters_of(USERS)
 SECONDS = 12.0
 SEEDS = range(20)
 
@@ -52,6 +61,23 @@ def test_a_master_that_is_gone_and_replicas_that_are_behind(seed: int) -> None:
     assert (crash.kind, planned.kind) == (Trouble.KILL_MASTER, Trouble.CLUSTER_FAILOVER)
     assert crash.behind > 0
     assert crash.place != planned.place
+
+
+@pytest.mark.parametrize("deployment", ["sentinel-crash", "cluster-failover"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_user_is_away_when_something_is_lost(deployment: str, seed: int) -> None:
+    faults = plan(deployment, seed)
+    (user,) = quiet_users(faults)
+    crash = next(fault for fault in faults if fault.behind)
+    assert crash.place in (ANY_MASTER, WHERE[user])
+    theirs = {number for number in range(50) if USERS[number % len(USERS)] == user}
+    (gone,) = [fault for fault in faults if set(fault.devices) == theirs]
+    assert gone.at < crash.at
+    assert gone.at + gone.seconds > crash.at + crash.behind
+    # Nothing calls any of them back meanwhile.
+    for other in faults:
+        if other is not gone and theirs & set(other.devices):
+            assert other.at + other.seconds <= gone.at or other.at >= gone.at + gone.seconds
 
 
 @pytest.mark.parametrize("seed", SEEDS)

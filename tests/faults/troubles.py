@@ -1,12 +1,13 @@
 """What goes wrong in each deployment of Redis in production, and when: plans made of a seed alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
 from .plan import Fault, Kind, Trouble
 
 MASTERS = 3
 """Of a Cluster."""
+ANY_MASTER = -1
 # Devices reset their connections all the while.
 _RESETS = (0.2, 0.6)
 _AT_ONCE = 10
@@ -17,6 +18,9 @@ _MASTER_GONE = (4.0, 6.0)
 _CRASHES = (7.5, 8.5)
 # So much of what is accepted is lost with the master: the first that crashes always takes some of it along.
 _BEHIND = (0.2, 0.6)
+# All devices of a user go so long before that, and come back so long after.
+_BEFORE = 0.2
+_QUIET = (0.5, 3.5)
 _MOVES = (0.2, 0.5)
 # How long the keys of a slot are in two places.
 _HALF_MOVED = (0.0, 0.4)
@@ -38,23 +42,44 @@ def make_troubles(
         seed: Any number.
         seconds: No fault begins later. One of each is in the plan in any case.
         devices: How many devices there are.
-        users: The users, and on which master of a Cluster each is.
+        users: The users, in the order in which devices have them, and on which master of a Cluster each is.
     """
     random = Random(f"{seed} {deployment}")
     plan = list(PLANS[deployment](random, seconds, users))
+    quiet = [_quiet(random, fault, devices, users) for fault in plan if fault.behind]
     at = random.uniform(*_RESETS)
     while at < seconds:
         kind = random.choice((Kind.RESET_DEVICES, Kind.RESET_DEVICES, Kind.DEVICES_AWAY))
         away = round(random.uniform(*_AWAY), 2) if kind is Kind.DEVICES_AWAY else 0.0
-        some = tuple(sorted(random.sample(range(devices), random.randint(1, _AT_ONCE))))
-        plan.append(Fault(round(at, 2), kind, away, devices=some))
+        some = set(random.sample(range(devices), random.randint(1, _AT_ONCE)))
+        for fault in quiet:
+            if at - _AWAY[1] < fault.at + fault.seconds and fault.at < at + _AWAY[1]:
+                some -= set(fault.devices)
+        plan.append(Fault(round(at, 2), kind, away, devices=tuple(sorted(some))))
         at += random.uniform(*_RESETS)
-    return sorted(plan, key=lambda fault: fault.at)
+    return sorted([*plan, *quiet], key=lambda fault: fault.at)
 
 
-def moved_users(plan: list[Fault]) -> frozenset[str]:
+def _quiet(random: Random, crash: Fault, devices: int, users: Mapping[str, int]) -> Fault:
+    """All devices of a user are away when what is accepted will be lost, so that no node hears of it."""
+    user = random.choice([user for user in users if crash.place in (ANY_MASTER, users[user])])
+    away = crash.behind + _BEFORE + random.uniform(*_QUIET)
+    some = tuple(range(list(users).index(user), devices, len(users)))
+    return Fault(round(crash.at - _BEFORE, 2), Kind.DEVICES_AWAY, round(away, 2), devices=some, user=user)
+
+
+def quiet_users(plan: Iterable[Fault]) -> frozenset[str]:
+    """The users all of whose devices are away at once."""
+    return _users_of(plan, Kind.DEVICES_AWAY)
+
+
+def moved_users(plan: Iterable[Fault]) -> frozenset[str]:
     """The users whose slots a plan moves."""
-    return frozenset(fault.user for fault in plan if fault.user is not None)
+    return _users_of(plan, Trouble.MOVE_SLOT)
+
+
+def _users_of(plan: Iterable[Fault], kind: Kind | Trouble) -> frozenset[str]:
+    return frozenset(fault.user for fault in plan if fault.kind is kind and fault.user is not None)
 
 
 def _sentinel_planned(random: Random, seconds: float, users: Mapping[str, int]) -> Iterator[Fault]:
@@ -70,7 +95,7 @@ def _sentinel_crash(random: Random, seconds: float, users: Mapping[str, int]) ->
     for number, kind in enumerate(kinds):
         if number == 0 or at < seconds:
             gone, behind = (round(random.uniform(*each), 2) for each in (_MASTER_GONE, _BEHIND))
-            yield Fault(round(at, 2), kind, gone, behind=0.0 if number else behind)
+            yield Fault(round(at, 2), kind, gone, place=ANY_MASTER, behind=0.0 if number else behind)
         at += random.uniform(*_CRASHES)
 
 
