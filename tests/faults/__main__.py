@@ -1,4 +1,4 @@
-"""Run plans of faults: ``python -m tests.faults --seed 7 --seconds 30 --mode long-history``."""
+"""Run plans of faults, as in ``python -m tests.faults --seed 7 --seconds 30 --mode long-history``."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults",
         description=__doc__,
-        epilog="\n".join(["Modes beside those of one Redis that is killed and paused:", *abouts]),
+        epilog="\n".join(["Deployments, beside the modes of one Redis that is killed and paused:", *abouts]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seed", type=int, nargs="+", default=[1], help="one or more")

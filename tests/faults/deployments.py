@@ -98,7 +98,7 @@ def _at(server: RedisServer) -> Address:
 class Sentinel(Deployment):
     """A master, two replicas and three sentinels."""
 
-    about = "a master with two replicas and three sentinels"
+    about = "a master, two replicas, three sentinels: SENTINEL FAILOVER, though nothing is wrong"
     _servers: list[RedisServer] = Factory(list)
     _sentinels: list[RedisServer] = Factory(list)
 
@@ -163,6 +163,13 @@ class Sentinel(Deployment):
                 await trio.sleep(_LOOK)
 
 
+@define(eq=False)
+class CrashingSentinel(Sentinel):
+    """The same, whose master is killed or stopped; see `Sentinel`."""
+
+    about = "the same: the master is killed or stopped, once with its replicas behind, and comes back"
+
+
 _NO_REPLICATION = ("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
 _REPLICATION = ("ACL", "SETUSER", "default", "+@all")
 
@@ -190,7 +197,7 @@ async def _be_gone(server: RedisServer, fault: Fault) -> None:
 class Cluster(Deployment):
     """A Cluster of three masters."""
 
-    about = "a Cluster of three masters, between which slots are moved"
+    about = "a Cluster of three masters, between which the slots of users are moved, key by key"
     refuses_only_in_spells = True
     whole_streams = True
     _servers: list[RedisServer] = Factory(list)
@@ -247,9 +254,7 @@ class Cluster(Deployment):
 class ReplicatedCluster(Cluster):
     """A Cluster of three masters with a replica each."""
 
-    about = (
-        "a Cluster of three masters with a replica each; one is killed, one changes places with its replica"
-    )
+    about = "a Cluster of three masters with a replica each: one is killed, one fails over as planned"
     whole_streams = False
 
     @contextmanager
@@ -308,7 +313,7 @@ _REFUSE: dict[Trouble, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class Refusing(Deployment):
     """One server that refuses writes for spells."""
 
-    about = "one server, which refuses writes for spells: OOM, NOREPLICAS, READONLY, NOPERM"
+    about = "one Redis, which refuses writes for spells: OOM, NOREPLICAS, READONLY, NOPERM"
     refuses_only_in_spells = True
     whole_streams = True
     _servers: list[RedisServer] = Factory(list)
@@ -343,7 +348,7 @@ class Refusing(Deployment):
 
 DEPLOYMENTS: dict[str, type[Deployment]] = {
     "sentinel-planned": Sentinel,
-    "sentinel-crash": Sentinel,
+    "sentinel-crash": CrashingSentinel,
     "cluster-slots": Cluster,
     "cluster-failover": ReplicatedCluster,
     "refused-writes": Refusing,

@@ -1,5 +1,6 @@
 """Runs on Redis as it is deployed in production, which fails over, moves slots, and refuses writes."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from attrs import Factory, define, field
 
 from .aof import read_entry
 from .check import check_devices, check_streams
-from .deployments import DEPLOYMENTS, Deployment, ReplicatedCluster, master_of, masters_of
+from .deployments import DEPLOYMENTS, Cluster, Deployment, ReplicatedCluster, master_of, masters_of
 from .devices import Device
 from .nodes import Node
 from .one_redis import EVERYTHING
@@ -109,7 +110,13 @@ class Production(Run):
     def make_publishers(self, http: httpx.AsyncClient) -> list[Publisher]:
         """Each publishes for users who have the same troubles, so that none waits for another's."""
         urls = [node.internal_url for node in self.nodes.values()]
-        self._http = OverHttp(http, urls, Random(f"{self.seed} http"), self.outcome.complaints, divided=True)
+        self._http = OverHttp(
+            http,
+            urls,
+            Random(f"{self.seed} http"),
+            self.outcome.complaints,
+            divided=isinstance(self._deployment, Cluster),
+        )
         crowds = self._crowds()
         publishers = []
         for number in range(PUBLISHERS):
@@ -154,6 +161,12 @@ class Production(Run):
         await node.kill()
         await node.start(processes)
         self.outcome.complaints += await try_all(self._logins, self.nodes)
+
+    def write_down(self) -> None:
+        """See `Run`."""
+        super().write_down()
+        for login in self._logins:
+            self.write_log(login, f"{login.group}.log")
 
     async def check(self, publishers: Sequence[Publisher]) -> list[str]:
         """Compare what devices were told with what publishers were promised, and with what is left."""
@@ -202,7 +215,9 @@ class Production(Run):
             "publishes": len(answers),
             "not answered with 202": sum(answer.status != 202 for answer in answers),
             "accepted events not in the streams in the end": len(lost),
-            "longest wait in milliseconds": round(1000 * max(each.accepted - each.began for each in sent)),
+            "longest wait in milliseconds": round(
+                1000 * max(each.accepted - each.began for each in sent if each.accepted < math.inf)
+            ),
             "logins ended": len(self._logins),
         }
         self.outcome.notes += [

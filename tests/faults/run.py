@@ -186,12 +186,14 @@ class Run(ABC):
         for node in self.nodes.values():
             (self.directory / f"node-{node.name}.log").write_text("\n".join(node.output))
         for device in self.devices:
-            told = [*zip(device.times, map(str, device.log), strict=True), *device.remarks]
-            lines = [
-                f"{time - self.storm_began:8.3f} {text}" for time, text in sorted(told, key=itemgetter(0))
-            ]
-            (self.directory / f"device-{device.number}.log").write_text("\n".join([device.name, *lines]))
+            self.write_log(device, f"device-{device.number}.log")
         (self.directory / "complaints.json").write_text(json.dumps(self.outcome.complaints, indent=1))
+
+    def write_log(self, device: Device, file: str) -> None:
+        """Write down what a device was told."""
+        told = [*zip(device.times, map(str, device.log), strict=True), *device.remarks]
+        lines = [f"{time - self.storm_began:8.3f} {text}" for time, text in sorted(told, key=itemgetter(0))]
+        (self.directory / file).write_text("\n".join([device.name, *lines]))
 
     async def _go_through(self, storm: Weather) -> list[Publisher]:
         """Have devices and publishers at work while there are faults, and until all is quiet."""

@@ -55,7 +55,8 @@ def make_troubles(
         for fault in quiet:
             if at - _AWAY[1] < fault.at + fault.seconds and fault.at < at + _AWAY[1]:
                 some -= set(fault.devices)
-        plan.append(Fault(round(at, 2), kind, away, devices=tuple(sorted(some))))
+        if some:
+            plan.append(Fault(round(at, 2), kind, away, devices=tuple(sorted(some))))
         at += random.uniform(*_RESETS)
     return sorted([*plan, *quiet], key=lambda fault: fault.at)
 
