@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
+_FAREWELL: Final = 0.5
 PATIENCE: Final = 2.0
 """Whoever wants something of a server that was just lost waits so many seconds for it to come back."""
 
@@ -124,6 +125,10 @@ class Shard:
                     _log.info("Redis is there", server=str(server))
                     shards.note_change()
                     await self._restart.wait()
+                    self.link = None
+                    with trio.move_on_after(_FAREWELL):
+                        # The replies to all that was sent come before this one.
+                        await link.call("PING")
                     raise RedisUnavailableError(f"Another server than {server} is to be used.")
             except BaseExceptionGroup as group:
                 raise_single(group)

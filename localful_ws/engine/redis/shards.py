@@ -92,37 +92,35 @@ class Shards:
     # --- commands ---
 
     async def run_script(
-        self,
-        script: Script,
-        keys: Sequence[str | bytes],
-        arguments: Sequence[Argument] = (),
-        *,
-        relied_on: bool = False,
+        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
     ) -> Any:
         """Run a script where its first key is.
-
-        Args:
-            script: The script.
-            keys: Its keys, in a Cluster all of one slot.
-            arguments: Its arguments.
-            relied_on: Whether what it wrote is to be relied on: then it is also seen that the server is still
-                the one to write to, and that as many replicas have it as is wanted.
 
         Raises:
             RedisUnavailableError: If Redis is away.
             RedisRefusedError: If Redis does not do it.
         """
-        [reply] = await self.run_scripts(script, [(keys, arguments)], relied_on=relied_on)
+        [reply] = await self.run_scripts(script, [(keys, arguments)])
         return reply
 
     async def run_scripts(
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
-        *,
-        relied_on: bool = False,
+        written: Callable[[list[Any]], None] | None = None,
     ) -> list[Any]:
-        """Run a script several times at once; see `run_script`."""
+        """Run a script several times at once, and return its replies.
+
+        Args:
+            script: The script.
+            calls: Keys, in a Cluster all of one slot, and arguments.
+            written: Given if what it writes is to be relied on: called with the replies. Then it is seen that
+                the servers are still those to write to, and that as many replicas have it as must.
+
+        Raises:
+            RedisUnavailableError: If Redis is away, or what was written can't be relied on.
+            RedisRefusedError: If Redis does not do it.
+        """
         commands: list[tuple[str | bytes, tuple[Argument, ...]]] = [
             (keys[0], ("EVALSHA", script.digest, len(keys), *keys, *arguments)) for keys, arguments in calls
         ]
@@ -136,11 +134,12 @@ class Shards:
                 try:
                     links[index], reply = await self._again(error, key, command, script)
                 except RedisRefusedError as refused:
-                    if relied_on:
+                    if written is not None:
                         self.owner.wrote(self.of(key), refused)
                     raise
             replies.append(reply)
-        if relied_on:
+        if written is not None:
+            written(replies)
             for key, _ in commands:
                 self.owner.wrote(self.of(key), None)
             for link in dict.fromkeys(links):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain, count
-from typing import Final
+from typing import Any, Final
 
 import trio
 from attrs import frozen
@@ -87,14 +87,9 @@ class EventWriter:
         if any(event.name is EventName.USER_DELETE for event in events):
             await self._refuse_deleted(users)
         parts = [[user] for user in users] if self._shards.is_cluster else [users] if users else []
-        replies = await self._shards.run_scripts(
-            PUBLISH, [self._call(part) for part in parts], relied_on=True
-        )
-        accepted, now = 0, trio.current_time()
-        for part, (new, *written) in zip(parts, replies, strict=True):
-            accepted += new
-            for batch, (epoch, before, *places) in zip(part, written, strict=True):
-                self._keep(batch, epoch, before, places, now)
+        calls = [self._call(part) for part in parts]
+        replies = await self._shards.run_scripts(PUBLISH, calls, lambda said: self._keep_all(parts, said))
+        accepted = sum(reply[0] for reply in replies)
         return Receipt(accepted, len(events) - accepted)
 
     async def probe(self, shard: Shard) -> None:
@@ -141,6 +136,13 @@ class EventWriter:
             for stored, key in zip(batch.stored, batch.ids, strict=True):
                 arguments += ["1" if key else "0", stored]
         return keys, arguments
+
+    def _keep_all(self, parts: Sequence[list[_EventsOfUser]], replies: Sequence[Any]) -> None:
+        """Keep what was written, be it relied on or not: devices are told of it in any case."""
+        now = trio.current_time()
+        for part, (_, *written) in zip(parts, replies, strict=True):
+            for batch, (epoch, before, *places) in zip(part, written, strict=True):
+                self._keep(batch, epoch, before, places, now)
 
     def _keep(
         self, batch: _EventsOfUser, epoch: bytes, before: bytes, places: Sequence[bytes], now: float
