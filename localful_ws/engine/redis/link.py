@@ -222,13 +222,14 @@ class Link:
             return self._take_push(reply)
         if not self._waiting:
             raise _ProtocolError("Redis answered what it was not asked")
-        waiting = self._waiting.popleft()
+        waiting = self._waiting[0]
         if isinstance(reply, RedisRefusedError):
             (waiting.done if isinstance(waiting, _Order) else waiting).fail(reply)
         elif isinstance(waiting, _Order):
             raise _ProtocolError("Redis did not answer what it was asked")
         else:
             waiting.set(reply)
+        self._waiting.popleft()
         return None
 
     def _take_push(self, push: Sequence[Any]) -> Message | Ended | None:
@@ -264,9 +265,10 @@ async def open_link(server: Server, hear: Hear | None = None) -> AsyncIterator[L
     link = Link(server, stream, hear)
     try:
         async with trio.open_nursery() as nursery:
-            for task in (link.write, link.read, link.watch):
-                nursery.start_soon(_run, link, task)
+            nursery.start_soon(_run, link, link.write)
+            nursery.start_soon(_run, link, link.read)
             await _greet(link)
+            nursery.start_soon(_run, link, link.watch)
             yield link
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -319,6 +321,8 @@ async def _greet(link: Link) -> None:
     try:
         with trio.fail_after(server.timeout):
             said = await link.call(*hello)
+            if not isinstance(said, dict):
+                raise RedisUnavailableError(f"Redis at {server} does not speak RESP3.")
             link.hello = {
                 key.decode(): value.decode(errors="replace")
                 for key, value in said.items()
@@ -327,7 +331,8 @@ async def _greet(link: Link) -> None:
             if server.db:
                 await link.call("SELECT", server.db)
     except RedisRefusedError as error:
-        raise RedisUnavailableError(f"Redis at {server} refuses the connection: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise RedisUnavailableError(f"Redis at {server} refuses the connection: {reason}.") from error
     except trio.TooSlowError as error:
         raise RedisUnavailableError(
             f"Redis at {server} can't be reached: there was no answer in time."
