@@ -140,7 +140,7 @@ def redis_missing() -> str | None:
     """Whether the daemon starts, and Redis and its client are there."""
     if find_redis() is None:
         return "Redis is not installed; install with: apt-get install redis-server"
-    return daemon_missing() or python_has("coredis")()
+    return daemon_missing() or python_has("hiredis")()
 
 
 @attrs.frozen

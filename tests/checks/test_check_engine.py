@@ -14,7 +14,7 @@ pytestmark = pytest.mark.sockets
 PATIENCE = 30
 PERMISSIONS = (
     ">PASSWORD ~localful:* &localful:* -@all +@read +@write +@pubsub +@scripting +@connection +time "
-    "+cluster|slots +cluster|shards +cluster|nodes -@dangerous"
+    "+wait +cluster|slots -@dangerous +info"
 )
 
 
@@ -55,7 +55,12 @@ async def test_permissions() -> None:
         assert findings["redis.conf"].outcome is Outcome.WARNING
         assert (findings["permissions"].outcome, findings["channels"].outcome) == (Outcome.OK, Outcome.OK)
 
-        for less, named in (("-xtrim", "XTRIM"), ("-xautoclaim", "XAUTOCLAIM"), ("-time", "TIME")):
+        for less, named in (
+            ("-xtrim", "XTRIM"),
+            ("-xautoclaim", "XAUTOCLAIM"),
+            ("-time", "TIME"),
+            ("-info", "INFO"),
+        ):
             redis.cli("ACL", "SETUSER", "localful", less)
             finding = (await look(settings))["permissions"]
             assert (finding.outcome, named in finding.message) == (Outcome.FAILED, True)
