@@ -106,6 +106,7 @@ async def _find_server(servers: "Servers", key: str) -> "Server":
         RedisUnavailableError, RedisRefusedError: If nobody says.
     """
     from localful_ws.engine.redis.link import open_link  # noqa: PLC0415
+    from localful_ws.engine.redis.sentinels import SWITCHED  # noqa: PLC0415
     from localful_ws.engine.redis.servers import read_slots  # noqa: PLC0415
 
     address, slot = servers.address, hash_slot(key.encode())
@@ -116,6 +117,7 @@ async def _find_server(servers: "Servers", key: str) -> "Server":
         try:
             async with open_link(server) as link:
                 if address.deployment is Deployment.SENTINEL:
+                    await link.send_order("SUBSCRIBE", [SWITCHED]).wait()
                     said = await link.call("SENTINEL", "MASTER", address.service or "")
                     return servers.at((said[b"ip"].decode(), int(said[b"port"])))
                 servers.check_mode(link)
