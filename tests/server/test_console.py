@@ -479,7 +479,7 @@ async def test_a_watch_that_hears_of_a_loss(autojump_clock: MockClock) -> None:
 
 @pytest.mark.kinds(*ENGINES)
 async def test_watches_leave_nothing_behind(autojump_clock: MockClock, kind: str) -> None:
-    def followed(world: World) -> float:
+    def followed(world: World) -> float | Mapping[str, float]:
         return {figure.name: figure.value for figure in world.node.metrics.gauges().engine}.get(
             "redis_followed_users", 0
         )
