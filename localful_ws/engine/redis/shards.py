@@ -22,8 +22,9 @@ from localful_ws.wakeup import Signal
 
 Argument = str | bytes | int | float
 
-# In a Cluster: what a slot on its way, or a server that is just being replaced, answers.
-_PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+"""What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
+
 _PASSING_PAUSE: Final = 0.03
 
 
@@ -192,7 +193,7 @@ class Shards:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
                 link, asking = self.shard_at(_place_in(error)).link, True
-            elif error.code in _PASSING:
+            elif error.code in PASSING:
                 await trio.sleep(_PASSING_PAUSE)
             else:
                 if error.code == "READONLY":
