@@ -60,7 +60,7 @@ class Shard:
 
     Attributes:
         server: Which one; None as long as that is not known.
-        link: The connection for commands, while it is there.
+        link: The connection, while it is there.
         subscriptions: Its channels.
         run_id: By which the server is known from one start to the next; what it was before, if it is lost.
     """
@@ -110,7 +110,7 @@ class Shard:
     async def _be_connected(self) -> None:
         shards = self._shards
         server = self.server = await shards.find(self)
-        async with open_link(server, self._hear) as listener, open_link(server) as link:
+        async with open_link(server, self._hear) as link:
             shards.servers.check(link)
             link.confirming = shards.make_rounds(link)
             was_there = False
@@ -120,7 +120,7 @@ class Shard:
                         nursery.start_soon(link.confirming.run)
                     await shards.owner.begin(self, link)
                     self.link, self._problem, was_there = link, "", True
-                    nursery.start_soon(self.subscriptions.run, listener)
+                    nursery.start_soon(self.subscriptions.run, link)
                     _log.info("Redis is there", server=str(server))
                     shards.note_change()
                     await self._restart.wait()
