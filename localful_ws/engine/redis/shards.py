@@ -22,8 +22,9 @@ from localful_ws.wakeup import Signal
 
 Argument = str | bytes | int | float
 
-# In a Cluster: what a slot on its way, or a server that is just being replaced, answers.
-_PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+"""What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
+
 _PASSING_PAUSE: Final = 0.03
 
 
@@ -184,14 +185,17 @@ class Shards:
         """Go after an answer that says where, how, or when to ask again; raises any other."""
         while True:
             link: Link | None = None
-            asking = False
             if error.code == "NOSCRIPT" and script is not None:
                 command = ("EVAL", script.text, *command[2:])
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
-                link, asking = self.shard_at(_place_in(error)).link, True
-            elif error.code in _PASSING:
+                link = self.shard_at(_place_in(error)).link
+                if link is None:
+                    await trio.sleep(_PASSING_PAUSE)  # and ask again where it was
+                else:
+                    link.send("ASKING")
+            elif error.code in PASSING:
                 await trio.sleep(_PASSING_PAUSE)
             else:
                 if error.code == "READONLY":
@@ -199,8 +203,6 @@ class Shards:
                 raise error
             if link is None:
                 link = await self.link_to(key)
-            if asking:
-                link.send("ASKING")
             try:
                 return link, await link.call(*command)
             except RedisRefusedError as refused:

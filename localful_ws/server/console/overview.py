@@ -44,6 +44,10 @@ def build_overview(
     def several(name: str) -> Mapping[str, float]:
         return {said: value for (said, _), value in samples.get(name, {}).items()}
 
+    def total(figure: Figure) -> float:
+        values = samples.get(figure.name, figure.value)
+        return sum(values.values()) if isinstance(values, Mapping) else values
+
     durations = {part: value for (_, part), value in samples.get("publish_to_write_seconds", {}).items()}
     return {
         "time": now,
@@ -89,7 +93,7 @@ def build_overview(
                 {
                     "name": figure.name,
                     "text": figure.text,
-                    "value": sum(samples.get(figure.name, {}).values()),
+                    "value": total(figure),
                     "total": figure.total,
                 }
                 for figure in figures
