@@ -32,6 +32,8 @@ class Subscriptions:
         # In the order in which they came to be wanted, which is the order in which they are asked for again.
         self._wanted: dict[bytes, None] = {}
         self._in_force: set[bytes] = set()
+        # Those that the server has ended since an order was given.
+        self._ended: set[bytes] = set()
         # Where the two may differ, in the order in which that came about.
         self._changed: dict[bytes, None] = {}
         self._something_changed = Signal()
@@ -54,6 +56,7 @@ class Subscriptions:
     def end(self, channel: bytes) -> None:
         """Take note that the server has ended a subscription."""
         self._in_force.discard(channel)
+        self._ended.add(channel)
         self._note(channel)
 
     def lose(self) -> None:
@@ -73,10 +76,12 @@ class Subscriptions:
             self._in_force.difference_update(old)
             await self._order(link, "UNSUBSCRIBE", old)
             new = [channel for channel in some if channel in self._wanted]
+            self._ended.clear()
             confirmed = await self._order(
                 link, "SUBSCRIBE", [channel for channel in new if channel not in self._in_force]
             )
-            self._in_force |= confirmed
+            # Whose end came together with its confirmation is not in force.
+            self._in_force |= confirmed - self._ended
             self._tell([channel for channel in new if channel in self._in_force])
 
     async def _order(self, link: Link, kind: str, channels: Sequence[bytes]) -> set[bytes]:
