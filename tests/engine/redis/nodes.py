@@ -158,8 +158,10 @@ class FakeNode:
                 await self._changed.wait()
 
     def figure(self, name: str) -> float:
-        """One of the engine's figures."""
-        return {figure.name: figure.value for figure in self.engine.figures()}[name]
+        """One of the engine's figures that has no label."""
+        value = {figure.name: figure.value for figure in self.engine.figures()}[name]
+        assert isinstance(value, int | float)
+        return value
 
     def _tell(self) -> None:
         self._changed.set()

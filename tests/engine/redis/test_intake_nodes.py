@@ -66,14 +66,9 @@ class _DeafShards(Shards):
     """Never hears that the lease is there."""
 
     async def run_script(
-        self,
-        script: Script,
-        keys: Sequence[str | bytes],
-        arguments: Sequence[Argument] = (),
-        *,
-        relied_on: bool = False,
+        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
     ) -> Any:
-        reply = await super().run_script(script, keys, arguments, relied_on=relied_on)
+        reply = await super().run_script(script, keys, arguments)
         if script is INTAKE_LEASE and reply:
             await trio.sleep_forever()
         return reply
