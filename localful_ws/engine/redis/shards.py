@@ -26,6 +26,8 @@ PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
 """What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
 
 _PASSING_PAUSE: Final = 0.03
+# All that is asked of the same server waits meanwhile.
+_REPLICAS_MS: Final = 500
 
 
 class Shards:
@@ -190,7 +192,7 @@ class Shards:
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
-                link = self.shard_at(_place_in(error)).link
+                link = self._shard_in(error).link
                 if link is None:
                     await trio.sleep(_PASSING_PAUSE)  # and ask again where it was
                 else:
@@ -243,8 +245,7 @@ class Shards:
         if replicas:
 
             async def wait_for_replicas() -> None:
-                milliseconds = max(1, round(link.server.timeout * 1000 / 2))
-                if await link.call("WAIT", replicas, milliseconds) < replicas:
+                if await link.call("WAIT", replicas, _REPLICAS_MS) < replicas:
                     raise RedisUnavailableError(f"Fewer than {replicas} replicas have taken it.")
 
             checks.append(wait_for_replicas)
@@ -262,7 +263,15 @@ class Shards:
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self.shard_at(_place_in(error))})
+        self.give({int(str(error).split(" ")[1]): self._shard_in(error)})
+
+    def _shard_in(self, error: RedisRefusedError) -> Shard:
+        """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
+        _, slot, place = str(error).split(" ")[:3]
+        host, _, port = place.rpartition(":")
+        asked = self.of_slot[int(slot)].server
+        # Without a host it is another port of whoever was asked.
+        return self.shard_at((host or (asked.host if asked is not None else ""), int(port)))
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -291,9 +300,3 @@ class Shards:
                     now.subscriptions.want(channel)
         if before:
             self._changed.set()
-
-
-def _place_in(error: RedisRefusedError) -> Place:
-    """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
-    host, _, port = str(error).split(" ")[2].rpartition(":")
-    return host, int(port)
