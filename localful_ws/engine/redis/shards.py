@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from localful_ws.engine.redis.cluster import ClusterMap
-from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.keys import SLOTS, hash_slot
 from localful_ws.engine.redis.link import Link, Server
 from localful_ws.engine.redis.lua import Script
@@ -23,7 +23,7 @@ from localful_ws.wakeup import Signal
 Argument = str | bytes | int | float
 
 # In a Cluster: what a slot on its way, or a server that is just being replaced, answers.
-_PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+_PASSING: Final = NOT_READY | {"TRYAGAIN"}
 _PASSING_PAUSE: Final = 0.03
 
 
