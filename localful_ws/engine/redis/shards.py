@@ -121,8 +121,16 @@ class Shards:
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
         *,
         relied_on: bool = False,
+        taken: Callable[[list[Any]], object] | None = None,
     ) -> list[Any]:
-        """Run a script several times at once; see `run_script`."""
+        """Run a script several times at once; see `run_script`.
+
+        Args:
+            script: The script.
+            calls: The keys and arguments of each time.
+            relied_on: As there.
+            taken: Called with what was answered, before it is seen whether that can be relied on.
+        """
         commands: list[tuple[str | bytes, tuple[Argument, ...]]] = [
             (keys[0], ("EVALSHA", script.digest, len(keys), *keys, *arguments)) for keys, arguments in calls
         ]
@@ -140,6 +148,8 @@ class Shards:
                         self.owner.wrote(self.of(key), refused)
                     raise
             replies.append(reply)
+        if taken is not None:
+            taken(replies)
         if relied_on:
             for key, _ in commands:
                 self.owner.wrote(self.of(key), None)
