@@ -281,6 +281,8 @@ class RedisEngine:
     async def begin(self, shard: Shard, link: Link) -> None:
         """See `ShardOwner.begin`: what was acknowledged lately is given to a server that may lack it."""
         run_id = await _run_id_of(link)
+        # Before the moment from which other nodes are waited for.
+        await self._writer.check_ready(shard, link)
         now = trio.current_time()
         publish = self._shards.publish_command
         kept = self._acknowledged.of(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from localful_ws.engine.redis.cluster import ClusterMap
-from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.keys import SLOTS, hash_slot
 from localful_ws.engine.redis.link import Link, Server
 from localful_ws.engine.redis.lua import Script
@@ -22,7 +22,7 @@ from localful_ws.wakeup import Signal
 
 Argument = str | bytes | int | float
 
-PASSING: Final = frozenset({"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"})
+PASSING: Final = NOT_READY | {"TRYAGAIN"}
 """What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
 
 _PASSING_PAUSE: Final = 0.03

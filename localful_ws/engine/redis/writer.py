@@ -11,7 +11,9 @@ from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis.acknowledged import Acknowledged, Written
 from localful_ws.engine.redis.control import Control
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError
 from localful_ws.engine.redis.keys import Keys, new_epoch
+from localful_ws.engine.redis.link import Link
 from localful_ws.engine.redis.lua import KNOWN, PUBLISH
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.engine.redis.shards import Argument, Shards
@@ -95,11 +97,9 @@ class EventWriter:
     async def probe(self, shard: Shard) -> None:
         """Write something that nobody is told of, where a server has the keys; raises like `write`."""
         shards, keys = self._shards, self._keys
-        number = next(
-            number
-            for number in count()
-            if not shards.is_cluster or shards.of(keys.of_probe(number, "events")) is shard
-        )
+        number = self._probe_number(shard)
+        if number is None:
+            return
         await shards.run_script(
             PUBLISH,
             [keys.of_probe(number, what) for what in ("events", "head")],
@@ -107,6 +107,29 @@ class EventWriter:
         )
         if shards.of(keys.revoked) is shard:
             await self._control.probe(shards)
+
+    async def check_ready(self, shard: Shard, link: Link) -> None:
+        """See that a server can be asked for what it has.
+
+        Raises:
+            RedisUnavailableError, RedisRefusedError: If it can't be yet.
+        """
+        number = self._probe_number(shard)
+        if number is not None:
+            try:
+                await link.call("EVAL", KNOWN.text, 1, self._keys.of_probe(number, "head"))
+            except RedisRefusedError as error:
+                if error.code in NOT_READY:
+                    raise
+
+    def _probe_number(self, shard: Shard) -> int | None:
+        """Which probe a server has; None if it has no slots (any more)."""
+        shards, keys = self._shards, self._keys
+        if not shards.is_cluster:
+            return 0
+        if shard not in shards.of_slot:
+            return None
+        return next(number for number in count() if shards.of(keys.of_probe(number, "events")) is shard)
 
     def _by_user(self, events: Sequence[Event]) -> list[_EventsOfUser]:
         by_user: dict[str, list[Event]] = {}
