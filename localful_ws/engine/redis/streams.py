@@ -8,6 +8,7 @@ import trio
 from attrs import define
 
 from localful_ws.engine import EngineUnavailableError, Position, Subscriber, replay_limits
+from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
 from localful_ws.engine.redis.keys import Keys, new_epoch, read_cursor, write_cursor
@@ -55,9 +56,17 @@ class Streams:
         keys: The names of things.
         queue: Where what is taken in goes.
         shards: The servers.
+        control: Knows whether this node knows of all revocations: nobody is let in before.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, queue: RouteQueue, shards: Shards) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        queue: RouteQueue,
+        shards: Shards,
+        control: Control,
+    ) -> None:
         self.counts = StreamCounts()
         self._keys = keys
         self._queue = queue
@@ -67,6 +76,7 @@ class Streams:
         self._followed: dict[str, Followed] = {}
         self._by_channel: dict[bytes, Followed] = {}
         self._shards = shards
+        self._control = control
         self._max_event_bytes = settings.max_publish_bytes + _ENVELOPE
         # Streams to be read, in order.
         self._to_read: dict[Followed, None] = {}
@@ -90,10 +100,14 @@ class Streams:
                 while not followed.routed:
                     await followed.changed.wait()
                 if since is None:
+                    await self._control.wait_in_force()
                     begin(Position(followed.routed))
                     begun = True
                 else:
-                    position = await self._find_place(followed, since)
+                    position = None
+                    while position is None or not self._control.in_force:
+                        await self._control.wait_in_force()
+                        position = await self._find_place(followed, since)
                     done = Future[None]()
                     if self._queue.put_call(lambda _: done.set_by(lambda: begin(position))):
                         await done.wait()

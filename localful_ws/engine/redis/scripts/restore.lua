@@ -45,8 +45,9 @@ end
 
 local known, last = read_head(head)
 if known and known ~= epoch then
-  -- Begun anew since: whoever was there then has been told.
-  return 1
+  -- Begun anew since: whoever was there then has been told. Or before, and this server has not even that.
+  local finish = ARGV[#ARGV - 3]
+  return is_before(last, finish) and begin_anew(finish) or 1
 end
 if not known then
   last = '0-0'
