@@ -28,12 +28,13 @@ _READY = ("Ready to accept connections", "Sentinel ID is")
 
 
 def find_program() -> str:
-    """Find the server's program.
+    """Find the server's program: LOCALFUL_WS_REDIS_SERVER in the environment, or what is on the PATH.
 
     Without one the test that asks is skipped; if the environment says CI or LOCALFUL_WS_REQUIRE_REDIS, it
     fails.
     """
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    program = os.environ.get("LOCALFUL_WS_REDIS_SERVER")
+    program = program or shutil.which("redis-server") or shutil.which("valkey-server")
     return program or _missing("there is no redis-server on the PATH (.ci/services installs it)")
 
 

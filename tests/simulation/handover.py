@@ -180,7 +180,10 @@ class Handovers:
         if node is None or node is not record.node or record.told != at:
             return True
         line = self._world.truth.line(user, epoch)
-        if self._given(node, line.gone[fact.place]) - at >= min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN:
+        if (
+            self._given(node, line.gone[fact.place]) - at
+            >= min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN
+        ):
             return True
         # Where history is short nobody can say of what is not in it whether it was.
         return len(line.facts) - line.passed(fact.place) >= settings.history_events

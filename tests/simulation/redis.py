@@ -405,7 +405,9 @@ class SimulatedRedis:
             self._note(lambda: self._witness.lost(user, epoch, first))
             for place, stored in back:
                 self._witness.restored((user, epoch, place), stored)
-            self._tell(channel, epoch, first, [b'["%b",%b]' % (_bytes(place), stored) for place, stored in back])
+            self._tell(
+                channel, epoch, first, [b'["%b",%b]' % (_bytes(place), stored) for place, stored in back]
+            )
         return int(stream.last >= end)
 
     def _begin_anew(self, key: str, channel: str, epoch: str, last: Id) -> int:
