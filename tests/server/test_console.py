@@ -187,6 +187,7 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
             send_buffer_peak_bytes=4000,
             engine_up=False,
             users=5,
+            missed_events_lately=1500,
         )
     )
     metrics.accepted([EventName.ITEM_CREATE])
@@ -205,6 +206,7 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     assert overview["workers"] == {"serving": 3, "missing": 1, "restarts": 0}
     assert overview["handshakesRefused"] == {"404": 1}
     assert overview["sendBuffer"] == {"peakEvents": 3, "peakBytes": 4000}
+    assert overview["missedEventsLately"] == 1500
     assert overview["engine"] == {
         "name": "redis",
         "place": "127.0.0.1:6379",

@@ -68,6 +68,7 @@ def build_overview(
         "authenticationFailures": several("authentication_failures"),
         "resumes": several("resumes"),
         "closes": several("closes"),
+        "missedEventsLately": one("missed_events_lately"),
         "slowConsumers": one("slow_consumers"),
         "sendBuffer": {
             "peakEvents": one("send_buffer_peak_events"),

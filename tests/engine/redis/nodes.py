@@ -118,11 +118,13 @@ class FakeNode:
         self.recalled.append(len(disconnects))
         self.remember(disconnects)
 
-    def lose(self, user: str) -> None:
-        for device in list(self.devices.get(user, ())):
+    def lose(self, user: str) -> int:
+        devices = list(self.devices.get(user, ()))
+        for device in devices:
             device.lost = True
             self.leave(device)
         self._tell()
+        return len(devices)
 
     # --- what devices do ---
 
