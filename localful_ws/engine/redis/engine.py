@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 # All nodes hear of a new server within so many seconds, and give it what they have acknowledged.
 _HANDOVER: Final = 1.0
-_HANDOVER_PAUSE: Final = 0.05
+_HANDOVER_PAUSE: Final = 0.01
 _GOODBYE: Final = 0.5
 
 
