@@ -50,7 +50,6 @@ ELSEWHERE = {
     "end_to_end/test_daemon_in_process.py": ["engine/build", "server/daemon", "server/run"],
     "engine/redis/test_engine_control.py": ["engine/redis/questions"],
     "engine/redis/test_engine_streams.py": ["engine/redis/lua", "engine/redis/queue"],
-    "engine/redis/test_rejoin.py": ["engine/redis/subscriptions"],
     "engine/test_memory.py": ["engine/__init__", "engine/idempotency"],
     "protocol/test_codec.py": ["protocol/errors"],
     "publisher/test_publisher_transcripts.py": ["publisher/errors", "publisher/queue"],

@@ -26,7 +26,7 @@ from localful_ws.server.node import Node
 from localful_ws.server.opening import Opening
 from localful_ws.server.parking import Parking
 from localful_ws.server.send_buffer import SendBudget, piece_of
-from localful_ws.server.tcp import close_socket
+from localful_ws.tcp import close_socket
 
 from .redis_stream import Stream
 

@@ -60,6 +60,7 @@ class SimulatedRedis:
         self._witness = witness
         self._streams: dict[str, Stream] = {}
         self._ids: dict[str, float] = {}
+        self._lacking: dict[str, dict[Id, tuple[Id, str, bytes]]] = {}
         self._written: list[Place] = []
         # How to take back what was written lately, and when that was.
         self._undo: deque[tuple[float, Callable[[], object]]] = deque()
@@ -317,46 +318,55 @@ class SimulatedRedis:
 
     def _restore(self, keys: list[str], arguments: list[Any]) -> int:
         history_events, history_ms, _, id_ms, _, channel, is_last, fresh, epoch = arguments[:9]
-        epoch, keeps, own_keys = epoch.decode(), history_events > 0 and history_ms > 0, iter(keys[2:])
+        epoch, keeps = epoch.decode(), history_events > 0 and history_ms > 0
         events = [
-            (read_id(place.decode()), read_id(before.decode()), next(own_keys) if own else "", stored)
+            (read_id(place.decode()), read_id(before.decode()), own, stored)
             for place, before, own, stored in zip(*[iter(arguments[9:])] * 4, strict=True)
         ]
-        known = self._change(keys[0])
+        known, user, end = self._change(keys[0]), user_of(keys[0]), events[-1][0]
         if known is not None and known.epoch != epoch:
-            end = read_id(arguments[-4].decode())
             return 1 if known.last >= end else self._begin_anew(keys[0], channel, fresh, end)
         stream = Stream(epoch) if known is None else known.copy()
-        first, back, end = stream.last, [], events[-1][0]
+        lacking = self._change_lacking(keys[0])
         for place, before, own, stored in events:
             if place > stream.last:
-                if before != stream.last:
-                    if is_last:
-                        return self._begin_anew(keys[0], channel, fresh, max(stream.last, end))
-                    break
-                stream.entries.append((place, before, stored))
-                stream.last = place
-                back.append((place, stored))
+                lacking[before] = place, own, stored
             elif not stream.was_taken(place, keeps=keeps):
                 return self._begin_anew(keys[0], channel, fresh, stream.last)
-            if own and id_ms:
+            elif own:
+                self._take_id(own, id_ms)
+        first, back = stream.last, []
+        while stream.last in lacking:
+            place, own, stored = lacking.pop(stream.last)
+            stream.entries.append((place, stream.last, stored))
+            stream.last = place
+            back.append((place, stored))
+            if own:
                 self._take_id(own, id_ms)
         if back:
             stream.lasts_until = self._now() + history_ms / 1000
             stream.trim(history_events if keeps else 0, 0)
             self._begin(keys[0], epoch)
             self._streams[keys[0]] = stream
-            user = user_of(keys[0])
             self._note(lambda: self._witness.lost(user, epoch, first))
             for place, stored in back:
                 self._witness.restored((user, epoch, place), stored)
-            self._tell(
-                channel, epoch, first, [b'["%b",%b]' % (written(place), stored) for place, stored in back]
-            )
-        return int(stream.last >= end)
+            told = [b'["%b",%b]' % (written(place), stored) for place, stored in back]
+            self._tell(channel, epoch, first, told)
+        if stream.last >= end:
+            return 1
+        return self._begin_anew(keys[0], channel, fresh, end) if is_last else 0
+
+    def _change_lacking(self, key: str) -> dict[Id, tuple[Id, str, bytes]]:
+        """What was given back to a stream and does not follow its end yet; it is about to be changed."""
+        lacking = self._lacking.setdefault(key, {})
+        before = dict(lacking)
+        self._note(lambda: self._lacking.__setitem__(key, before))
+        return lacking
 
     def _begin_anew(self, key: str, channel: str, epoch: str, last: Id) -> int:
         self._begin(key, epoch, last)
+        self._change_lacking(key).clear()
         self._tell(channel, epoch, last, [])
         return 2
 

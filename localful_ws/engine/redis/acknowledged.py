@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from attrs import frozen
 
-from localful_ws.engine.redis.errors import RedisRefusedError
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link
 from localful_ws.engine.redis.lua import RESTORE
@@ -107,12 +107,15 @@ class Acknowledged:
 
         Raises:
             RedisUnavailableError: If the connection is lost.
+            RedisRefusedError: If the server is not ready yet.
         """
         waiting = []
         for user in kept:
             try:
                 outcomes = [await self._give(link, part, publish, last=last) for part in _parts(user)]
             except RedisRefusedError as error:
+                if error.code in NOT_READY:
+                    raise
                 # It is that of another server, or can't be written to now: cursors of before may have a hole.
                 _log.warning("what was acknowledged can't be given to Redis", reason=str(error))
                 continue
@@ -121,7 +124,7 @@ class Acknowledged:
         return waiting
 
     async def _give(self, link: Link, kept: "Kept", publish: str, *, last: bool) -> int:
-        keys: list[str] = [self._keys.of_user(kept.user, "events"), self._keys.of_user(kept.user, "head")]
+        keys = [self._keys.of_user(kept.user, what) for what in ("events", "head", "lacking")]
         arguments: list[str | bytes | int] = [
             *self._history,
             publish,
@@ -131,9 +134,7 @@ class Acknowledged:
             kept.epoch,
         ]
         for event in kept.events:
-            if event.key:
-                keys.append(event.key)
-            arguments += [event.id, event.before, int(bool(event.key)), event.stored]
+            arguments += [event.id, event.before, event.key, event.stored]
         outcome: int = await link.call("EVAL", RESTORE.text, len(keys), *keys, *arguments)
         return outcome
 

@@ -32,8 +32,10 @@ class ClusterMap:
         while True:
             if any(shard.link is None for shard in set(self._shards.of_slot)):
                 await self._look()
-                self._shards.tried = True
-                self._shards.owner.changed()
+                if self._shards.first in self._shards.of_slot:
+                    # Slots that nobody is known to have. Where somebody is, it is still to be tried.
+                    self._shards.tried = True
+                    self._shards.owner.changed()
                 await trio.sleep(_LOOK_EVERY)
             else:
                 await self._shards.wait_change()

@@ -100,8 +100,8 @@ class Control:
         self._put_call = put_call
         self._limit = settings.max_revocations
         self._handover_seconds = settings.redis_handover_seconds
-        # What was acknowledged lately, with the moment.
-        self._acknowledged: deque[tuple[float, _Order]] = deque()
+        # The orders of the last seconds, with the moment.
+        self._written: deque[tuple[float, _Order]] = deque()
         self._to_recall = False
         # What is being read; another one once that does not count any more.
         self._reading: object = None
@@ -211,16 +211,19 @@ class Control:
 
     async def _tell(self, shards: Shards, orders: Sequence[_Order]) -> int:
         """Have orders remembered and sent; how many nodes they went to."""
-        told: int = await shards.run_script(
-            REVOKE, self._revocation_keys(), self._arguments(shards, orders), relied_on=True
-        )
+        call = (self._revocation_keys(), self._arguments(shards, orders))
+        [told] = await shards.run_scripts(REVOKE, [call], lambda replies: self._keep(orders, replies[0]))
         if told < 0:
             raise TooManyRevocationsError
+        return int(told)
+
+    def _keep(self, orders: Sequence[_Order], told: int) -> None:
+        """Keep what was written, to be given to a server that lacks it."""
         now = trio.current_time()
-        self._acknowledged += [(now, msgspec.structs.replace(order, reply="", nonce="")) for order in orders]
-        while self._acknowledged and self._acknowledged[0][0] + self._handover_seconds <= now:
-            self._acknowledged.popleft()
-        return told
+        if told >= 0:
+            self._written += [(now, msgspec.structs.replace(order, reply="", nonce="")) for order in orders]
+        while self._written and self._written[0][0] + self._handover_seconds <= now:
+            self._written.popleft()
 
     async def probe(self, shards: Shards) -> None:
         """Look whether revocations could be kept.
@@ -240,7 +243,7 @@ class Control:
         now = trio.current_time()
         orders = [
             order
-            for at, order in self._acknowledged
+            for at, order in self._written
             # Those that have lapsed would only take the room of others.
             if at + self._handover_seconds > now and order.until > self._clock.now()
         ]

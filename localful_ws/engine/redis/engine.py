@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 # All nodes hear of a new server within so many seconds, and give it what they have acknowledged.
 _HANDOVER: Final = 1.0
-_HANDOVER_PAUSE: Final = 0.05
+_HANDOVER_PAUSE: Final = 0.01
 _GOODBYE: Final = 0.5
 
 
@@ -281,6 +281,8 @@ class RedisEngine:
     async def begin(self, shard: Shard, link: Link) -> None:
         """See `ShardOwner.begin`: what was acknowledged lately is given to a server that may lack it."""
         run_id = await _run_id_of(link)
+        # Before the moment from which other nodes are waited for.
+        await self._writer.check_ready(shard, link)
         now = trio.current_time()
         publish = self._shards.publish_command
         kept = self._acknowledged.of(

@@ -23,6 +23,9 @@ class RedisRefusedError(Exception):
         return str(self).partition(" ")[0]
 
 
+NOT_READY: Final = frozenset({"LOADING", "CLUSTERDOWN", "MASTERDOWN"})
+"""What a server answers that has just been started, or hears nothing of the others."""
+
 REDIS_ERRORS: Final = (RedisUnavailableError, RedisRefusedError)
 """All that asking Redis for something may raise."""
 

@@ -5,6 +5,7 @@ so one round trip. What is published is taken as it is read; whoever is too slow
 limit for slow subscribers (``client-output-buffer-limit pubsub``).
 """
 
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 
 from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError, raise_single
 from localful_ws.engine.redis.rounds import Rounds
+from localful_ws.tcp import TcpStream
 from localful_ws.wakeup import Future, Signal
 
 _CHUNK: Final = 64 * 1024
@@ -102,6 +104,7 @@ class Link:
         )
         self._out: list[bytes] = []
         self._to_send = Signal()
+        self._is_sending = False
         self._waiting: deque[Future[Any] | _Order] = deque()
         # When something was heard last, and since when something has been waited for.
         self._heard = self._asked = trio.current_time()
@@ -145,11 +148,23 @@ class Link:
         if self._lost is not None:
             raise RedisUnavailableError(str(self._lost))
         packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
-        self._out.append(packed)
         if not self._waiting:
             self._asked = trio.current_time()
+            # Nobody else is about to send, so nothing is gained by waiting for them.
+            packed = packed[self._send_now(packed) :]
         self._waiting.append(reply)
-        self._to_send.set()
+        if packed:
+            self._out.append(packed)
+            self._to_send.set()
+
+    def _send_now(self, data: bytes) -> int:
+        """Send what can be sent without waiting, and say how much that is."""
+        if self._out or self._is_sending or not isinstance(self._stream, TcpStream):
+            return 0
+        try:
+            return self._stream.send_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return 0  # whoever reads notices
 
     # --- its tasks ---
 
@@ -160,7 +175,11 @@ class Link:
                 await self._to_send.wait()
             data = b"".join(self._out)
             self._out.clear()
-            await self._stream.send_all(data)
+            rest = data[self._send_now(data) :]
+            if rest:
+                self._is_sending = True
+                await self._stream.send_all(rest)
+                self._is_sending = False
 
     async def read(self) -> None:
         """Take what comes, until the connection is lost."""
@@ -203,13 +222,14 @@ class Link:
             return self._take_push(reply)
         if not self._waiting:
             raise _ProtocolError("Redis answered what it was not asked")
-        waiting = self._waiting.popleft()
+        waiting = self._waiting[0]
         if isinstance(reply, RedisRefusedError):
             (waiting.done if isinstance(waiting, _Order) else waiting).fail(reply)
         elif isinstance(waiting, _Order):
             raise _ProtocolError("Redis did not answer what it was asked")
         else:
             waiting.set(reply)
+        self._waiting.popleft()
         return None
 
     def _take_push(self, push: Sequence[Any]) -> Message | Ended | None:
@@ -245,9 +265,10 @@ async def open_link(server: Server, hear: Hear | None = None) -> AsyncIterator[L
     link = Link(server, stream, hear)
     try:
         async with trio.open_nursery() as nursery:
-            for task in (link.write, link.read, link.watch):
-                nursery.start_soon(_run, link, task)
+            nursery.start_soon(_run, link, link.write)
+            nursery.start_soon(_run, link, link.read)
             await _greet(link)
+            nursery.start_soon(_run, link, link.watch)
             yield link
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -271,17 +292,18 @@ async def _run(link: Link, task: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _connect(server: Server) -> trio.abc.Stream:
-    stream: trio.abc.Stream | None = None
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] | None = None
     try:
         with trio.fail_after(server.timeout):
             if server.port is None:
                 return await trio.open_unix_socket(server.host)
             stream = await trio.open_tcp_stream(server.host, server.port)
-            if server.tls is not None:
-                stream = tls = trio.SSLStream(
-                    stream, server.tls, server_hostname=server.host, https_compatible=True
-                )
-                await tls.do_handshake()
+            if server.tls is None:
+                return TcpStream(socket.socket(fileno=stream.socket.detach()))
+            stream = tls = trio.SSLStream(
+                stream, server.tls, server_hostname=server.host, https_compatible=True
+            )
+            await tls.do_handshake()
             return stream
     except BaseException as error:
         if stream is not None:
@@ -299,6 +321,8 @@ async def _greet(link: Link) -> None:
     try:
         with trio.fail_after(server.timeout):
             said = await link.call(*hello)
+            if not isinstance(said, dict):
+                raise RedisUnavailableError(f"Redis at {server} does not speak RESP3.")
             link.hello = {
                 key.decode(): value.decode(errors="replace")
                 for key, value in said.items()
@@ -307,7 +331,8 @@ async def _greet(link: Link) -> None:
             if server.db:
                 await link.call("SELECT", server.db)
     except RedisRefusedError as error:
-        raise RedisUnavailableError(f"Redis at {server} refuses the connection: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise RedisUnavailableError(f"Redis at {server} refuses the connection: {reason}.") from error
     except trio.TooSlowError as error:
         raise RedisUnavailableError(
             f"Redis at {server} can't be reached: there was no answer in time."

@@ -13,7 +13,9 @@ from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
-_SWITCHED: Final = b"+switch-master"
+SWITCHED: Final = b"+switch-master"
+"""The channel on which they announce another server."""
+
 _LOOK_EVERY: Final = 1.0
 _TRY_AGAIN_AFTER: Final = 0.5
 # Those that have not answered by then are not waited for, if others have.
@@ -89,10 +91,13 @@ class Sentinels:
 
     async def _ask_one(self, link: Link, said: list[tuple[int, Place]], asking: trio.CancelScope) -> None:
         try:
-            answer: dict[bytes, Any] = await link.call("SENTINEL", "MASTER", self._service)
-            place = (answer[b"ip"].decode(), int(answer[b"port"]))
-            said.append((int(answer[b"config-epoch"]), place))
-        except (*REDIS_ERRORS, LookupError, ValueError) as error:
+            about = link.send("SENTINEL", "MASTER", self._service)
+            # From the promotion on this is the new one, and MASTER names the old one until all has been done.
+            named = link.send("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            answer: dict[bytes, Any] = await about.wait()
+            host, port = await named.wait()
+            said.append((int(answer[b"config-epoch"]), (host.decode(), int(port))))
+        except (*REDIS_ERRORS, LookupError, TypeError, ValueError) as error:
             _log.debug("a Sentinel can't say who is to be written to", reason=str(error))
         else:
             asking.deadline = min(asking.deadline, trio.current_time() + _PATIENCE)
@@ -101,7 +106,7 @@ class Sentinels:
         while True:
             try:
                 async with open_link(server, self._hear) as link:
-                    await link.send_order("SUBSCRIBE", [_SWITCHED]).wait()
+                    await link.send_order("SUBSCRIBE", [SWITCHED]).wait()
                     self._links.append(link)
                     self._connected.set()
                     try:

@@ -1,5 +1,6 @@
 """The users' streams that this node follows, and how a device comes to follow one."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -29,6 +30,8 @@ _PORTION_BYTES: Final = 1024 * 1024
 _PAUSE_IN_TROUBLE: Final = 1.0
 _TELL_AGAIN_AFTER: Final = 60.0
 _MOST_TROUBLES: Final = 100
+# Losses of so many seconds are one line in the log: as a rule all users lose something at once.
+_TELL_TOGETHER: Final = 1.0
 # What an event as it is kept has besides its data.
 _ENVELOPE: Final = 4096
 # So often in the time that they last the heads of streams are renewed.
@@ -83,6 +86,9 @@ class Streams:
         self._something_to_read = Signal()
         # Why a stream could not be read lately, and when that was told.
         self._troubles: dict[str, float] = {}
+        # Devices that were closed since that was last told, by user.
+        self._closed = Counter[str]()
+        self._something_closed = Signal()
 
     def __len__(self) -> int:
         """How many are followed."""
@@ -194,6 +200,7 @@ class Streams:
         """Follow all that are to be followed, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_heads)
+            nursery.start_soon(self._tell_losses)
             for _ in range(_READERS):
                 nursery.start_soon(self._read_on, nursery)
 
@@ -297,8 +304,29 @@ class Streams:
         if outcome is Outcome.LOST:
             self.counts.lost += 1
             end = write_cursor(feed.epoch, feed.last)
-            self._queue.put_call(lambda subscriber: _lose_events(subscriber, followed, end))
+            self._queue.put_call(lambda subscriber: self._lose_events(subscriber, followed, end))
         followed.changed.set()
+
+    def _lose_events(self, subscriber: Subscriber, followed: Followed, end: str) -> None:
+        if followed.followers:
+            closed = subscriber.lose(followed.user)
+            followed.routed = end
+            if closed:
+                self._closed[followed.user] += closed
+                self._something_closed.set()
+
+    async def _tell_losses(self) -> None:
+        while True:
+            while not self._closed:
+                await self._something_closed.wait()
+            await trio.sleep(_TELL_TOGETHER)
+            _log.warning(
+                "events that were missed can't be had any more; devices are closed with 4413",
+                users=len(self._closed),
+                devices=self._closed.total(),
+                reason="Redis came back empty or older, or its history does not reach back far enough",
+            )
+            self._closed.clear()
 
     async def _read(
         self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""
@@ -317,9 +345,3 @@ class Streams:
             self._max_event_bytes,
         ]
         return decode_reading(user, await self._shards.run_script(READ, keys, arguments))
-
-
-def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:
-    if followed.followers:
-        subscriber.lose(followed.user)
-        followed.routed = end

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain, count
-from typing import Final
+from typing import Any, Final
 
 import trio
 from attrs import frozen
@@ -11,7 +11,9 @@ from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis.acknowledged import Acknowledged, Written
 from localful_ws.engine.redis.control import Control
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError
 from localful_ws.engine.redis.keys import Keys, new_epoch
+from localful_ws.engine.redis.link import Link
 from localful_ws.engine.redis.lua import KNOWN, PUBLISH
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.engine.redis.shards import Argument, Shards
@@ -87,24 +89,17 @@ class EventWriter:
         if any(event.name is EventName.USER_DELETE for event in events):
             await self._refuse_deleted(users)
         parts = [[user] for user in users] if self._shards.is_cluster else [users] if users else []
-        replies = await self._shards.run_scripts(
-            PUBLISH, [self._call(part) for part in parts], relied_on=True
-        )
-        accepted, now = 0, trio.current_time()
-        for part, (new, *written) in zip(parts, replies, strict=True):
-            accepted += new
-            for batch, (epoch, before, *places) in zip(part, written, strict=True):
-                self._keep(batch, epoch, before, places, now)
+        calls = [self._call(part) for part in parts]
+        replies = await self._shards.run_scripts(PUBLISH, calls, lambda said: self._keep_all(parts, said))
+        accepted = sum(reply[0] for reply in replies)
         return Receipt(accepted, len(events) - accepted)
 
     async def probe(self, shard: Shard) -> None:
         """Write something that nobody is told of, where a server has the keys; raises like `write`."""
         shards, keys = self._shards, self._keys
-        number = next(
-            number
-            for number in count()
-            if not shards.is_cluster or shards.of(keys.of_probe(number, "events")) is shard
-        )
+        number = self._probe_number(shard)
+        if number is None:
+            return
         await shards.run_script(
             PUBLISH,
             [keys.of_probe(number, what) for what in ("events", "head")],
@@ -112,6 +107,29 @@ class EventWriter:
         )
         if shards.of(keys.revoked) is shard:
             await self._control.probe(shards)
+
+    async def check_ready(self, shard: Shard, link: Link) -> None:
+        """See that a server can be asked for what it has.
+
+        Raises:
+            RedisUnavailableError, RedisRefusedError: If it can't be yet.
+        """
+        number = self._probe_number(shard)
+        if number is not None:
+            try:
+                await link.call("EVAL", KNOWN.text, 1, self._keys.of_probe(number, "head"))
+            except RedisRefusedError as error:
+                if error.code in NOT_READY:
+                    raise
+
+    def _probe_number(self, shard: Shard) -> int | None:
+        """Which probe a server has; None if it has no slots (any more)."""
+        shards, keys = self._shards, self._keys
+        if not shards.is_cluster:
+            return 0
+        if shard not in shards.of_slot:
+            return None
+        return next(number for number in count() if shards.of(keys.of_probe(number, "events")) is shard)
 
     def _by_user(self, events: Sequence[Event]) -> list[_EventsOfUser]:
         by_user: dict[str, list[Event]] = {}
@@ -141,6 +159,13 @@ class EventWriter:
             for stored, key in zip(batch.stored, batch.ids, strict=True):
                 arguments += ["1" if key else "0", stored]
         return keys, arguments
+
+    def _keep_all(self, parts: Sequence[list[_EventsOfUser]], replies: Sequence[Any]) -> None:
+        """Keep what was written, be it relied on or not: devices are told of it in any case."""
+        now = trio.current_time()
+        for part, (_, *written) in zip(parts, replies, strict=True):
+            for batch, (epoch, before, *places) in zip(part, written, strict=True):
+                self._keep(batch, epoch, before, places, now)
 
     def _keep(
         self, batch: _EventsOfUser, epoch: bytes, before: bytes, places: Sequence[bytes], now: float

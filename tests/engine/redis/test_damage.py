@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from localful_ws.engine.redis.clients import RedisClient, open_client
 from structlog.testing import capture_logs
 
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis import streams
+from localful_ws.engine.redis.link import Link
 from tests.redis_server import RedisServer
 
+from .links import open_url
 from .nodes import SECONDS, Device, FakeNode, open_nodes, until, update
 
 pytestmark = pytest.mark.sockets
@@ -47,19 +48,18 @@ NAMES = [*(f"head: {name}" for name in HEADS), *(f"stream: {name}" for name in S
 
 
 @pytest.fixture
-async def client(redis_server: RedisServer) -> AsyncIterator[RedisClient]:
-    async with open_client(redis_server.url, SECONDS) as client:
-        yield client
+async def link(redis_server: RedisServer) -> AsyncIterator[Link]:
+    async with open_url(redis_server.url) as link:
+        yield link
 
 
-async def do_damage(client: RedisClient, prefix: str, damage: list[str | bytes], user: str = "ada") -> None:
+async def do_damage(link: Link, prefix: str, damage: list[str | bytes], user: str = "ada") -> None:
     """Run a command on a key of the user; on the stream when it is gone."""
     command, what, *arguments = damage
     key = f"{prefix}:{{@{user}}}:{what!s}"
     if what == "events":
-        await client.delete([key])
-    async with client.connection_pool.acquire() as connection:
-        await connection.create_request(str(command).encode(), key, *arguments, decode=False)
+        link.send("DEL", key)
+    await link.call(str(command), key, *arguments)
 
 
 def be_well(*nodes: FakeNode) -> None:
@@ -71,14 +71,14 @@ def be_well(*nodes: FakeNode) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
 async def test_who_resumes_begins_anew(
-    client: RedisClient, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
+    link: Link, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
 ) -> None:
     async with open_nodes(redis_server.url, redis_prefix) as (one, two):
         bob = await one.join(Device("bob"))
         away = await one.join(Device("ada"))
         one.leave(away)
         await two.publish(update(1), update(1, "bob"))
-        await do_damage(client, redis_prefix, damage)
+        await do_damage(link, redis_prefix, damage)
 
         await one.join(away, since=True)
         assert (away.resumed, away.numbers) == (False, [])
@@ -93,14 +93,14 @@ async def test_who_resumes_begins_anew(
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
 async def test_who_publishes_does_not_notice(
-    client: RedisClient, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
+    link: Link, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
 ) -> None:
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         bob = await node.join(Device("bob"))
         away = await node.join(Device("ada"))
         node.leave(away)
         await node.publish(update(1))
-        await do_damage(client, redis_prefix, damage)
+        await do_damage(link, redis_prefix, damage)
         assert await node.publish(update(2), update(2, "bob")) == Receipt(2)
         await node.until(lambda: bob.numbers == [2])
         await node.join(away, since=True)
@@ -110,11 +110,11 @@ async def test_who_publishes_does_not_notice(
 
 @pytest.mark.parametrize("damage", HEADS.values(), ids=list(HEADS))
 async def test_who_is_there_is_told_of_a_loss(
-    client: RedisClient, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
+    link: Link, redis_server: RedisServer, redis_prefix: str, damage: list[str | bytes]
 ) -> None:
     async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
         ada, bob = await node.join(Device("ada")), await node.join(Device("bob"))
-        await do_damage(client, redis_prefix, damage)
+        await do_damage(link, redis_prefix, damage)
         await node.publish(update(1), update(1, "bob"))
         await node.until(lambda: ada.lost and bob.numbers == [1])
         await node.join(ada, since=True)
@@ -125,11 +125,11 @@ async def test_who_is_there_is_told_of_a_loss(
 
 
 async def test_without_history_a_stream_of_another_type_makes_way_as_well(
-    client: RedisClient, redis_server: RedisServer, redis_prefix: str
+    link: Link, redis_server: RedisServer, redis_prefix: str
 ) -> None:
     async with open_nodes(redis_server.url, redis_prefix, count=1, history_events=0) as (node,):
         ada = await node.join(Device("ada"))
-        await do_damage(client, redis_prefix, ["SET", "events", "junk"])
+        await do_damage(link, redis_prefix, ["SET", "events", "junk"])
         assert await node.publish(update(1)) == Receipt(1)
         await node.until(lambda: ada.numbers == [1])
 

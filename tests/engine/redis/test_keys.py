@@ -6,11 +6,10 @@ from itertools import combinations, product
 
 import attrs
 import pytest
-from localful_ws.engine.redis.pubsub import hash_slot
 
 from localful_ws.clock import Clock
 from localful_ws.engine import Receipt
-from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.keys import Keys, hash_slot
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect
 from tests.redis_server import RedisServer
@@ -154,3 +153,9 @@ async def test_revocations_of_such_users_are_recalled_as_theirs(redis_url: str, 
     async with open_nodes(redis_url, redis_prefix, count=1) as (node,):
         assert len(node.revoked) == len(asked)
         assert set(node.revoked) == set(asked)
+
+
+@pytest.mark.parametrize("channel", ["a", "{user}.a", "x{user}", "{}a", "a{}{b}", "{a", "a}b{c}", "é{ü}"])
+@pytest.mark.sockets
+def test_slots_are_those_of_the_cluster(redis_cluster: Sequence[RedisServer], channel: str) -> None:
+    assert redis_cluster[0].cli("cluster", "keyslot", channel) == str(hash_slot(channel.encode()))

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
+from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError, raise_single
 
 
 async def lose() -> None:
@@ -30,11 +30,21 @@ async def test_whoever_is_cancelled_hears_of_no_loss() -> None:
 
 
 def test_a_loss_that_several_tasks_hear_of_is_one() -> None:
-    lost = RedisUnavailableError("lost")
-    group = ExceptionGroup("tasks", [ExceptionGroup("readers", [lost]), TimeoutError()])
-    with pytest.raises(RedisUnavailableError, match="lost"):
+    lost, cause = RedisUnavailableError("lost"), OSError("cut")
+    lost.__cause__ = cause
+    group = ExceptionGroup("tasks", [RedisRefusedError("ERR no"), ExceptionGroup("readers", [lost, lost])])
+    with pytest.raises(RedisUnavailableError, match="lost") as caught:
         raise_single(group)
+    assert caught.value.__cause__ is cause
+
+
+def test_a_refusal_that_is_alone_is_one() -> None:
+    with pytest.raises(RedisRefusedError) as caught:
+        raise_single(ExceptionGroup("tasks", [RedisRefusedError("OOM no memory")]))
+    assert caught.value.code == "OOM"
 
 
 def test_another_failure_stays() -> None:
     raise_single(ExceptionGroup("tasks", [RedisUnavailableError("lost"), ValueError()]))
+    with pytest.raises(ValueError, match="other"):
+        raise_single(ExceptionGroup("tasks", [ValueError("other")]))

@@ -6,16 +6,33 @@ from typing import cast
 import trio
 import trio.testing
 from attrs import Factory, define, field
-from localful_ws.engine.redis.clients import Message, PubSub, RedisClient
 
 from localful_ws.engine import Entry, Position, Subscriber
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.queue import RouteQueue
+from localful_ws.engine.redis.shards import Shards
 from localful_ws.engine.redis.streams import Streams
+from localful_ws.engine.redis.subscriptions import Subscriptions
 from tests.world import make_settings
+
+from .links import Remote, confirm, linked
 
 CHANNEL = b"localful:{@ada}:live"
 EPOCH = "e"
+
+
+@define
+class Shard:
+    """A server that is there.
+
+    Attributes:
+        subscriptions: Its channels.
+        link: Something.
+    """
+
+    subscriptions: Subscriptions
+    link: object = True
 
 
 @define
@@ -23,19 +40,25 @@ class Redis:
     """As much of Redis as one stream needs: what is in it, and who hears of it.
 
     Attributes:
+        shard: The server that has all.
         length: How many events are in the stream; their ids are 1-0, 2-0 and so on.
         subscribed: Whether the channel is subscribed to.
         unsubscribing: Lets an UNSUBSCRIBE take effect.
     """
 
+    shard: Shard = field(init=False)
     length: int = 0
     subscribed: bool = False
     unsubscribing: trio.Event = field(factory=trio.Event)
+    publish_command: str = "PUBLISH"
 
-    def register_script(self, _: str) -> "Redis":
-        return self
+    def of(self, _: object) -> "Shard":
+        return self.shard
 
-    async def __call__(self, _: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
+    async def wait_for(self, _: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def run_script(self, _: object, keys: object, arguments: Sequence[str | int]) -> list[object]:
         """The script ``read``."""
         await trio.lowlevel.checkpoint()
         since = int(str(arguments[2]).partition("-")[0])
@@ -46,13 +69,14 @@ class Redis:
             return [EPOCH.encode(), b"%d-0" % self.length, int(bool(flat)), []]
         return [EPOCH.encode(), b"%d-0" % self.length, 0, flat]
 
-    async def subscribe(self, *_: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self.subscribed = True
-
-    async def unsubscribe(self, *_: bytes) -> None:
-        await self.unsubscribing.wait()
-        self.subscribed = False
+    async def serve(self, remote: Remote) -> None:
+        """Confirm what is ordered."""
+        while True:
+            kind, *channels = await remote.next()
+            if kind == b"UNSUBSCRIBE":
+                await self.unsubscribing.wait()
+            self.subscribed = kind == b"SUBSCRIBE"
+            await remote.send(confirm(kind.decode().lower(), *channels))
 
     def publish(self) -> Message | None:
         """Append an event; returns what is heard of it."""
@@ -71,18 +95,28 @@ class Routed:
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         self.cursors += [entry.cursor for entry in entries]
 
-    def lose(self, user: str) -> None:
+    def lose(self, user: str) -> int:
         raise AssertionError(user)
+
+
+async def be_linked(*, task_status: trio.TaskStatus[tuple[Link, Remote]]) -> None:
+    """Be connected to a server that can be pinged for a while."""
+    async with linked() as ends:
+        task_status.started(ends)
+        await trio.sleep_forever()
 
 
 async def test_nothing_waits_for_the_next_event(nursery: trio.Nursery, autojump_clock: object) -> None:
     redis, routed = Redis(), Routed()
     settings = make_settings()
     queue = RouteQueue(settings.redis_queue_bytes)
-    streams = Streams(settings, Keys("localful"), queue)
+    streams = Streams(settings, Keys("localful"), queue, cast("Shards", redis))
+    redis.shard = Shard(Subscriptions(streams.subscribed))
     nursery.start_soon(queue.run, cast("Subscriber", routed))
-    client, pubsub = cast("tuple[RedisClient, PubSub]", (redis, redis))
-    nursery.start_soon(streams.run, client, pubsub)
+    nursery.start_soon(streams.run)
+    link, remote = await nursery.start(be_linked)
+    nursery.start_soon(redis.serve, remote)
+    nursery.start_soon(redis.shard.subscriptions.run, link)
     positions: list[Position] = []
     await streams.join("ada", None, positions.append)
     streams.leave("ada")
@@ -95,9 +129,9 @@ async def test_nothing_waits_for_the_next_event(nursery: trio.Nursery, autojump_
     assert first is not None
     streams.hear(first)
     await trio.testing.wait_all_tasks_blocked()
-    redis.unsubscribing.set()
     redis.subscribed = False
     assert redis.publish() is None
+    redis.unsubscribing.set()
     await trio.testing.wait_all_tasks_blocked()
 
     assert redis.subscribed
