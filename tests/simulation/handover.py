@@ -119,6 +119,11 @@ class Handovers:
             self._links_served.add(link)
             self._served.setdefault(link.node, []).append(trio.current_time())
 
+    @property
+    def failovers(self) -> int:
+        """How often Redis was replaced."""
+        return len(self._failovers)
+
     # --- what befalls it ---
 
     def fail_over(self, seconds: float) -> None:

@@ -335,14 +335,8 @@ class SimulatedRedis:
                 return self._begin_anew(keys[0], channel, fresh, stream.last)
             elif own:
                 self._take_id(own, id_ms)
-        first, back = stream.last, []
-        while stream.last in lacking:
-            place, own, stored = lacking.pop(stream.last)
-            stream.entries.append((place, stream.last, stored))
-            stream.last = place
-            back.append((place, stored))
-            if own:
-                self._take_id(own, id_ms)
+        first = stream.last
+        back = self._follow_up(stream, lacking, id_ms)
         if back:
             stream.lasts_until = self._now() + history_ms / 1000
             stream.trim(history_events if keeps else 0, 0)
@@ -356,6 +350,20 @@ class SimulatedRedis:
         if stream.last >= end:
             return 1
         return self._begin_anew(keys[0], channel, fresh, end) if is_last else 0
+
+    def _follow_up(
+        self, stream: Stream, lacking: dict[Id, tuple[Id, str, bytes]], id_ms: int
+    ) -> list[tuple[Id, bytes]]:
+        """Append what follows the end of a stream, one after the other."""
+        back = []
+        while stream.last in lacking:
+            place, own, stored = lacking.pop(stream.last)
+            stream.entries.append((place, stream.last, stored))
+            stream.last = place
+            back.append((place, stored))
+            if own:
+                self._take_id(own, id_ms)
+        return back
 
     def _change_lacking(self, key: str) -> dict[Id, tuple[Id, str, bytes]]:
         """What was given back to a stream and does not follow its end yet; it is about to be changed."""
