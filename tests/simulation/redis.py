@@ -41,6 +41,7 @@ class SimulatedRedis:
         delay: The least and the most seconds that something is under way to or from a node.
         lose_answers: How often the connection is lost between a command and its answer.
         up: Whether it can be connected to.
+        cut_off: By their numbers, until when nodes can't connect to it all the same, on Trio's clock.
         run_id: Which server it is.
         revoked: Since when and until when whom.
         links: The connections to it.
@@ -52,6 +53,7 @@ class SimulatedRedis:
         self.delay = (0.0, 0.0)
         self.lose_answers = 0.0
         self.up = True
+        self.cut_off: dict[int, float] = {}
         self.run_id = 1
         self.revoked: dict[str, tuple[str, str]] = {}
         self.links: list[SimulatedLink] = []
@@ -74,7 +76,7 @@ class SimulatedRedis:
         """Connect; raises when the connection is lost. The number of the database names the node."""
         for _ in range(2):  # to be there, and to be greeted
             await trio.sleep(self.random.uniform(*self.delay))
-        if not self.up:
+        if not self.up or self.cut_off.get(server.db, 0.0) > trio.current_time():
             raise RedisUnavailableError("Redis can't be reached.")
         link = SimulatedLink(self, server, self._witness.node_of(server.db), hear)
         self.links.append(link)
