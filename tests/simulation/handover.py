@@ -6,6 +6,7 @@ that it was begun anew.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class _Failover:
     Attributes:
         at: When it was, on Trio's clock.
         nodes: The nodes that were connected.
-        lost: What it lacks.
+        lost: What it lacks, and could be given back in its place.
         opened: By node, its first connection.
     """
 
@@ -135,6 +136,14 @@ class Handovers:
         self._losing = failover.lost
         redis.be_replaced(seconds)
         self._losing = None
+        # Where the beginning of a stream is lost too, it is begun anew; unless it is the first of its user.
+        epochs = {user: redis.epoch_of(user) for user, _ in self._world.truth.lines}
+        known = Counter(user for user, _ in self._world.truth.lines)
+        failover.lost = [
+            (user, epoch, fact)
+            for user, epoch, fact in failover.lost
+            if epochs[user] == epoch or (epochs[user] is None and known[user] == 1)
+        ]
 
     # --- what follows ---
 
