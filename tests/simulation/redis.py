@@ -62,7 +62,7 @@ class SimulatedRedis:
         self._witness = witness
         self._streams: dict[str, Stream] = {}
         self._ids: dict[str, float] = {}
-        self._lacking: dict[str, dict[Id, tuple[Id, str, bytes]]] = {}
+        self._lacking: dict[str, dict[tuple[str, Id], tuple[Id, str, bytes]]] = {}
         self._written: list[Place] = []
         # How to take back what was written lately, and when that was.
         self._undo: deque[tuple[float, Callable[[], object]]] = deque()
@@ -332,7 +332,7 @@ class SimulatedRedis:
         lacking = self._change_lacking(keys[0])
         for place, before, own, stored in events:
             if place > stream.last:
-                lacking[before] = place, own, stored
+                lacking[epoch, before] = place, own, stored
             elif not stream.was_taken(place, keeps=keeps):
                 return self._begin_anew(keys[0], channel, fresh, stream.last)
             elif own:
@@ -354,12 +354,12 @@ class SimulatedRedis:
         return self._begin_anew(keys[0], channel, fresh, end) if is_last else 0
 
     def _follow_up(
-        self, stream: Stream, lacking: dict[Id, tuple[Id, str, bytes]], id_ms: int
+        self, stream: Stream, lacking: dict[tuple[str, Id], tuple[Id, str, bytes]], id_ms: int
     ) -> list[tuple[Id, bytes]]:
         """Append what follows the end of a stream, one after the other."""
         back = []
-        while stream.last in lacking:
-            place, own, stored = lacking.pop(stream.last)
+        while (stream.epoch, stream.last) in lacking:
+            place, own, stored = lacking.pop((stream.epoch, stream.last))
             stream.entries.append((place, stream.last, stored))
             stream.last = place
             back.append((place, stored))
@@ -367,7 +367,7 @@ class SimulatedRedis:
                 self._take_id(own, id_ms)
         return back
 
-    def _change_lacking(self, key: str) -> dict[Id, tuple[Id, str, bytes]]:
+    def _change_lacking(self, key: str) -> dict[tuple[str, Id], tuple[Id, str, bytes]]:
         """What was given back to a stream and does not follow its end yet; it is about to be changed."""
         lacking = self._lacking.setdefault(key, {})
         before = dict(lacking)
