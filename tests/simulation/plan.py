@@ -155,7 +155,7 @@ def make_plan(seed: int) -> Plan:
     )
     if devices >= 60:
         return plan
-    if failing.random() < 0.05:
+    if failing.random() > 0.93:
         return _failing(plan, failing)
     kind = sending.random()
     if kind < 0.03:
