@@ -201,7 +201,7 @@ class Shards:
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
-                link, asking = self.shard_at(_place_in(error)).link, True
+                link, asking = self._named_in(error).link, True
             elif error.code in _PASSING:
                 await trio.sleep(_PASSING_PAUSE)
             else:
@@ -271,7 +271,7 @@ class Shards:
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self.shard_at(_place_in(error))})
+        self.give({int(str(error).split(" ")[1]): self._named_in(error)})
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -282,6 +282,11 @@ class Shards:
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_shard, shard)
         return shard
+
+    def _named_in(self, error: RedisRefusedError) -> Shard:
+        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know."""
+        host, _, port = str(error).split(" ")[2].rpartition(":")
+        return self.shard_at((host or self.servers.first[0].host, int(port)))
 
     async def _run_shard(self, shard: Shard) -> None:
         with shard.scope:
@@ -300,9 +305,3 @@ class Shards:
                     now.subscriptions.want(channel)
         if before:
             self._changed.set()
-
-
-def _place_in(error: RedisRefusedError) -> Place:
-    """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
-    host, _, port = str(error).split(" ")[2].rpartition(":")
-    return host, int(port)
