@@ -1,6 +1,6 @@
 """Connections to servers, as tests want them: to real ones, and to ones that live in memory."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -85,7 +85,7 @@ Serve = Callable[[Remote], Any]
 
 
 @contextmanager
-def in_memory(places: dict[Place, Serve], nursery: trio.Nursery) -> Iterator[None]:
+def in_memory(places: Mapping[Place, Serve], nursery: trio.Nursery) -> Iterator[None]:
     """Have servers at some places that live in memory; where there is none nobody listens."""
 
     async def connect(host: str, port: int) -> trio.abc.Stream:

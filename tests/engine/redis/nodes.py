@@ -159,7 +159,9 @@ class FakeNode:
 
     def figure(self, name: str) -> float:
         """One of the engine's figures."""
-        return {figure.name: figure.value for figure in self.engine.figures()}[name]
+        value = {figure.name: figure.value for figure in self.engine.figures()}[name]
+        assert isinstance(value, float | int)
+        return value
 
     def _tell(self) -> None:
         self._changed.set()

@@ -1,5 +1,7 @@
 """The servers that have the keys: where a command goes, and what comes of answers that lead elsewhere."""
 
+from functools import partial
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -45,7 +47,8 @@ async def test_scripts_are_sent_without_waiting_and_in_order(autojump_clock: Moc
     fake.answers[b"EVALSHA"].extend([b":1\r\n", b":2\r\n", b":3\r\n"])
     async with open_shards(SINGLE, {A: fake}) as (shards, owner):
         assert not shards.is_cluster
-        calls = [([name, f"{name}2"], [b"\xff", 7]) for name in "xyz"]
+        arguments: list[str | bytes | int | float] = [b"\xff", 7]
+        calls = [([name, f"{name}2"], arguments) for name in "xyz"]
         assert await shards.run_scripts(KNOWN, calls) == [1, 2, 3]
         assert fake.asked == [
             [b"EVALSHA", KNOWN.digest.encode(), b"2", name, name + b"2", b"\xff", b"7"]
@@ -172,7 +175,7 @@ async def test_many_writes_are_confirmed_together(autojump_clock: MockClock) -> 
     async with open_shards(SINGLE, {A: fake}, replicas=1) as (shards, _):
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(lambda key=str(number): shards.run_script(KNOWN, [key], relied_on=True))
+                nursery.start_soon(partial(shards.run_script, KNOWN, [str(number)], relied_on=True))
         assert fake.names().count(b"EVALSHA") == 100
         assert fake.names().count(b"WAIT") <= 2
 
