@@ -8,8 +8,8 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs-ready
 
-.PHONY: help demo demo-terminal test lint types unit versions core slow package docs docs-serve all cover \
-	reference transcripts screenshots changelog-draft format faults simulate fuzz mutants autobahn bench clean
+.PHONY: help demo demo-terminal test lint types unit versions redis-versions core slow package docs docs-serve all \
+	cover reference transcripts screenshots changelog-draft format faults simulate fuzz mutants autobahn bench clean
 
 help:
 	@echo "make demo             three devices in a browser beside a backend and a daemon; ARGS=--open opens it"
@@ -18,6 +18,7 @@ help:
 	@echo
 	@echo "make all              what CI runs: make test, and the next three"
 	@echo "make versions         the tests that \`make test\` runs, on Python $(VERSIONS), where they are found"
+	@echo "make redis-versions   tests with Redis, on others that Debian has: $(REDIS_VERSIONS)"
 	@echo "make slow             the tests that take long, in a browser, and those that kill, pause and cut off"
 	@echo "make package          build wheel and sdist, run the wheel where there is no checkout; the client's types"
 	@echo "make docs             build the documentation into site/; make docs-serve shows it while it is written"
@@ -79,6 +80,19 @@ versions:
 		else \
 			echo "There is no python$$version here."; \
 		fi; \
+	done
+
+# Fetched from Debian into .redis, not installed; redis/experimental is Redis 8.6, see docs/operating.md.
+REDIS_VERSIONS ?= redis/trixie valkey/trixie valkey/sid
+redis-versions: $(READY)
+	@programs=$$(.ci/other-redis .redis $(REDIS_VERSIONS)) || exit; \
+	for program in $$programs; do \
+		$$program --version; \
+		LOCALFUL_WS_REDIS_SERVER=$$program $(BIN)/pytest -q -m "not (slow or browser or package)" \
+			tests/engine/redis tests/checks/test_check_engine.py tests/end_to_end/test_workers.py \
+			tests/test_docs.py::test_permissions_as_they_are_printed \
+			tests/test_docs.py::test_publishing_without_http_as_it_is_printed \
+			tests/faults/test_faults.py || exit; \
 	done
 
 # The core by its own tests, every branch; tracing all the rest as well would double the time.
@@ -150,4 +164,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks --readme
 
 clean:
-	rm -rf $(VENV) .venv-* mutants .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site
+	rm -rf $(VENV) .venv-* mutants .fuzz .redis .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist site

@@ -21,9 +21,9 @@ from localful_ws.clock import Clock
 from localful_ws.engine.memory import MemoryEngine
 from localful_ws.server.listeners import address, bind
 from localful_ws.server.node import Node
-from localful_ws.server.tcp import accept_connections
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
+from localful_ws.tcp import accept_connections
 
 CONNECT_SECONDS = 120.0
 # The longest match wins.

@@ -24,7 +24,7 @@ from benchmarks.sizes import Sizes
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
 PACKAGES = (
-    *("localful-ws", "trio", "trio-websocket", "wsproto", "coredis"),
+    *("localful-ws", "trio", "trio-websocket", "wsproto", "hiredis"),
     *("websockets", "uvloop", "aiohttp", "msgspec"),
 )
 COMMANDS = (

@@ -54,7 +54,7 @@ def interpreter(revision: str) -> Path:
     call([sys.executable, "-m", "venv", str(environment)])
     python = environment / "bin" / "python"
     pip = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    call([*pip, "--constraint", str(constraints), str(source)])
+    call([*pip, "--constraint", str(constraints), f"{source}[redis]"])
     where = call([str(python), "-I", "-c", "import localful_ws; print(localful_ws.__file__)"])
     if not where.startswith(str(environment)):
         raise InstallError(f"{revision} would be run from {where}")

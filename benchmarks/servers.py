@@ -140,7 +140,7 @@ def redis_missing() -> str | None:
     """Whether the daemon starts, and Redis and its client are there."""
     if find_redis() is None:
         return "Redis is not installed; install with: apt-get install redis-server"
-    return daemon_missing() or python_has("coredis")()
+    return daemon_missing() or python_has("hiredis")()
 
 
 @attrs.frozen
@@ -198,7 +198,7 @@ SERVERS: dict[str, Server] = {
         Server(
             name="localful-redis",
             label="localful_ws, lean, Redis",
-            scenarios=ENGINES,
+            scenarios=ENGINES | {"single", "connections"},
             missing=redis_missing,
             start=Daemon("lean"),
             redis=IN_MEMORY,
@@ -291,8 +291,7 @@ def server_named(name: str) -> Server:
     server = SERVERS[LEAN if at and which == "localful" else which]
     if not at:
         return server
-    # A revision is installed without the client of Redis.
-    if not revision or not isinstance(server.start, Daemon) or server.redis is not None:
+    if not revision or not isinstance(server.start, Daemon):
         raise KeyError(name)
     return attrs.evolve(
         server,

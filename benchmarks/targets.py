@@ -11,6 +11,9 @@ TRIO = "localful-trio-websocket"
 NODE, FLOOR = "node-ws", "floor-sends"
 BEFORE = "localful@47e6c4e"
 """The last version in which each device had a task of its own."""
+REDIS = "localful-redis"
+REDIS_BEFORE = "localful-redis@47e6c4e"
+"""The same, and the last but one on a client of Redis that was not its own."""
 
 
 class Bound(Enum):
@@ -180,6 +183,45 @@ def single_targets() -> list[Target]:
     ]
 
 
+def redis_targets() -> list[Target]:
+    """What the way through Redis costs."""
+    return [
+        Target(
+            what="single events through Redis, one after the other",
+            against="memory",
+            limit=2.0,
+            scenario="single",
+            ours=(REDIS, "serial_us"),
+            other=(LEAN, "serial_us"),
+        ),
+        Target(
+            what="single events/s through Redis, 32 at a time",
+            against="47e6c4e",
+            limit=2.5,
+            scenario="single",
+            ours=(REDIS, "many_per_second"),
+            other=(REDIS_BEFORE, "many_per_second"),
+            bound=Bound.AT_LEAST,
+        ),
+        Target(
+            what="events in batches of {load_batch} through Redis, µs",
+            against="-",
+            limit=35.0,
+            scenario="load",
+            ours=(REDIS, "batch_us"),
+            other=None,
+        ),
+        Target(
+            what="a further connect with Redis",
+            against="memory",
+            limit=1.5,
+            scenario="connections",
+            ours=(REDIS, "further_us"),
+            other=(LEAN, "further_us"),
+        ),
+    ]
+
+
 def others_targets() -> list[Target]:
     """What a node spends on its own events does not depend on other users' events in the same Redis."""
     return [
@@ -199,6 +241,7 @@ TARGETS = (
     *fanout_targets(),
     *other_targets(),
     *single_targets(),
+    *redis_targets(),
     *connection_targets(),
     *life_targets(),
     *idle_targets(),

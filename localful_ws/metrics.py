@@ -46,7 +46,8 @@ _GAUGES: Final = (
     ("users", "", "Users who have an authenticated connection."),
     ("send_buffer_peak_events", "", "The most events that have waited for one device since the start."),
     ("send_buffer_peak_bytes", "", "The most bytes that have waited for one device since the start."),
-    ("engine_up", "", "Whether the engine can be reached, 1 or 0."),
+    ("missed_events_lately", "", "Devices closed with missed-events, 4413, in the last five minutes."),
+    ("engine_up", "", "Whether the engine can be reached and takes what is written, 1 or 0."),
     ("draining", "", "Whether the node is about to stop, 1 or 0."),
 )
 _COUNTERS: Final = (
@@ -164,10 +165,11 @@ class Gauges:
         send_bytes: Memory that what waits to be sent takes.
         send_buffer_peak_events: The most events that one send buffer has held since the start.
         send_buffer_peak_bytes: The most bytes that one send buffer has held since the start.
-        engine_up: Whether the engine can be reached.
+        engine_up: Whether the engine can be reached and takes what is written.
         draining: Whether the node is about to stop.
         engine: The engine's own figures.
         users: Users who have an authenticated connection.
+        missed_events_lately: Devices closed in the last five minutes because they missed events.
     """
 
     connections: Mapping[str, int] = Factory(dict)
@@ -179,6 +181,7 @@ class Gauges:
     draining: bool = False
     engine: Sequence[Figure] = ()
     users: int = 0
+    missed_events_lately: int = 0
 
 
 @define(eq=False)

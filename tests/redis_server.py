@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn, Self
@@ -28,12 +28,13 @@ _READY = ("Ready to accept connections", "Sentinel ID is")
 
 
 def find_program() -> str:
-    """Find the server's program.
+    """Find the server's program: LOCALFUL_WS_REDIS_SERVER in the environment, or what is on the PATH.
 
     Without one the test that asks is skipped; if the environment says CI or LOCALFUL_WS_REQUIRE_REDIS, it
     fails.
     """
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    program = os.environ.get("LOCALFUL_WS_REDIS_SERVER")
+    program = program or shutil.which("redis-server") or shutil.which("valkey-server")
     return program or _missing("there is no redis-server on the PATH (.ci/services installs it)")
 
 
@@ -210,36 +211,107 @@ class RedisServer:
 
 
 @contextmanager
-def redis_cluster(count: int = 3) -> Iterator[list[RedisServer]]:
-    """Run a cluster of so many servers without replicas; ready after some two seconds."""
+def redis_cluster(
+    count: int = 3, replicas: int = 0, *options: str, appendonly: bool = False
+) -> Iterator[list[RedisServer]]:
+    """Run a cluster of so many masters; ready after some two seconds.
+
+    Args:
+        count: How many masters, among which the slots are divided in order.
+        replicas: How many replicas each has; they come after the masters, those of the first one first.
+        options: More of the servers' command line.
+        appendonly: See `RedisServer`.
+    """
     with ExitStack() as stack:
-        ports = [free_port() for _ in range(count)]
+        total = count * (1 + replicas)
+        ports = [free_port() for _ in range(total)]
         servers = [
             stack.enter_context(
                 RedisServer(
                     *("--cluster-enabled", "yes", "--cluster-port", str(port)),
                     *("--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf"),
+                    *options,
+                    appendonly=appendonly,
                 )
             )
             for port in ports
         ]
         for index, server in enumerate(servers):
-            first, end = _SLOTS * index // count, _SLOTS * (index + 1) // count
-            server.cli("cluster", "addslotsrange", str(first), str(end - 1))
+            if index < count:
+                first, end = _SLOTS * index // count, _SLOTS * (index + 1) // count
+                server.cli("cluster", "addslotsrange", str(first), str(end - 1))
             server.cli("cluster", "set-config-epoch", str(index + 1))
             servers[0].cli("cluster", "meet", "127.0.0.1", str(server.port), str(ports[index]))
-        signs = ("cluster_state:ok", f"cluster_known_nodes:{count}", f"cluster_slots_assigned:{_SLOTS}")
-        deadline = time.monotonic() + TIMEOUT
         for server in servers:
-            while not all(sign in server.cli("cluster", "info") for sign in signs):
-                assert time.monotonic() < deadline, server.cli("cluster", "info")
-                time.sleep(0.02)
+            _wait_for(
+                server,
+                ("cluster", "info"),
+                ("cluster_state:ok", f"cluster_known_nodes:{total}", f"cluster_slots_assigned:{_SLOTS}"),
+            )
+        for index, server in enumerate(servers[count:]):
+            server.cli("cluster", "replicate", servers[index // replicas].cli("cluster", "myid"))
+        for server in servers[count:]:
+            _wait_for(server, ("info", "replication"), ("role:slave", "master_link_status:up"))
+        for server in servers if replicas else ():
+            # Who is not known to be a replica yet can't be asked to take over, nor elect another.
+            _wait_for(server, ("cluster", "nodes"), lambda text: text.count("slave") == count * replicas)
+        yield servers
+
+
+@contextmanager
+def redis_replicas(count: int, *options: str, appendonly: bool = False) -> Iterator[list[RedisServer]]:
+    """Run a server and so many replicas of it, which are in step with it; it is the first."""
+    with ExitStack() as stack:
+        options = ("--repl-diskless-sync-delay", "0", *options)
+        servers = [
+            stack.enter_context(RedisServer(*options, appendonly=appendonly)) for _ in range(1 + count)
+        ]
+        for server in servers[1:]:
+            server.cli("replicaof", "127.0.0.1", str(servers[0].port))
+        for server in servers[1:]:
+            _wait_for(server, ("info", "replication"), ("role:slave", "master_link_status:up"))
         yield servers
 
 
 @contextmanager
 def redis_sentinel(primary: RedisServer, name: str, *config: str) -> Iterator[RedisServer]:
     """Run a sentinel that calls ``primary`` by this name; ``config`` is more of its configuration."""
-    monitor = f"sentinel monitor {name} 127.0.0.1 {primary.port} 1"
-    with RedisServer("--sentinel", config="\n".join([monitor, *config])) as sentinel:
+    with redis_sentinels(primary, name, 1, *config) as (sentinel,):
         yield sentinel
+
+
+@contextmanager
+def redis_sentinels(
+    primary: RedisServer, name: str, count: int, *config: str, replicas: int = 0
+) -> Iterator[list[RedisServer]]:
+    """Run so many sentinels that know each other, and the replicas of ``primary``.
+
+    Args:
+        primary: The master.
+        name: What they call it.
+        count: How many; more than half of them must agree that it is down.
+        config: More of their configuration.
+        replicas: How many replicas they have to find.
+    """
+    lines = [f"sentinel monitor {name} 127.0.0.1 {primary.port} {count // 2 + 1}", *config]
+    signs = ("num-slaves", str(replicas)), ("num-other-sentinels", str(count - 1))
+    with ExitStack() as stack:
+        sentinels = [
+            stack.enter_context(RedisServer("--sentinel", config="\n".join(lines))) for _ in range(count)
+        ]
+        for sentinel in sentinels if count > 1 or replicas else ():
+            _wait_for(sentinel, ("sentinel", "master", name), ["\n".join(sign) for sign in signs])
+        yield sentinels
+
+
+def _wait_for(
+    server: RedisServer, command: Sequence[str], signs: Sequence[str] | Callable[[str], bool]
+) -> None:
+    """Wait until the answer to a command has all of these in it, or is as it should be."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        answer = server.cli(*command).replace("\r", "")
+        if signs(answer) if callable(signs) else all(sign in answer for sign in signs):
+            return
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.02)

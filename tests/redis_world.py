@@ -86,11 +86,11 @@ class RedisWorldEngine(RedisEngine):
 
     async def _hear_all(self) -> None:
         """Hear of everything that has been published so far: of this, last of all."""
-        client = self._client
-        assert client is not None
 
         async def echo(reply_to: ReplyTo) -> int:
-            return await publish(client, reply_to.channel, msgspec.json.encode(NodeAnswer(reply_to.nonce)))
+            return await publish(
+                self._shards, reply_to.channel, msgspec.json.encode(NodeAnswer(reply_to.nonce))
+            )
 
         while True:
             with suppress(EngineUnavailableError):

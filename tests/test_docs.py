@@ -23,7 +23,7 @@ from localful_ws.settings import OPTIONS
 from localful_ws.tokens import mint_token
 from tests.printed import LongRunning, clean_environment, output_of, with_ports
 from tests.programs import find_program
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, redis_sentinel
 from tests.spec_document import ROOT, blocks, headings
 
 PAGES = sorted(
@@ -187,7 +187,7 @@ async def test_publishing_without_http_as_it_is_printed(language: str) -> None:
 
 async def test_permissions_as_they_are_printed() -> None:
     permissions = text_of("operating.md").partition("### Permissions")[2]
-    server, publisher = re.findall(r"^user .*$", permissions, re.MULTILINE)
+    server, publisher, _ = re.findall(r"^user .*$", permissions, re.MULTILINE)
     with RedisServer() as redis, trio.fail_after(PATIENCE):
         for line in (server, publisher, "user default off"):
             redis.cli("ACL", "SETUSER", *line.removeprefix("user ").split())
@@ -208,6 +208,20 @@ async def test_permissions_as_they_are_printed() -> None:
                 redis.cli("--user", "api", "--pass", "PASSWORD", "--no-auth-warning", *publish)
                 await anext(device)
                 assert (await api.post("/v1/disconnect", json={"user": "bob"})).json() == {"closed": 0}
+                assert (await api.get("/readyz")).status_code == 200
+
+
+async def test_permissions_at_sentinels_as_they_are_printed() -> None:
+    permissions = text_of("operating.md").partition("### Permissions")[2]
+    *_, line = re.findall(r"^user .*$", permissions, re.MULTILINE)
+    with RedisServer() as redis, redis_sentinel(redis, "main") as sentinel, trio.fail_after(PATIENCE):
+        sentinel.cli("ACL", "SETUSER", *line.removeprefix("user ").split())
+        sentinel.cli("ACL", "SETUSER", "default", "off")
+        user = "sentinel_username=localful&sentinel_password=PASSWORD"
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main?{user}"
+        async with running_daemon([*SERVE, "--engine", url]) as daemon:
+            base = f"http://127.0.0.1:{daemon.internal_port}"
+            async with httpx.AsyncClient(base_url=base, trust_env=False) as api:
                 assert (await api.get("/readyz")).status_code == 200
 
 

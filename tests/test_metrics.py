@@ -31,6 +31,7 @@ def test_names_help_and_types() -> None:
         "half_open": "gauge",
         "send_bytes": "gauge",
         "users": "gauge",
+        "missed_events_lately": "gauge",
         "send_buffer_peak_events": "gauge",
         "send_buffer_peak_bytes": "gauge",
         "engine_up": "gauge",

@@ -385,7 +385,7 @@ def test_what_is_wrong_with_the_url_of_redis_is_said_at_the_start(
 def test_the_url_of_redis_is_judged_without_its_client() -> None:
     script = (
         "import sys\n"
-        "sys.modules['coredis'] = None\n"
+        "sys.modules['hiredis'] = None\n"
         "from localful_ws.settings import SettingsError, load_values\n"
         "assert load_values(['engine'], {'engine': 'redis://cache/1'}, {}) == {'engine': 'redis://cache/1'}\n"
         "try:\n"

@@ -9,7 +9,7 @@ from benchmarks.scenarios.common import WINDOW, Result, client_of
 from benchmarks.scenarios.flat_out import flat_out
 from benchmarks.sizes import Sizes
 
-TOGETHER = 8
+TOGETHER, MANY = 8, 32
 """How many connections have a request under way at the same time."""
 
 
@@ -36,6 +36,7 @@ def run(server: Running, sizes: Sizes, _limit: int, alternation: int) -> Result:
         for phase, connections, requests in (
             ("serial", 1, sizes.single_serial),
             ("together", TOGETHER, sizes.single_together),
+            ("many", MANY, sizes.single_together),
         ):
             figures, posted = flat_out(
                 server,

@@ -99,7 +99,9 @@ def metrics() -> str:
 
 
 async def _of_engines() -> list[Figure]:
-    settings = Settings(publisher_key="a-key-of-nobody's", jwt_secret=b"x" * 32, max_connections=1)
+    settings = Settings(
+        engine="redis://localhost", publisher_key="a-key-of-nobody's", jwt_secret=b"x" * 32, max_connections=1
+    )
     clock = Clock()
     return [*MemoryEngine(settings, clock).figures(), *RedisEngine(settings, clock).figures()]
 

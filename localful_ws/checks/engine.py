@@ -1,18 +1,21 @@
 """The engine: whether Redis is there, can be worked with, and is set so that it keeps what it is given."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import define
 
 from localful_ws.checks.finding import Finding, failed, ok, warning
-from localful_ws.redis_url import parse_url
+from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.keys import hash_slot
+from localful_ws.redis_url import Deployment, parse_url
 from localful_ws.settings import Settings
 
 if TYPE_CHECKING:
-    from localful_ws.engine.redis.clients import RedisClient
+    from localful_ws.engine.redis.link import Link, Server
+    from localful_ws.engine.redis.servers import Servers
 
 _ACL_ADVICE: Final = "Give the user what docs/operating.md lists (Permissions), for keys of redis-prefix."
 _MIB: Final = 1024 * 1024
@@ -29,7 +32,6 @@ _IN_SCRIPTS: Final = (
     ("stream", "XADD KEY * e 1"),
     ("stream", "XRANGE KEY - + COUNT 1"),
     ("stream", "XTRIM KEY MAXLEN 10"),
-    ("stream", "XINFO STREAM KEY"),
     ("stream", f"PEXPIRE KEY {_PROBE_MS}"),
     ("head", "HSET KEY epoch 1"),
     ("head", "HGET KEY epoch"),
@@ -50,6 +52,7 @@ _IN_SCRIPTS_OF_INTAKE: Final = (
     ("intake", "XGROUP CREATE KEY localful 0 MKSTREAM"),
     ("intake", "XREADGROUP GROUP localful check COUNT 1 STREAMS KEY >"),
     ("intake", "XAUTOCLAIM KEY localful check 0 0 COUNT 1"),
+    ("intake", "XINFO GROUPS KEY"),
     ("intake", "XACK KEY localful 1-1"),
     ("intake", "XDEL KEY 1-1"),
     ("intake", "DEL KEY"),
@@ -68,26 +71,27 @@ async def check_engine(settings: Settings, timeout: float) -> AsyncIterator[Find
         yield ok("engine", "Events stay in the memory of one process, and end with it.")
         return
     try:
-        from localful_ws.engine.redis.clients import (  # noqa: PLC0415 - the daemon may be without it
-            REDIS_ERRORS,
-            open_client,
-        )
+        from localful_ws.engine.redis.link import open_link  # noqa: PLC0415 - the daemon may be without it
+        from localful_ws.engine.redis.servers import Servers  # noqa: PLC0415
     except ModuleNotFoundError:
         yield failed("engine", "The client of Redis is not installed.", "pip install 'localful-ws[redis]'")
         return
+    address = parse_url(settings.engine)
+    tag = f"{settings.redis_prefix}:{{check-{secrets.token_hex(8)}}}:"
     findings: list[Finding] = []
     try:
-        address = str(parse_url(settings.engine))
-        async with open_client(settings.engine, timeout) as client:
-            look = _Look(settings, client)
+        servers = Servers.of(address, timeout)
+        async with open_link(await _find_server(servers, tag)) as link:
+            servers.check(link)
+            look = _Look(settings, link, tag, "S" if address.deployment is Deployment.CLUSTER else "")
             with trio.move_on_after(4 * timeout) as looking:
-                findings += await look.greet(address)
+                findings.append(look.greet(str(address)))
                 findings += await look.check_settings()
-                findings += await look.try_commands()
-                findings += await look.try_channel()
+                findings.append(await look.try_commands())
+                findings.append(await look.try_channel())
             if looking.cancelled_caught:
                 findings.append(failed("redis", f"{address} answers too slowly.", "See what keeps it busy."))
-    except REDIS_ERRORS as error:
+    except (*REDIS_ERRORS, ValueError) as error:
         findings.append(
             failed("redis", _sentence(error), "Start it, or correct engine: address, TLS, user and password.")
         )
@@ -95,26 +99,57 @@ async def check_engine(settings: Settings, timeout: float) -> AsyncIterator[Find
         yield finding
 
 
+async def _find_server(servers: "Servers", key: str) -> "Server":
+    """Ask who has a key.
+
+    Raises:
+        RedisUnavailableError, RedisRefusedError: If nobody says.
+    """
+    from localful_ws.engine.redis.link import open_link  # noqa: PLC0415
+    from localful_ws.engine.redis.sentinels import SWITCHED  # noqa: PLC0415
+    from localful_ws.engine.redis.servers import read_slots  # noqa: PLC0415
+
+    address, slot = servers.address, hash_slot(key.encode())
+    if address.deployment is Deployment.SINGLE:
+        return servers.first[0]
+    trouble: Exception = RedisUnavailableError(f"Nobody at {address} says who is to be written to.")
+    for server in servers.first:
+        try:
+            async with open_link(server) as link:
+                if address.deployment is Deployment.SENTINEL:
+                    await link.send_order("SUBSCRIBE", [SWITCHED]).wait()
+                    said = await link.call("SENTINEL", "MASTER", address.service or "")
+                    return servers.at((said[b"ip"].decode(), int(said[b"port"])))
+                servers.check_mode(link)
+                slots = read_slots(await link.call("CLUSTER", "SLOTS"), (server.host, server.port or 0))
+                for first, last, place in slots:
+                    if first <= slot <= last:
+                        return servers.at(place)
+        except REDIS_ERRORS as error:
+            trouble = error
+    raise trouble
+
+
 @define
 class _Look:
-    """Looks at a Redis that was reached."""
+    """Looks at the server that has the keys with a tag."""
 
     settings: Settings
-    client: "RedisClient"
+    link: "Link"
+    tag: str
+    shard: str
 
-    async def greet(self, place: str) -> list[Finding]:
-        said = {_text(key): _text(value) for key, value in (await self._ask(b"HELLO", 3)).items()}
+    def greet(self, place: str) -> Finding:
+        said = self.link.hello
         server, version = said.get("server", "redis"), said.get("version", "")
-        return [ok("redis", f"{place} answers: {server} {version}, {said.get('mode', 'standalone')}.")]
+        return ok("redis", f"{place} answers: {server} {version}, {said.get('mode', 'standalone')}.")
 
     async def check_settings(self) -> list[Finding]:
         """Look at Redis's own settings, which a restricted user may not see."""
-        from localful_ws.engine.redis.errors import REDIS_ERRORS  # noqa: PLC0415
-
-        names = (b"appendonly", b"appendfsync", b"maxmemory", b"maxmemory-policy", _LIMITS.encode())
+        names = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy", _LIMITS)
         try:
-            answer = await self._ask(b"CONFIG", b"GET", *names)
-        except REDIS_ERRORS:
+            answer: dict[bytes, bytes] = await self.link.call("CONFIG", "GET", *names)
+        except RedisRefusedError:
             return [
                 warning(
                     "redis.conf",
@@ -124,62 +159,45 @@ class _Look:
             ]
         return list(judge_config({_text(key): _text(value) for key, value in answer.items()}))
 
-    async def try_commands(self) -> list[Finding]:
+    async def try_commands(self) -> Finding:
         """Do with keys of our own what the server does with its own."""
-        from localful_ws.engine.redis.errors import REDIS_ERRORS  # noqa: PLC0415
-
-        tag = f"{self.settings.redis_prefix}:{{check-{secrets.token_hex(8)}}}:"
-        script: Any = self.client.register_script(_TRY)
         refused: dict[str, str] = {}
-        commands = _IN_SCRIPTS + (_IN_SCRIPTS_OF_INTAKE if self.settings.intake == "on" else ())
-        for what, command in commands:
-            words = command.split()
+
+        async def attempt(name: str, command: Sequence[str | int]) -> None:
             try:
-                await script([tag + what], words)
-            except REDIS_ERRORS as error:
-                refused[words[0]] = _sentence(error)
-        directly: dict[str, Callable[[], Awaitable[object]]] = {
-            "HSCAN": lambda: self.client.hscan(tag + "head"),
-            "XREAD": lambda: self.client.xread({tag + "stream": "0"}, count=1),
-        }
-        for name, call in directly.items():
-            try:
-                await call()
-            except REDIS_ERRORS as error:
+                await self.link.call(*command)
+            except RedisRefusedError as error:
                 refused[name] = _sentence(error)
+
+        for what, command in _IN_SCRIPTS + (_IN_SCRIPTS_OF_INTAKE if self.settings.intake == "on" else ()):
+            words = command.split()
+            await attempt(words[0], ["EVAL", _TRY, 1, self.tag + what, *words])
+        await attempt("HSCAN", ["HSCAN", self.tag + "head", 0])
+        await attempt("HEXISTS", ["HEXISTS", self.tag + "head", ""])
+        await attempt("XREAD", ["XREAD", "COUNT", 1, "STREAMS", self.tag + "stream", "0"])
+        await attempt("INFO", ["INFO", "server"])
+        if self.settings.redis_replicas:
+            await attempt("WAIT", ["WAIT", 0, 1])
         if not refused:
-            return [
-                ok("permissions", f"The user may do what is needed with keys of {tag.partition('{')[0]}*")
-            ]
+            return ok(
+                "permissions", f"The user may do what is needed with keys of {self.settings.redis_prefix}:*"
+            )
         reasons = "; ".join(dict.fromkeys(refused.values()))
-        return [failed("permissions", f"Redis refuses {', '.join(refused)}: {reasons}", _ACL_ADVICE)]
+        return failed("permissions", f"Redis refuses {', '.join(refused)}: {reasons}", _ACL_ADVICE)
 
-    async def try_channel(self) -> list[Finding]:
+    async def try_channel(self) -> Finding:
         """Hear on a channel of our own what is published there."""
-        from localful_ws.engine.redis.clients import (  # noqa: PLC0415
-            REDIS_ERRORS,
-            is_cluster,
-            open_pubsub,
-        )
-
-        channel = f"{self.settings.redis_prefix}:{{check-{secrets.token_hex(8)}}}:live"
+        channel = self.tag + "live"
         try:
-            async with open_pubsub(self.client, [channel]):
-                publish: Any = self.client.spublish if is_cluster(self.client) else self.client.publish
-                heard: int = await publish(channel, b"check")
-        except REDIS_ERRORS as error:
+            await self.link.send_order(f"{self.shard}SUBSCRIBE", [channel.encode()]).wait()
+            heard: int = await self.link.call(f"{self.shard}PUBLISH", channel, "check")
+        except RedisRefusedError as error:
             advice = "The user needs the channels of the prefix, such as &localful:*, and +@pubsub."
-            return [failed("channels", f"Redis refuses to publish or subscribe: {_sentence(error)}", advice)]
+            return failed("channels", f"Redis refuses to publish or subscribe: {_sentence(error)}", advice)
         if heard < 1:
             advice = "Let nodes and Redis be connected without a proxy that knows no pub/sub."
-            return [failed("channels", "What is published is not heard.", advice)]
-        return [ok("channels", "What is published is heard.")]
-
-    async def _ask(self, *command: "str | bytes | int") -> dict[Any, Any]:
-        async with self.client.connection_pool.acquire() as connection:
-            name, *arguments = command
-            answer = await connection.create_request(_bytes(name), *arguments, decode=False)
-        return answer if isinstance(answer, dict) else {}
+            return failed("channels", "What is published is not heard.", advice)
+        return ok("channels", "What is published is heard.")
 
 
 _LIMITS: Final = "client-output-buffer-limit"
@@ -246,7 +264,3 @@ def _sentence(error: BaseException) -> str:
 
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _bytes(value: "str | bytes | int") -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()

@@ -164,8 +164,8 @@ class Subscriber(Protocol):
         """A user's devices here, with at most so many vaults of each."""
         ...
 
-    def lose(self, user: str) -> None:
-        """Close a user's devices: some of their events were missed and can't be had any more."""
+    def lose(self, user: str) -> int:
+        """Close a user's devices: some of their events were missed and can't be had any more; how many."""
         ...
 
 

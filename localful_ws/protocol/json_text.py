@@ -27,7 +27,6 @@ _PIECE: Final = 256 * 1024
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _STEPS: Final = {ord("["): 1, ord("]"): -1}
 _NEITHER_BRACKET_NOR_QUOTE: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_BARE_STRING: Final = re.compile(rb'"[^"]*"?')
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
@@ -78,19 +77,18 @@ def too_deep_in_steps(text: bytes | bytearray, depth: int) -> Iterator[bool]:
     whole, begin, in_string = memoryview(text), 0, False
     while begin < len(whole):
         piece = bytes(whole[begin : begin + _PIECE])
-        # What is escaped belongs to the backslash before it.
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = bytes(whole[begin : begin + _PIECE + 1])
         begin += len(piece)
         if b"\\" in piece:
             # First pairs of backslashes, then escaped quotes: what is left of them begins or ends a string.
-            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+            piece = piece.replace(b"\\\\", b"")
+            if piece.endswith(b"\\"):  # what it escapes lies behind the border
+                piece += whole[begin : begin + 1]
+                begin += 1
+            piece = piece.replace(b'\\"', b"")
         # Between two quotes side by side there is nothing, be it within a string or not.
-        bare = piece.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
-        if in_string:
-            bare = b'"' + bare
-        in_string = bare.count(b'"') % 2 == 1
-        bare = _BARE_STRING.sub(b"", bare).translate(_SQUARE)
+        parts = piece.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"").split(b'"')
+        bare = b"".join(parts[in_string::2]).translate(_SQUARE)
+        in_string ^= len(parts) % 2 == 0
         yield _goes_too_deep(bare, depth)
         depth -= bare.count(b"[") - bare.count(b"]")
 
@@ -113,21 +111,22 @@ def find_too_deep(text: str, depth: int) -> tuple[str | int, ...]:
     """Find where a text is too deep, if `is_too_deep` has said that it is; it takes its time.
 
     Returns:
-        The keys, as they are written, and the indexes that lead there; nothing if that can't be said.
+        The keys, as they are written, and the indexes that lead there; nothing if that can't be said. A key
+        is empty if none stands where one belongs.
     """
     path: list[str | int] = []
     for match in _TOKEN.finditer(text):
         token = match[0]
-        if token in "[{":
+        if token in ("[", "{"):
             if len(path) == depth:
                 return tuple(path)
             path.append(0 if token == "[" else "")
-        elif token in "]}":
+        elif token in ("]", "}"):
             del path[-1:]
         elif path and isinstance(path[-1], int):
             path[-1] += token == ","
-        elif path and token != ",":
-            path[-1] = token[1:-1]  # a key, if a bracket follows it
+        elif path:
+            path[-1] = token[1:-1]  # a key, if a bracket follows it; nothing after a comma
     return ()
 
 

@@ -18,10 +18,10 @@ from localful_ws.server.node import Node
 from localful_ws.server.notify import notify_ready, notify_stopping
 from localful_ws.server.survey.questions import Survey
 from localful_ws.server.survey.respondent import Respondent
-from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.tls import TlsStream
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
+from localful_ws.tcp import TcpStream, accept_connections
 
 _log = structlog.get_logger(__name__)
 _INTERNAL_BACKLOG = 512

@@ -37,7 +37,7 @@ class Delivery:
         lose: Called with a user some of whose events could not be delivered, because of an error of ours.
     """
 
-    def __init__(self, router: Router[Device], metrics: Metrics, lose: Callable[[str], None]) -> None:
+    def __init__(self, router: Router[Device], metrics: Metrics, lose: Callable[[str], object]) -> None:
         self._router = router
         self._metrics = metrics
         self._lose = lose

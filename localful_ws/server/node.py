@@ -177,6 +177,7 @@ class Node:
             draining=self.draining,
             engine=self.engine.figures(),
             users=self._router.users(),
+            missed_events_lately=self.subscriber.lost.count(),
         )
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:

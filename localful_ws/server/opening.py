@@ -15,7 +15,6 @@ from localful_ws.protocol import CloseCode, HandshakeError, Session, State
 from localful_ws.server.device import Device
 from localful_ws.server.pump import BROKEN, RECEIVE_BYTES, StreamPump, receive
 from localful_ws.server.send_buffer import piece_of
-from localful_ws.server.tcp import TcpStream, shut_down_sending
 from localful_ws.server.tls import TlsStream
 from localful_ws.server.trio_websocket_pump import TrioWebSocketPump
 from localful_ws.server.upgrade import (
@@ -26,6 +25,7 @@ from localful_ws.server.upgrade import (
     refusal,
     refusal_response,
 )
+from localful_ws.tcp import TcpStream, shut_down_sending
 
 if TYPE_CHECKING:
     from localful_ws.server.node import Node

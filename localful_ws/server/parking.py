@@ -10,8 +10,8 @@ from typing import Protocol, cast
 
 import trio
 
-from localful_ws.server.tcp import close_socket, shut_down_sending
 from localful_ws.server.websocket import Phase, WebSocket
+from localful_ws.tcp import close_socket, shut_down_sending
 from localful_ws.wakeup import Signal
 
 _READABLE, _WRITABLE = 0x001, 0x004  # EPOLLIN, EPOLLOUT; the module may be there without them

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from localful_ws.server.tcp import TcpStream, shut_down_sending
 from localful_ws.server.tls import TlsStream
 from localful_ws.server.websocket import Line, WebSocket
+from localful_ws.tcp import TcpStream, shut_down_sending
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream raises that is at its end."""

@@ -1,6 +1,7 @@
 """What an engine hands over to a node: events, disconnects, and questions about who is there."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import trio
 
@@ -13,7 +14,11 @@ from localful_ws.revocations import Revocations
 from localful_ws.routing import Router
 from localful_ws.server.delivery import Delivery
 from localful_ws.server.device import Device
+from localful_ws.server.lately import Lately
 from localful_ws.server.watching import Watching
+
+_LATELY: Final = 300.0
+_STEP: Final = 10.0
 
 
 class NodeSubscriber:
@@ -28,6 +33,7 @@ class NodeSubscriber:
 
     Attributes:
         delivery: Takes events to the devices.
+        lost: Devices that missed something and were closed, in the last five minutes.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class NodeSubscriber:
         self._watching = watching
         self._metrics = metrics
         self._clock = clock
+        self.lost = Lately(_LATELY, _STEP)
         self.delivery = Delivery(router, metrics, self.lose)
 
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
@@ -64,11 +71,14 @@ class NodeSubscriber:
             if device.session is not None
         ]
 
-    def lose(self, user: str) -> None:
+    def lose(self, user: str) -> int:
         """Close a user's devices, which missed something; see `localful_ws.engine.Subscriber`."""
         self._watching.lose(user)
-        for device in self._router.devices_of(user):
+        devices = self._router.devices_of(user)
+        for device in devices:
             device.close(CloseCode.MISSED_EVENTS)
+        self.lost.add(len(devices))
+        return len(devices)
 
     def refuse(self, disconnects: Sequence[Disconnect]) -> None:
         """Refuse, if there is room; see `localful_ws.engine.Subscriber`."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from localful_ws.server.tcp import TcpStream
+from localful_ws.tcp import TcpStream
 
 _RECEIVE_BYTES = 4096
 _Result = TypeVar("_Result")

@@ -25,8 +25,8 @@ from localful_ws.protocol import (
 from localful_ws.protocol.frame_reader import _Frame, _unmask
 from localful_ws.server.boundary import run_bounded
 from localful_ws.server.listeners import address, bind
-from localful_ws.server.tcp import TcpStream, accept_connections, shut_down_sending
 from localful_ws.server.upgrade import accept_response, head_length, parse_upgrade
+from localful_ws.tcp import TcpStream, accept_connections, shut_down_sending
 
 _MIB = 1024 * 1024
 _BINARY = 0x82

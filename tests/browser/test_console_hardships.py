@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.browsing import assert_accessible
-from tests.browser.console_page import AWAY, ITEM, REFUSED, console, look_up, panel
+from tests.browser.console_page import AWAY, ITEM, REFUSED, connected, console, look_up, panel
 from tests.end_to_end.process import DaemonProcess
 from tests.redis_server import RedisServer
 
@@ -45,8 +45,8 @@ def test_the_engine_is_away_and_comes_back(browser: Browser) -> None:
         expect(page.get_by_text("all is well")).to_be_visible()
         expect(panel(page, "Engine")).to_contain_text(f"127.0.0.1:{redis.port}")
         redis.kill()
-        problem = page.locator(".problem", has_text="The engine is away.")
-        expect(problem).to_be_visible()
+        problem = page.locator(".problem", has_text="Redis can't be reached just now.")
+        expect(problem).to_contain_text("Devices stay connected")
         look_up(page, "ada")
         page.get_by_role("button", name="Watch").click()
         expect(panel(page, "Events")).to_contain_text("Trying again.")
@@ -55,6 +55,40 @@ def test_the_engine_is_away_and_comes_back(browser: Browser) -> None:
         expect(panel(page, "Events")).to_contain_text("watching")
         daemon.publish(ITEM)
         expect(panel(page, "Events").get_by_role("option")).to_contain_text("item-create")
+
+
+def test_redis_refuses_what_is_written(browser: Browser, daemon: DaemonProcess) -> None:
+    reason = "Redis refuses what is written: OOM command not allowed."
+
+    overview = daemon.http.get("/console/api/overview").json()
+    overview["unavailable"], overview["engine"]["up"] = reason, False
+    with console(browser, daemon) as page:
+        page.route("**/console/api/overview?", lambda route: route.fulfill(json=overview))
+        problem = page.locator(".problem.bad")
+        expect(problem.locator("strong")).to_have_text(reason)
+        expect(problem).to_contain_text("new devices are turned away meanwhile")
+        expect(panel(page, "Engine")).to_contain_text("unavailable")
+        page.unroute("**/console/api/overview?")
+        expect(page.get_by_text("all is well")).to_be_visible()
+
+
+def test_redis_comes_back_empty(browser: Browser) -> None:
+    with (
+        RedisServer() as redis,
+        DaemonProcess("--engine", redis.url, "--redis-retry", "0.5") as daemon,
+        connected(daemon, "ada", "laptop"),
+        connected(daemon, "ada", "phone"),
+        console(browser, daemon) as page,
+    ):
+        expect(page.get_by_text("all is well")).to_be_visible()
+        redis.kill()
+        redis.start()
+        problem = page.locator(".problem.warn")
+        expect(problem).to_contain_text("2 devices were closed in the last five minutes")
+        expect(problem).to_contain_text("fetch a snapshot")
+        expect(page.locator("#state")).to_have_text("trouble")
+        expect(page.locator("#state .badge.warn")).to_be_visible()
+        assert_accessible(page)
 
 
 # --- very many ---

@@ -6,7 +6,7 @@ import trio
 from localful_ws.checks import Finding, Outcome
 from localful_ws.checks.engine import check_engine, judge_config
 from localful_ws.settings import Settings
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, redis_sentinel
 from tests.world import make_settings
 
 pytestmark = pytest.mark.sockets
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.sockets
 PATIENCE = 30
 PERMISSIONS = (
     ">PASSWORD ~localful:* &localful:* -@all +@read +@write +@pubsub +@scripting +@connection +time "
-    "+cluster|slots +cluster|shards +cluster|nodes -@dangerous"
+    "+cluster|slots -@dangerous +info"
 )
 
 
@@ -46,16 +46,32 @@ async def test_a_cluster(redis_cluster: list[RedisServer], redis_prefix: str) ->
     assert [findings[name].outcome for name in ("redis", "permissions", "channels")] == [Outcome.OK] * 3
 
 
+async def test_sentinel(redis_prefix: str) -> None:
+    with RedisServer() as redis, redis_sentinel(redis, "main") as sentinel:
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}"
+        findings = await look(make_settings(engine=f"{url}/main", redis_prefix=redis_prefix))
+        assert [findings[name].outcome for name in ("redis", "permissions", "channels")] == [Outcome.OK] * 3
+        assert "No such master" in (await look(make_settings(engine=f"{url}/other")))["redis"].message
+        sentinel.cli("ACL", "SETUSER", "default", "resetchannels")
+        assert (await look(make_settings(engine=f"{url}/main")))["redis"].outcome is Outcome.FAILED
+
+
 async def test_permissions() -> None:
     with RedisServer() as redis:
         url = redis.url.replace("//", "//localful:PASSWORD@")
-        settings = make_settings(engine=url)
+        settings = make_settings(engine=url, redis_replicas=1)
         redis.cli("ACL", "SETUSER", "localful", "on", *PERMISSIONS.split())
         findings = await look(settings)
         assert findings["redis.conf"].outcome is Outcome.WARNING
         assert (findings["permissions"].outcome, findings["channels"].outcome) == (Outcome.OK, Outcome.OK)
 
-        for less, named in (("-xtrim", "XTRIM"), ("-xautoclaim", "XAUTOCLAIM"), ("-time", "TIME")):
+        for less, named in (
+            ("-xtrim", "XTRIM"),
+            ("-xautoclaim", "XAUTOCLAIM"),
+            ("-time", "TIME"),
+            ("-info", "INFO"),
+            ("-wait", "WAIT"),
+        ):
             redis.cli("ACL", "SETUSER", "localful", less)
             finding = (await look(settings))["permissions"]
             assert (finding.outcome, named in finding.message) == (Outcome.FAILED, True)

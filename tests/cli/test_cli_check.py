@@ -40,7 +40,7 @@ def test_one_that_failed_says_what_to_do(tmp_path: Path, option: str) -> None:
     file = tmp_path / "engine"
     file.write_text(NOBODY)
     status, output = run(f"--{option}", NOBODY if option == "engine" else str(file))
-    assert (status, "Redis at 127.0.0.1:1 can't be used" in output) == (1, True)
+    assert (status, "Redis at 127.0.0.1:1 can't be reached" in output) == (1, True)
     (line,) = [line for line in output.splitlines() if line.startswith("failed ")]
     assert line.startswith("failed   redis: ")
     assert " -> Start it" in line

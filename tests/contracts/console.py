@@ -56,6 +56,7 @@ _OVERVIEW = _object(
     authenticationFailures=_COUNTS,
     resumes=_COUNTS,
     closes=_COUNTS,
+    missedEventsLately={**_COUNT, "description": "Devices closed with 4413 in the last five minutes."},
     slowConsumers=_COUNT,
     sendBuffer=_object(peakEvents=_COUNT, peakBytes=_COUNT),
     events=_object(accepted=_COUNTS, duplicates=_COUNT, delivered=_COUNT, echoes=_COUNT),

@@ -63,8 +63,9 @@ class FakeNode:
     def recall(self, disconnects: Sequence[Disconnect]) -> None:
         raise AssertionError("nothing is recalled from memory")
 
-    def lose(self, user: str) -> None:
+    def lose(self, user: str) -> int:
         self.lost.append(user)
+        return 1
 
 
 def make_engine(queue: int = 10, timeout: float = 5, **changes: Any) -> MemoryEngine:

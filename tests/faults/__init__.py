@@ -1,1 +1,1 @@
-"""Faults on purpose: nodes and Redis killed, paused and cut off while all goes on (`make faults`)."""
+"""Faults on purpose: nodes and Redis killed, paused, cut off, failed over meanwhile (`make faults`)."""

@@ -118,13 +118,13 @@ class Node:
             process.send_signal(signal.SIGKILL)
             await process.wait()
 
-    def complaints(self) -> list[str]:
-        """What is wrong with it: ends that nobody caused, tracebacks and errors in what it wrote."""
+    def complaints(self, *, errors: bool = True) -> list[str]:
+        """What is wrong with it: ends that nobody caused, tracebacks and maybe errors in what it wrote."""
         ends = [f"node {self.name} ended by itself, with status {status}" for status in self.ends]
         return ends + [
             f"node {self.name} logged: {line[:2000]}"
             for line in self.output
-            if "Traceback" in line or '"level": "error"' in line or '"level":"error"' in line
+            if "Traceback" in line or (errors and '"level": "error"' in line)
         ]
 
 

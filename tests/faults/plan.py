@@ -40,6 +40,37 @@ class Kind(Enum):
     """Some devices reset their connections, and come back after a while."""
 
 
+class Trouble(Enum):
+    """What goes wrong, or is done on purpose, with Redis in production."""
+
+    SENTINEL_FAILOVER = "sentinel-failover"
+    """``SENTINEL FAILOVER``: a replica becomes the master, though nothing is wrong."""
+
+    KILL_MASTER = "kill-master"
+    """SIGKILL; started again after a while, as what it was."""
+
+    STALL_MASTER = "stall-master"
+    """SIGSTOP, and SIGCONT after a while, when there is another master."""
+
+    MOVE_SLOT = "move-slot"
+    """A user's slot is moved to another master of a Cluster, with all keys in it."""
+
+    CLUSTER_FAILOVER = "cluster-failover"
+    """``CLUSTER FAILOVER``: a replica changes places with its master, though nothing is wrong."""
+
+    OUT_OF_MEMORY = "out-of-memory"
+    """Writes are refused with OOM."""
+
+    NO_REPLICAS = "no-replicas"
+    """Writes are refused with NOREPLICAS."""
+
+    READ_ONLY = "read-only"
+    """Writes are refused with READONLY: it is told that it is a replica."""
+
+    NO_PERMISSION = "no-permission"
+    """Writes are refused with NOPERM."""
+
+
 @frozen
 class Fault:
     """One fault.
@@ -51,14 +82,20 @@ class Fault:
         node: The node it befalls, if one.
         devices: The numbers of the devices it befalls.
         size: Of the end of its file that Redis loses, in bytes, in the mode in which it does.
+        user: The user whose slot, or all of whose devices it befalls, if one.
+        place: Which master it befalls, or how many masters further a slot is moved; 0 moves it back.
+        behind: For so many seconds before, nothing reaches the replicas of the master that it befalls.
     """
 
     at: float
-    kind: Kind
+    kind: Kind | Trouble
     seconds: float = 0.0
     node: str | None = None
     devices: tuple[int, ...] = ()
     size: int = 0
+    user: str | None = None
+    place: int = 0
+    behind: float = 0.0
 
     @property
     def target(self) -> str:
@@ -68,9 +105,11 @@ class Fault:
         return self.node or self.kind.value
 
     def __str__(self) -> str:
-        what = self.node or (f"{len(self.devices)} devices" if self.devices else "")
+        what = self.node or self.user or (f"{len(self.devices)} devices" if self.devices else "")
+        what += f" {self.place}" if self.place > 0 else ""
         lasts = f" for {self.seconds:.2f} s" if self.seconds else ""
-        return f"{self.at:6.2f}  {self.kind.value:16} {what}{lasts}"
+        behind = f", the replicas {self.behind:.2f} s behind" if self.behind else ""
+        return f"{self.at:6.2f}  {self.kind.value:17} {what}{lasts}{behind}"
 
 
 # How long each lasts, from and to. What has no entry is over at once.

@@ -1,6 +1,7 @@
 """Follows what one device was told through its user's stream. Pure: records in, complaints out."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from attrs import define, field, frozen
 
@@ -8,11 +9,27 @@ from .aof import BEGINNING, Id, StreamEntry, parse_id
 from .devices import Authenticated, Ended, Received, Record, Refused, Renewed
 
 # A node that drains, has no engine, or was paused for longer than a device may take to authenticate.
-_EXPECTED_CLOSES = frozenset({None, 1001, 1013, 4408})
-_EXPECTED_REFUSALS = frozenset({"503", "try-again-later"})
+EXPECTED_CLOSES = frozenset({None, 1001, 1013, 4408})
+EXPECTED_REFUSALS = frozenset({"503", "try-again-later"})
 # Slow consumer, missed events.
-_NOTICES = frozenset({4412, 4413})
+NOTICES = frozenset({4412, 4413})
 DATA_EVENTS = frozenset({"item-create", "item-delete", "version-create", "version-delete"})
+
+
+class Addressed(Protocol):
+    """An event, as far as it matters who gets it."""
+
+    @property
+    def event(self) -> str:
+        """Its name."""
+
+    @property
+    def vault(self) -> str | None:
+        """The vault it names, if one."""
+
+    @property
+    def group(self) -> str | None:
+        """Its origin group, if one."""
 
 
 @frozen
@@ -29,7 +46,7 @@ class Audience:
     group: str
     vaults: tuple[str, ...]
 
-    def gets(self, entry: StreamEntry) -> bool:
+    def gets(self, entry: Addressed) -> bool:
         """Whether an event of its user concerns it."""
         if entry.group == self.group:
             return False
@@ -116,10 +133,10 @@ class Reader:
                     return self._renewed(record, self.position, place)
                 return self._received(record, self.position, place)
             case Refused(code=refusal):
-                return None if refusal in _EXPECTED_REFUSALS else f"it was refused with {refusal}"
+                return None if refusal in EXPECTED_REFUSALS else f"it was refused with {refusal}"
             case Ended(code=code, reason=reason):
                 self._connected = False
-                expected = code in _EXPECTED_CLOSES or (code in _NOTICES and not self.rules.always_resumes)
+                expected = code in EXPECTED_CLOSES or (code in NOTICES and not self.rules.always_resumes)
                 return None if expected else f"it was closed with {code} {reason}"
 
     def end(self) -> str | None:

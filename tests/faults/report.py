@@ -9,7 +9,10 @@ from pathlib import Path
 import trio
 from attrs import frozen
 
-from .run import MODES, Outcome, Run
+from .deployments import DEPLOYMENTS
+from .one_redis import MODES, OneRedis
+from .production import PRODUCTION, Production
+from .run import Outcome, Run
 
 _SHOWN = 20
 
@@ -27,10 +30,24 @@ class Report:
     text: str
 
 
+def make_run(seed: int, seconds: float, mode: str, directory: Path, *, keep: bool = False) -> Run:
+    """Make the run of a seed; see `run_plan`."""
+    if mode in DEPLOYMENTS:
+        return Production(seed, seconds, PRODUCTION, directory, keep, name=mode)
+    return OneRedis(seed, seconds, MODES[mode], directory, keep)
+
+
 def run_plan(seed: int, seconds: float, mode: str, *, keep: bool = False) -> Report:
-    """Run the plan of a seed in a directory of its own, which stays if something is wrong, or to ``keep``."""
+    """Run the plan of a seed in a directory of its own, which stays if something is wrong, or to ``keep``.
+
+    Args:
+        seed: Makes the plan.
+        seconds: How long there are faults.
+        mode: One of `MODES`, or one of `DEPLOYMENTS`.
+        keep: Whether what everybody saw is kept in any case.
+    """
     directory = Path(tempfile.mkdtemp(prefix=f"localful-faults-{seed}-"))
-    run = Run(seed, seconds, MODES[mode], directory, keep)
+    run = make_run(seed, seconds, mode, directory, keep=keep)
     began = time.monotonic()
     try:
         trio.run(run.run)
@@ -41,6 +58,7 @@ def run_plan(seed: int, seconds: float, mode: str, *, keep: bool = False) -> Rep
         f"seed {seed}, {mode}: {time.monotonic() - began:.0f} s for {len(run.plan)} faults",
         f"calm after {outcome.calm_after:.1f} s",
         ", ".join(f"{count} {what}" for what, count in outcome.figures.items()),
+        *outcome.notes,
     ]
     if keep:
         lines.append(f"What everybody saw is in {directory}.")

@@ -31,6 +31,7 @@ TOO_LONG = "x" * 129
     [
         ('{"event":"authenticate","token":"t"}', Authenticate("t")),
         ('{"event":"authenticate","token":""}', Authenticate("")),
+        (json.dumps({"event": "authenticate", "token": TOO_LONG}), Authenticate(TOO_LONG)),
         ('{"event":"authenticate","token":"t","vaults":[]}', Authenticate("t", vaults=())),
         (
             '{"event":"authenticate","token":"t","vaults":["a"],"since":"7-0","id":"1"}',

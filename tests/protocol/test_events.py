@@ -71,9 +71,10 @@ def test_encodes_with_data_byte_for_byte(event: Event, text: str) -> None:
     st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=3),
 )
 @example(EventName.ITEM_CREATE, ',"data":', ',"data":')
+@example(EventName.ITEM_CREATE, "v", {"id": 1, "data": 2})
 @example(EventName.ITEM_CREATE, "v", "x" * 65536)
 def test_what_is_written_is_json_with_four_keys(name: EventName, vault: str, data: object) -> None:
-    event = Event(name, "the-user", vault, "the-group", json.dumps(data).encode())
+    event = Event(name, "the-user", vault, "the-group", json.dumps(data, separators=(",", ":")).encode())
     assert json.loads(encode_event(event, "a.1")) == {
         "event": name.value,
         "vault": vault,

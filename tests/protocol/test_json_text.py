@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 from unittest.mock import patch
 
 import pytest
@@ -136,11 +137,21 @@ def test_very_many_brackets(beginning: str, text: str, depth: int) -> None:
     assert not is_too_deep(many, depth)
 
 
-@given(st.text(alphabet='[]{}"\\a,', max_size=40), st.integers(0, 5), st.integers(1, 7))
-def test_in_whatever_pieces_a_text_is_looked_at(text: str, depth: int, size: int) -> None:
-    whole = is_too_deep(text, depth)
-    with patch.object(json_text, "_PIECE", size), patch.object(json_text, "_MANY_BRACKETS", 4):
-        assert is_too_deep(text, depth) is whole
+def test_every_short_row_of_brackets_as_if_it_were_a_long_one() -> None:
+    with patch.object(json_text, "_MANY_BRACKETS", 0):
+        for text in map("".join, product("[]", repeat=9)):
+            assert [is_too_deep(text, depth) for depth in range(10)] == [
+                depth_of(text) > depth for depth in range(10)
+            ]
+
+
+@pytest.mark.parametrize("size", range(1, 6))
+def test_in_whatever_pieces_a_text_is_looked_at(size: int) -> None:
+    """Every short text, so that all there is comes to lie before, on and behind the border of two pieces."""
+    for text in map("".join, product('[]"\\', repeat=6)):
+        whole = [is_too_deep(text, depth) for depth in range(3)]
+        with patch.object(json_text, "_PIECE", size):
+            assert [is_too_deep(text, depth) for depth in range(3)] == whole, text
 
 
 @pytest.mark.parametrize("text", ["[" * 1_000_000, '{"a":' * 200_000, "nonsense" + "[" * 102])
@@ -160,6 +171,8 @@ def test_what_is_too_deep_need_not_be_json(text: str) -> None:
         ('{"a":"x","[\\"":[1]}', 1, ('[\\"',)),
         ("]]}[[[", 2, (0, 0)),
         ('{"a":1', 1, ()),
+        ("{[1]}", 1, ("",)),
+        ('{"a":1,[2]}', 1, ("",)),
     ],
 )
 def test_where_it_is_too_deep(text: str, depth: int, path: tuple[str | int, ...]) -> None:

@@ -1,5 +1,6 @@
 """How fast a device may send: an allowance that grows back, kept as one number."""
 
+import math
 from collections.abc import Iterable
 
 import pytest
@@ -54,6 +55,13 @@ def test_what_is_kept_is_when_the_whole_allowance_is_there_again() -> None:
 )
 def test_the_whole_allowance_may_come_at_once_at_unix_times(most: int, seconds: float, now: float) -> None:
     assert sum(verdicts(Rate(most, seconds), [now] * 2 * most)) == most
+
+
+def test_it_forgives_what_rounding_may_add_and_no_more() -> None:
+    rate, now = Rate(1, 1.0), 2.0**30
+    rounding = math.ulp(now)
+    assert verdicts(rate, [now, now + 1 - rounding]) == [True, True]
+    assert verdicts(rate, [now, now + 1 - 2 * rounding]) == [True, False]
 
 
 @given(

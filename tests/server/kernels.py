@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 from attrs import Factory, define
 
-from localful_ws.server.tcp import TcpStream
+from localful_ws.tcp import TcpStream
 
 ENDLESS = 1 << 40
 

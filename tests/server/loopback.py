@@ -17,9 +17,9 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.publishing import decode_publish_body
 from localful_ws.server.listeners import address, bind
 from localful_ws.server.node import Node
-from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.server.verifier import build_verifier
 from localful_ws.settings import Settings
+from localful_ws.tcp import TcpStream, accept_connections
 from localful_ws.tokens import TokenVerifier, mint_token
 from tests.raw_device import RawDevice, handshake, text
 from tests.server.tls import device_side, server_side

@@ -9,7 +9,7 @@ from typing import cast
 import trio
 from attrs import Factory, define
 
-from localful_ws.server.tcp import TcpStream
+from localful_ws.tcp import TcpStream
 
 IN, OUT, ERR, HUP = 0x001, 0x004, 0x008, 0x010  # EPOLLIN and so on
 ENDLESS = 1 << 40

@@ -1,5 +1,7 @@
 """The console's API: who may ask, what is answered, and within which bounds."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 import trio
@@ -185,6 +187,7 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
             send_buffer_peak_bytes=4000,
             engine_up=False,
             users=5,
+            missed_events_lately=1500,
         )
     )
     metrics.accepted([EventName.ITEM_CREATE])
@@ -192,12 +195,18 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
     families = metrics.families()
     for name, value in (("workers", 3), ("workers_missing", 1), ("own_bytes", 9)):
         families.append(Family(f"localful_ws_{name}", "A text.", "gauge", {("", ""): value}))
-    figures = [Figure("own_bytes", "A text.", 1), Figure("elsewhere", "Another.", 2, total=True)]
+    refused = {"OOM": 2.0, "timeout": 1.0}
+    figures = [
+        Figure("own_bytes", "A text.", 1),
+        Figure("elsewhere", "Another.", 2, total=True),
+        Figure("refused", "A third.", refused, total=True, label="reason"),
+    ]
     engine = name_engine("redis://127.0.0.1:6379")
     overview = build_overview(families, figures, engine, now=5.0, unavailable="A sentence.")
     assert overview["workers"] == {"serving": 3, "missing": 1, "restarts": 0}
     assert overview["handshakesRefused"] == {"404": 1}
     assert overview["sendBuffer"] == {"peakEvents": 3, "peakBytes": 4000}
+    assert overview["missedEventsLately"] == 1500
     assert overview["engine"] == {
         "name": "redis",
         "place": "127.0.0.1:6379",
@@ -205,6 +214,7 @@ def test_the_overview_is_made_of_the_metrics_of_all() -> None:
         "figures": [
             {"name": "own_bytes", "text": "A text.", "value": 9, "total": False},
             {"name": "elsewhere", "text": "Another.", "value": 2, "total": True},
+            {"name": "refused", "text": "A third.", "value": 3, "total": True},
         ],
     }
 
@@ -479,7 +489,7 @@ async def test_a_watch_that_hears_of_a_loss(autojump_clock: MockClock) -> None:
 
 @pytest.mark.kinds(*ENGINES)
 async def test_watches_leave_nothing_behind(autojump_clock: MockClock, kind: str) -> None:
-    def followed(world: World) -> float:
+    def followed(world: World) -> float | Mapping[str, float]:
         return {figure.name: figure.value for figure in world.node.metrics.gauges().engine}.get(
             "redis_followed_users", 0
         )

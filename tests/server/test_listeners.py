@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from localful_ws.server.listeners import ListenError, address, bind, reserve, tls_context
-from localful_ws.server.tcp import TcpStream, accept_connections
 from localful_ws.settings import SettingsError
+from localful_ws.tcp import TcpStream, accept_connections
 
 
 @pytest.mark.sockets

@@ -17,8 +17,8 @@ from localful_ws.server import node as node_module
 from localful_ws.server.device import Device
 from localful_ws.server.pump import StreamPump
 from localful_ws.server.send_buffer import piece_of
-from localful_ws.server.tcp import TcpStream, close_socket
 from localful_ws.server.websocket import Phase
+from localful_ws.tcp import TcpStream, close_socket
 from tests.raw_device import (
     BINARY,
     CLOSE,

@@ -75,6 +75,7 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
         gauges=lambda: Gauges(
             {"authenticated": 7, "closed": 1},
             half_open=5,
+            missed_events_lately=50,
             send_bytes=600,
             send_buffer_peak_events=30,
             send_buffer_peak_bytes=4000,
@@ -84,6 +85,7 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
         gauges=lambda: Gauges(
             {"authenticated": 2},
             half_open=1,
+            missed_events_lately=2,
             send_bytes=20,
             send_buffer_peak_events=20,
             send_buffer_peak_bytes=5000,
@@ -97,6 +99,7 @@ def test_gauges_are_summed_but_for_those_of_which_a_sum_says_nothing() -> None:
         assert all_of_them["localful_ws_connections", ("authenticated",)] == 10
         assert all_of_them["localful_ws_connections", ("closed",)] == 1
         assert all_of_them["localful_ws_half_open", ()] == 6
+        assert all_of_them["localful_ws_missed_events_lately", ()] == 52
         assert all_of_them["localful_ws_send_bytes", ()] == 620
         assert all_of_them["localful_ws_send_buffer_peak_events", ()] == 30
         assert all_of_them["localful_ws_send_buffer_peak_bytes", ()] == 5000

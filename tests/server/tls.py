@@ -6,8 +6,8 @@ from functools import cache
 import trio
 import trustme
 
-from localful_ws.server.tcp import TcpStream
 from localful_ws.server.tls import TlsStream
+from localful_ws.tcp import TcpStream
 from tests.server.sockets import FakePoller, fake_pair
 
 

@@ -71,15 +71,31 @@ class Blows:
                     world.redis.stall(random.choice((0.2, 2.0, 8.0)) * random.random())
             case "redis-lose-one":
                 self._disturb()
-                if world.redis is not None and world.redis.connections:
-                    world.redis.lose(random.choice(world.redis.connections))
+                if world.redis is not None and world.redis.links:
+                    world.redis.lose(random.choice(world.redis.links))
             case "redis-forget":
                 self._disturb()
                 if world.redis is not None:
                     world.redis.go_down()
-                    world.redis.forget_heads()
+                    world.redis.forget_streams()
                     await trio.sleep(0.2)
                     world.redis.up = True
+
+            case "failover":
+                await self._fail_over(
+                    random.choice((0.05, 1.0, 5.0)) * random.random(),
+                    random.choice((0.05, 0.05, 3.0)) * (0.5 + random.random()),
+                )
+
+    async def _fail_over(self, lacking: float, down: float) -> None:
+        """Have another server come in the place of Redis, that lacks what was written last."""
+        redis = self._world.redis
+        self._disturb()
+        if redis is not None and redis.up:
+            self._world.handovers.fail_over(lacking)
+            await trio.sleep(down)
+            redis.up = True
+            self._disturb()
 
     def _disturb(self) -> None:
         self._world.redis_disturbed = trio.current_time()

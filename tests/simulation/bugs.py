@@ -11,6 +11,9 @@ from attrs import evolve
 
 from localful_ws.engine.history import History
 from localful_ws.engine.memory import MemoryEngine
+from localful_ws.engine.redis import engine
+from localful_ws.engine.redis.acknowledged import Acknowledged
+from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.feeds import Feed
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.protocol import Connection, Event, State, Verdict
@@ -23,7 +26,9 @@ from localful_ws.server.node import Node
 from localful_ws.server.opening import Opening
 from localful_ws.server.parking import Parking
 from localful_ws.server.send_buffer import SendBudget, piece_of
-from localful_ws.server.tcp import close_socket
+from localful_ws.tcp import close_socket
+
+from .redis import Stream
 
 Bug = Callable[[], AbstractContextManager[Any]]
 _wants = Connection.wants
@@ -375,6 +380,30 @@ def call_overtakes() -> AbstractContextManager[Any]:
     return both()
 
 
+def nothing_handed_over() -> AbstractContextManager[Any]:
+    """What was acknowledged is not given to a Redis that lacks it."""
+    return patch.object(Acknowledged, "of", lambda self, wanted, now: [])
+
+
+def hold_skipped() -> AbstractContextManager[Any]:
+    """Who gives back what was acknowledged does not wait for what other nodes have."""
+    return patch.object(engine, "_HANDOVER", 0.0)
+
+
+def hole_unnoticed() -> AbstractContextManager[Any]:
+    """What is not in the stream that is given back is taken to have been."""
+    return patch.object(Stream, "was_taken", lambda self, place, *, keeps: True)
+
+
+def revocation_forgotten() -> AbstractContextManager[Any]:
+    """Revocations are not given to a Redis that lacks them."""
+
+    async def nothing(self: Control, shards: Any, link: Any) -> None:
+        pass
+
+    return patch.object(Control, "give", nothing)
+
+
 BUGS: dict[str, Bug] = {
     bug.__name__.replace("_", "-"): bug
     for bug in (
@@ -383,6 +412,7 @@ BUGS: dict[str, Bug] = {
         device_unbounded, slow_kept, budget_kept, room_unnoticed, wakeup_lost, verified_twice,
         readiness_inherited, looked_at_still, timer_left, history_unbounded, task_leaked,
         device_left, revoked_stays, published_twice, gap_unnoticed, call_overtakes,
+        nothing_handed_over, hold_skipped, hole_unnoticed, revocation_forgotten,
     )
 }  # fmt: skip
 """By name."""

@@ -11,6 +11,7 @@ from localful_ws.engine.memory import MemoryEngine
 from localful_ws.engine.redis.engine import RedisEngine
 from localful_ws.server.device import Device
 
+from .redis import SimulatedRedis
 from .tokens import Token
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _SKEW = 9.0
 _NO_SKEW = 0.01
 # A node may be told of an event so long after it was accepted.
 _BEHIND = 60.0
+# All nodes know of a revocation after so long; those that have come to Redis since do at once.
+_TOLD_WITHIN = 10.0
 # Frames that may wait beside the events: the close, a pong, and the marks of who waits for them.
 _BESIDE_EVENTS = 8
 # Nothing is read for so long at most: while a token is verified, and the engine asked.
@@ -87,6 +90,21 @@ class Checks:
         for node in self._world.nodes:
             if node is not None and node.ready:
                 self._look_at(node)
+        if self._world.redis is not None:
+            self._look_at_kept_revocations(self._world.redis)
+
+    def _look_at_kept_revocations(self, redis: SimulatedRedis) -> None:
+        """See that Redis has the revocations that were answered."""
+        world = self._world
+        if world.stepped or "max_revocations" in world.plan.settings:
+            return  # they lapse by the clock of each node, or there may be no room when they are given back
+        for each in self._revocations:
+            if each.node is None or each.until < trio.current_time() + 1:
+                continue
+            kept = redis.revoked_at(each.user, each.group)
+            since = world.handovers.kept_since(each)
+            if since < trio.current_time() and (kept is None or kept < each.at - self._skew):
+                world.complain(f"Redis has not {each}")
 
     def _look_at(self, node: "SimulatedNode") -> None:
         settings, server = node.settings, node.node
@@ -223,9 +241,12 @@ class Checks:
         world = self._world
         if world.plan.engine == "memory":
             return node is revocation.node and written > revocation.done + _ROUNDING
-        if node.node.clock is not node.clock or written - world.redis_disturbed < 60:
-            return False
-        return written > revocation.done + 10.0 and world.plan.redis_loses_answers == 0
+        if world.stepped or "max_revocations" in world.plan.settings:
+            return False  # see `_look_at_kept_revocations`
+        since = world.handovers.kept_since(revocation)
+        if world.handovers.has_asked_between(node, since, written):
+            return True
+        return written > since + _TOLD_WITHIN and not world.jumped_since(since)
 
     # --- in the end ---
 
@@ -233,6 +254,8 @@ class Checks:
         """See that every device that is there has everything, and an answer to all that it said."""
         for follower in self._world.followers():
             follower.finish()
+        if self._world.redis is not None:
+            self._world.handovers.check_skipped()
         for device in self._world.devices:
             if device.unanswered():
                 device.complain(f"{device.unanswered()} messages have no answer")
@@ -316,16 +339,17 @@ class Checks:
     def _check_streams(self) -> None:
         """Each event that is accepted is in its stream once, and in its place."""
         world = self._world
-        published = {each.number: each for some in world.publishers for each in some.published}
+        published = world.published
         seen: dict[int, tuple[str, str, float]] = {}
         times = Counter(fact.number for line in world.truth.lines.values() for fact in line.facts)
         for (user, epoch), line in world.truth.lines.items():
             if any(earlier >= later for earlier, later in zip(line.places, line.places[1:], strict=False)):
                 world.complain(f"the places of {user} do not rise")
-            once = [fact.number for fact in line.facts if times[fact.number] == 1]
+            there = line.there()
+            once = [fact.number for fact in there if times[fact.number] == 1]
             records = [published[number] for number in once if number in published]
             self._check_order(user, records)
-            for fact in line.facts:
+            for fact in there:
                 record = published.get(fact.number)
                 if record is None:
                     world.complain(f"{fact} is in a stream and was never published")
@@ -362,8 +386,14 @@ class Checks:
         return record.id is not None and (forgotten or new_memory)
 
     def _may_be_lost(self, record: "Published") -> bool:
-        """What was accepted and not routed is lost with a node's memory."""
+        """What was accepted and not routed is lost with a node's memory; what Redis loses, see `Handovers`."""
         if self._world.plan.engine != "memory":
-            return False
+            handovers = self._world.handovers
+            return any(
+                handovers.may_be_gone(user, epoch, fact) or handovers.was_begun_anew(user, line, fact)
+                for (user, epoch), line in self._world.truth.lines.items()
+                for fact in line.facts
+                if fact.number == record.number
+            )
         # A node that has drained has no device that could still be told of it.
         return record.node is not None and (record.node.killed or record.node.draining)

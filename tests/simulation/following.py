@@ -59,6 +59,7 @@ class Follower:
         self._told: list[Told] = []
         self._possible: _Possible = set()
         self._over = False
+        self._debts: list[tuple[str, Fact]] = []
 
     # --- what comes ---
 
@@ -70,6 +71,7 @@ class Follower:
         epoch, place = read_place(cursor)
         if since is None:
             self.cursor = cursor
+            self._debts.clear()
             self._go_to(epoch, place)
         else:
             since_epoch, since_place = read_place(since)
@@ -149,6 +151,18 @@ class Follower:
         self.open = True
         self._over = False
 
+    def skipped(self) -> list[tuple[str, Fact]]:
+        """What Redis had lost when it was passed, with its epoch: the device was not told of it.
+
+        Empty once the device was told that it does not resume.
+        """
+        return self._debts
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the stream that it follows."""
+        return self._epoch
+
     def missing(self) -> int:
         """How many are in the stream that it has not passed."""
         return len(self._line.facts) - self._passed
@@ -186,6 +200,12 @@ class Follower:
             left = {
                 (k, _after(fact, some)) for k, some in self._possible if not fact.is_for(self.group, some)
             }
+            if fact.place in self._line.gone:
+                # The node has passed it before it was lost, or never will.
+                if not left:
+                    self._debts.append((self._epoch, fact))
+                self._possible |= left
+                continue
             if not left:
                 self._complain(f"{fact.name.value} {fact.number} was not told before {before}: {fact}")
                 left = {(k, _after(fact, some)) for k, some in self._possible}

@@ -145,9 +145,12 @@ def resumes(talk: "Talk", asked: "Asked", cursor: str, written: float) -> bool |
     now_epoch, now_place = read_place(cursor)
     line, settings = world.truth.line(user, epoch), node.settings
     missed = line.facts[line.passed(place) : line.passed(now_place)]
+    missed = [fact for fact in missed if fact.place not in line.gone]
     deleted = any(fact.name is EventName.USER_DELETE for fact in missed)
     if epoch != now_epoch or place > now_place or deleted:
         return False
+    if place in line.gone:
+        return False if line.gone[place] < asked.at else None
     if not missed:
         return True if world.plan.engine == "memory" and settings.history_bytes > 1_000_000 else None
     if world.plan.engine == "redis" and missed[-1].at > asked.at:

@@ -12,7 +12,7 @@ from typing import cast
 
 import trio
 
-from localful_ws.server.tcp import TcpStream
+from localful_ws.tcp import TcpStream
 
 from .network import Link
 

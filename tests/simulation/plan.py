@@ -109,6 +109,7 @@ class Plan:
 def make_plan(seed: int) -> Plan:
     """Draw a world."""
     random, sending = Random(f"{seed} plan"), Random(f"{seed} sending")
+    failing = Random(f"{seed} failing")
     engine = "redis" if random.random() < 0.35 else "memory"
     size = random.random()
     if size < 0.95:
@@ -122,7 +123,7 @@ def make_plan(seed: int) -> Plan:
         publishers = 150
     blows = _some(random, _BLOWS, 0.5)
     if engine == "redis":
-        blows |= _some(random, _REDIS_BLOWS, 0.6)
+        blows |= _some(random, _REDIS_BLOWS, 0.6) | _some(failing, {"failover": 10.0}, 0.5)
     plan = Plan(
         seed=seed,
         engine=engine,
@@ -137,7 +138,10 @@ def make_plan(seed: int) -> Plan:
         pace=random.choice((0.3, 1.0, 3.0)) if devices < 60 else 0.5,
         batch=random.choice((1, 1, 1, 3, 8, 20)) if devices < 60 else random.choice((1, 3)),
         big=random.choice((0.0, 0.0, 0.02, 0.2)),
-        settings=_SIZES | _settings(random) | _send_settings(sending),
+        settings=_SIZES
+        | _settings(random)
+        | _send_settings(sending)
+        | _sometimes(failing, 0.2, redis_handover_seconds=(0.0, 2.0, 5.0)),
         network=_network(random),
         beginnings={"prompt": 12.0} | _some(random, _BEGINNINGS, 0.5),
         deeds=_some(random, _DEEDS, 0.5),

@@ -58,14 +58,12 @@ class Publisher:
     """Publishes one batch after another.
 
     Attributes:
-        published: All that it has published.
         duplicates: How many it was told were duplicates.
     """
 
     world: "World"
     number: int
     random: Random
-    published: list[Published] = field(factory=list)
     duplicates: int = 0
     _repeatable: list[dict[str, Any]] = field(factory=list)
 
@@ -145,7 +143,7 @@ class Publisher:
             )
             for event in batch
         ]
-        self.published += records
+        self.world.published |= {record.number: record for record in records}
         return records
 
     def _accepted(

@@ -1,31 +1,64 @@
-"""A Redis of which there is as much as the engine uses: three scripts, a hash, channels.
+"""A Redis of which there is as much as the engine uses: its scripts, a hash, channels, and who comes after it.
 
-The engine runs on it as it does on the real one, through a client and a subscription that can fail, stall,
-and lose answers. Real Redis is what other tests are for.
+The engine runs on it as it does on the real one, over links that can fail, stall, and lose answers. It can be
+replaced by one that lacks what was written last. Real Redis is what other tests are for.
 """
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve
 
 from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
 from localful_ws.engine.redis.feeds import BEGINNING, Id
 from localful_ws.engine.redis.keys import read_id
-from localful_ws.engine.redis.lua import KNOWN, PUBLISH, READ, REVOKE
-from localful_ws.engine.redis.pubsub import Message
+from localful_ws.engine.redis.link import Hear, Message, Server
+from localful_ws.engine.redis.lua import KNOWN, PUBLISH, READ, RESTORE, REVOKE, Script
 
-_CHUNKS_AHEAD = 1000
-T = TypeVar("T")
+from .agenda import Agenda
+from .redis_link import SimulatedLink
+
+if TYPE_CHECKING:
+    from .nodes import SimulatedNode
+
+_REMEMBERED = 10.0
+_SCANNED = 2
+Place = tuple[str, str, Id]
+"""A user, an epoch of the user's stream, and where in it."""
+
+
+class Witness(Protocol):
+    """Who is told what becomes of events."""
+
+    def node_of(self, index: int) -> "SimulatedNode | None":
+        """Which node it is that connects."""
+
+    def accepted(self, place: Place, stored: bytes) -> None:
+        """An event has its place."""
+
+    def acknowledged(self, node: "SimulatedNode | None", places: Sequence[Place]) -> None:
+        """A node has heard that its events have their places."""
+
+    def lost(self, user: str, epoch: str, after: Id) -> None:
+        """What came after this is gone."""
+
+    def restored(self, place: Place, stored: bytes) -> None:
+        """What was gone is there again."""
+
+    def opened(self, link: SimulatedLink) -> None:
+        """A node has connected."""
+
+    def served(self, link: SimulatedLink) -> None:
+        """A node has given what it had to give, and goes on."""
 
 
 @define(eq=False)
-class _Stream:
+class Stream:
     """A user's stream and head."""
 
     epoch: str = ""
@@ -33,269 +66,293 @@ class _Stream:
     entries: list[tuple[Id, Id, bytes]] = Factory(list)
     lasts_until: float = 0.0
 
+    def copy(self) -> "Stream":
+        """The same, to be changed."""
+        return evolve(self, entries=list(self.entries))
+
     def trim(self, events: int, oldest: int) -> None:
         """Keep so many events, none of them older than that millisecond."""
         self.entries = [entry for entry in self.entries if entry[0][0] >= oldest][-events:] if events else []
 
-
-@define(eq=False)
-class Connection:
-    """What one node has of it: a client and a subscription.
-
-    Attributes:
-        node: The node's name.
-        since: When it was made, on Trio's clock.
-        lost: Set when it is lost.
-    """
-
-    redis: "SimulatedRedis"
-    node: str
-    since: float
-    lost: trio.Event = field(factory=trio.Event)
-    channels: set[bytes] = Factory(set)
-    stalled_until: float = 0.0
-    _messages: deque[tuple[float, Message]] = Factory(deque)
-    _came: trio.Event = field(factory=trio.Event)
-
-    # --- the client ---
-
-    def register_script(self, script: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
-        async def call(keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-            return await self._command(lambda: self.redis.run_script(script, keys, arguments))
-
-        return call
-
-    async def publish(self, channel: str, data: bytes) -> int:
-        return await self._command(lambda: self.redis.publish(channel.encode(), data))
-
-    async def pexpire(self, key: str, milliseconds: int) -> bool:
-        return await self._command(lambda: True)
-
-    async def hscan(self, key: str, cursor: int, count: int) -> tuple[int, dict[bytes, bytes]]:
-        found = {name.encode(): f"{at} {till}".encode() for name, (at, till) in self.redis.revoked.items()}
-        return await self._command(lambda: (0, found))
-
-    async def _command(self, do: Callable[[], T]) -> T:
-        await self._travel()
-        answer = do()
-        if self.redis.random.random() < self.redis.lose_answers:
-            self.redis.lose(self)
-        await self._travel()
-        return answer
-
-    async def _travel(self) -> None:
-        low, high = self.redis.delay
-        seconds = max(self.redis.random.uniform(low, high), self.stalled_until - trio.current_time())
-        if seconds > self.redis.timeout:
-            await trio.sleep(self.redis.timeout)
-            self.redis.lose(self)
-        elif seconds > 0:
-            with trio.move_on_after(seconds):
-                await self.lost.wait()
-        else:
-            await trio.lowlevel.checkpoint()
-        if self.lost.is_set():
-            raise RedisUnavailableError("The connection is lost.")
-
-    # --- the subscription ---
-
-    async def subscribe(self, *channels: str | bytes) -> None:
-        names = {channel.encode() if isinstance(channel, str) else channel for channel in channels}
-        await self._command(lambda: self.channels.update(names))
-
-    async def unsubscribe(self, *channels: str | bytes) -> None:
-        names = {channel.encode() if isinstance(channel, str) else channel for channel in channels}
-        await self._command(lambda: self.channels.difference_update(names))
-
-    def tell(self, message: Message) -> None:
-        """Have a message come here."""
-        if len(self._messages) >= _CHUNKS_AHEAD:  # as client-output-buffer-limit has it
-            self.redis.lose(self)
-            return
-        low, high = self.redis.delay
-        arrival = max(trio.current_time() + self.redis.random.uniform(low, high), self.stalled_until)
-        if self._messages:
-            arrival = max(arrival, self._messages[-1][0])
-        self._messages.append((arrival, message))
-        self._came.set()
-
-    def __aiter__(self) -> "Connection":
-        return self
-
-    async def __anext__(self) -> Message:
-        while True:
-            if self.lost.is_set():
-                raise RedisUnavailableError("The connection is lost.")
-            if self._messages and self._messages[0][0] <= trio.current_time():
-                return self._messages.popleft()[1]
-            self._came = trio.Event()
-            deadline = self._messages[0][0] if self._messages else trio.current_time() + 1e9
-            with trio.move_on_at(deadline):
-                await self._came.wait()
-
-    def drop(self) -> None:
-        """It is lost."""
-        self.lost.set()
-        self._came.set()
+    def was_taken(self, place: Id, *, keeps: bool) -> bool:
+        """Whether what is not after the end is there, or was and is not kept any more."""
+        if not keeps or any(entry[0] == place for entry in self.entries):
+            return True
+        return bool(self.entries) and self.entries[0][1] >= place
 
 
 class SimulatedRedis:
     """What all nodes share.
 
     Args:
+        agenda: Has things arrive.
         random: Draws delays.
-        timeout: Seconds after which a node gives an answer up.
         now: The time of day as Redis reads it.
-        accepted: Called with the user, epoch, id and stored event of what is accepted.
+        witness: Who is told what becomes of events.
 
     Attributes:
+        agenda: As above.
+        random: As above.
         delay: The least and the most seconds that something is under way to or from a node.
         lose_answers: How often the connection is lost between a command and its answer.
         up: Whether it can be connected to.
+        run_id: Which server it is.
         revoked: Since when and until when whom.
+        links: The connections to it.
     """
 
-    def __init__(
-        self,
-        random: Random,
-        timeout: float,
-        now: Callable[[], float],
-        accepted: Callable[[str, str, Id, bytes], None],
-    ) -> None:
+    def __init__(self, agenda: Agenda, random: Random, now: Callable[[], float], witness: Witness) -> None:
+        self.agenda = agenda
         self.random = random
-        self.timeout = timeout
         self.delay = (0.0, 0.0)
         self.lose_answers = 0.0
         self.up = True
+        self.run_id = 1
         self.revoked: dict[str, tuple[str, str]] = {}
-        self.connections: list[Connection] = []
+        self.links: list[SimulatedLink] = []
+        self._revoked_numbers: dict[str, int] = {}
         self._now = now
-        self._accepted = accepted
-        self._streams: dict[str, _Stream] = {}
-        _there.set(self)
+        self._witness = witness
+        self._streams: dict[str, Stream] = {}
         self._ids: dict[str, float] = {}
+        self._written: list[Place] = []
+        # How to take back what was written lately, and when that was.
+        self._undo: deque[tuple[float, Callable[[], object]]] = deque()
+        self._begun: dict[tuple[str, str], float] = {}
+        _there.set(self)
 
     # --- connections ---
 
     @asynccontextmanager
-    async def open(self, node: str) -> AsyncIterator[Connection]:
-        """Connect; lost when the connection is."""
-        await trio.sleep(self.random.uniform(*self.delay))
+    async def open(self, server: Server, hear: Hear | None) -> AsyncIterator[SimulatedLink]:
+        """Connect; raises when the connection is lost. The number of the database names the node."""
+        for _ in range(2):  # to be there, and to be greeted
+            await trio.sleep(self.random.uniform(*self.delay))
         if not self.up:
             raise RedisUnavailableError("Redis can't be reached.")
-        connection = Connection(self, node, trio.current_time())
-        self.connections.append(connection)
+        link = SimulatedLink(self, server, self._witness.node_of(server.db), hear)
+        self.links.append(link)
+        self._witness.opened(link)
         try:
-            yield connection
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(link.watch)
+                yield link
+                nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise_single(group)
             raise
         finally:
-            self.lose(connection)
+            self.drop(link)
 
-    def lose(self, connection: Connection) -> None:
+    def lose(self, link: SimulatedLink) -> None:
+        """Lose a connection, and maybe the node's other one."""
+        others = [each for each in self.links if each.node is link.node and each is not link]
+        self.drop(link)
+        if self.random.random() < 0.5:
+            for each in others:
+                self.drop(each)
+
+    def drop(self, link: SimulatedLink) -> None:
         """Lose a connection."""
-        connection.drop()
-        if connection in self.connections:
-            self.connections.remove(connection)
+        link.lose()
+        if link in self.links:
+            self.links.remove(link)
 
     def go_down(self) -> None:
         """Be away: all connections are lost, and none can be made."""
         self.up = False
-        for connection in tuple(self.connections):
-            self.lose(connection)
+        for link in tuple(self.links):
+            self.drop(link)
 
     def stall(self, seconds: float) -> None:
         """Answer nobody for a while."""
-        for connection in self.connections:
-            connection.stalled_until = trio.current_time() + seconds
+        for link in self.links:
+            link.stall(seconds)
 
-    def forget_heads(self) -> None:
-        """Lose all streams: every one is begun anew."""
+    # --- what becomes of it ---
+
+    def forget_streams(self) -> None:
+        """Lose all streams."""
+        for key, stream in self._streams.items():
+            self._witness.lost(_user_of(key), stream.epoch, BEGINNING)
         self._streams.clear()
+        self._undo.clear()
+
+    def be_replaced(self, seconds: float) -> None:
+        """Go down; what comes in its place lacks what was written in the last seconds."""
+        self.go_down()
+        self.run_id += 1
+        since = trio.current_time() - seconds
+        while self._undo and self._undo[-1][0] > since:
+            self._undo.pop()[1]()
+        for key, stream in self._streams.items():
+            self._witness.lost(_user_of(key), stream.epoch, stream.last)
+        for (user, epoch), at in self._begun.items():
+            if at > since and self.epoch_of(user) != epoch:
+                self._witness.lost(user, epoch, BEGINNING)
+
+    def begun(self, user: str, epoch: str) -> float:
+        """When a stream was begun, on Trio's clock."""
+        return self._begun[user, epoch]
+
+    def epoch_of(self, user: str) -> str | None:
+        """The epoch of a user's stream, if there is one."""
+        for key, stream in self._streams.items():
+            if _user_of(key) == user:
+                return stream.epoch
+        return None
+
+    def revoked_at(self, user: str | None, group: str | None) -> float | None:
+        """Which tokens are refused: those issued before; None if none are."""
+        if group is None:
+            name = f"user:{user}"
+        else:
+            name = f"group:{group}" if user is None else f'login:["{user}","{group}"]'
+        kept = self.revoked.get(name)
+        return None if kept is None else float(kept[0])
+
+    def _change(self, key: str) -> Stream | None:
+        """A stream that is about to be changed."""
+        stream = self._streams.get(key)
+        before = None if stream is None else stream.copy()
+
+        def take_back() -> None:
+            if before is None:
+                self._streams.pop(key, None)
+            else:
+                self._streams[key] = before
+
+        self._note(take_back)
+        if stream is not None and stream.lasts_until <= self._now():
+            stream.entries = []
+        return stream
+
+    def _note(self, take_back: Callable[[], object]) -> None:
+        now = trio.current_time()
+        while self._undo and self._undo[0][0] < now - _REMEMBERED:
+            self._undo.popleft()
+        self._undo.append((now, take_back))
+
+    def _begin(self, key: str, epoch: str, last: Id = BEGINNING) -> Stream:
+        stream = self._streams[key] = Stream(epoch, last)
+        self._begun.setdefault((_user_of(key), epoch), trio.current_time())
+        return stream
 
     # --- commands ---
 
+    def do(self, link: SimulatedLink, command: Sequence[Any]) -> tuple[Any, Callable[[], object]]:
+        """A command; what it is answered, and what to do when that has come."""
+        self._written = []
+        answer = self._do(list(command))
+        places = self._written
+        return answer, lambda: self._witness.acknowledged(link.node, places)
+
+    def order(
+        self, link: SimulatedLink, kind: str, channels: Iterable[bytes]
+    ) -> tuple[None, Callable[[], object]]:
+        """SUBSCRIBE, UNSUBSCRIBE."""
+        if kind == "SUBSCRIBE":
+            link.channels.update(channels)
+        else:
+            link.channels.difference_update(channels)
+        self._witness.served(link)
+        return None, lambda: None
+
+    def _do(self, command: list[Any]) -> Any:
+        match command:
+            case ["EVALSHA" | "EVAL", script, count, *rest]:
+                keys, arguments = [str(key) for key in rest[:count]], rest[count:]
+                return _SCRIPTS[script](self, keys, arguments)
+            case ["INFO", "server"]:
+                return b"# Server\r\nrun_id:%040d\r\n" % self.run_id
+            case ["HSCAN", _, cursor, *_]:
+                return self._scan(int(cursor))
+            case ["PUBLISH", channel, data]:
+                return self.publish(channel.encode(), data)
+            case ["HEXISTS" | "PEXPIRE", *_]:
+                return 1
+        raise AssertionError(f"{command[0]} is not simulated")
+
     def publish(self, channel: bytes, data: bytes) -> int:
         """PUBLISH."""
-        told = [each for each in self.connections if channel in each.channels]
+        told = [each for each in self.links if channel in each.channels]
         for each in told:
             each.tell(Message(channel, data))
         return len(told)
 
-    def has_id(self, key: str) -> bool:
-        """Whether a published id is remembered."""
+    def _scan(self, cursor: int) -> list[Any]:
+        """A few at a time: those that are added meanwhile are published, too."""
+        numbers = sorted(self._revoked_numbers[name] for name in self.revoked)
+        some = [number for number in numbers if number > cursor][:_SCANNED]
+        after = some[-1] if some and some[-1] != numbers[-1] else 0
+        names = [name for name in self.revoked if self._revoked_numbers[name] in some]
+        flat = [part for name in names for part in (name, " ".join(self.revoked[name]))]
+        return [b"%d" % after, [part.encode() for part in flat]]
+
+    def _has_id(self, key: str) -> bool:
         return self._ids.get(key, 0.0) > self._now()
 
-    def run_script(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """EVALSHA."""
-        if script == PUBLISH:
-            return self._publish(list(keys), list(arguments))
-        if script == READ:
-            return self._read(keys, arguments)
-        if script == REVOKE:
-            return self._revoke(arguments)
-        if script == KNOWN:
-            return [key.encode() for key in keys if self.has_id(key)]
-        raise AssertionError("a script that is not simulated")
+    def _known(self, keys: Sequence[str], _: Sequence[Any]) -> list[bytes]:
+        return [key.encode() for key in keys if self._has_id(key)]
 
-    def _publish(self, keys: list[str], arguments: list[Any]) -> int:
+    def _publish(self, keys: list[str], arguments: list[Any]) -> list[Any]:
         history_events, history_ms, _head_ms, id_ms, _ = arguments[:5]
         key, arg, accepted = 0, 5, 0
+        written: list[Any] = []
         while arg < len(arguments):
-            stream_key = keys[key]
+            stream_key, user = keys[key], _user_of(keys[key])
             epoch, channel, count = arguments[arg : arg + 3]
             key, arg = key + 2, arg + 3
-            stream = self._stream(stream_key, epoch)
+            stream = self._change(stream_key) or self._begin(stream_key, epoch)
             before, told = stream.last, []
+            ids = [stream.epoch.encode(), _bytes(before)]
             for _ in range(count):
                 new = True
                 if arguments[arg] == "1":
                     new = self._take_id(keys[key], id_ms)
                     key += 1
                 if new:
-                    told.append(self._append(_user_of(stream_key), stream, arguments[arg + 1]))
+                    told.append(self._append(user, stream, arguments[arg + 1]))
+                ids.append(_bytes(stream.last) if new else b"")
                 arg += 2
             if told:
                 stream.lasts_until = self._now() + history_ms / 1000
                 stream.trim(history_events if history_ms else 0, max(0, self._milliseconds() - history_ms))
-                head = f'{{"epoch":"{stream.epoch}","prev":"{_text(before)}","events":['
-                self.publish(channel.encode(), head.encode() + b",".join(told) + b"]}")
+                self._tell(channel, stream.epoch, before, told)
             accepted += len(told)
-        return accepted
+            written.append(ids)
+        return [accepted, *written]
 
-    def _stream(self, key: str, epoch: str) -> _Stream:
-        stream = self._streams.get(key)
-        if stream is None:
-            stream = self._streams[key] = _Stream(epoch)
-        elif stream.lasts_until <= self._now():
-            stream.entries = []
-        return stream
+    def _tell(self, channel: str, epoch: str, before: Id, events: Sequence[bytes]) -> None:
+        head = f'{{"epoch":"{epoch}","prev":"{_text(before)}","events":['
+        self.publish(channel.encode(), head.encode() + b",".join(events) + b"]}")
 
     def _take_id(self, key: str, milliseconds: int) -> bool:
         if not milliseconds:
             return True
-        if self.has_id(key):
+        if self._has_id(key):
             return False
         self._ids[key] = self._now() + milliseconds / 1000
+        self._note(lambda: self._ids.pop(key, None))
         return True
 
-    def _append(self, user: str, stream: _Stream, stored: bytes) -> bytes:
+    def _append(self, user: str, stream: Stream, stored: bytes) -> bytes:
         now = self._milliseconds()
         ms, sequence = stream.last
         place = (now, 0) if now > ms else (ms, sequence + 1)
         stream.entries.append((place, stream.last, stored))
         stream.last = place
-        self._accepted(user, stream.epoch, place, stored)
+        self._written.append((user, stream.epoch, place))
+        self._witness.accepted((user, stream.epoch, place), stored)
         return b'["%b",%b]' % (_bytes(place), stored)
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
 
     def _read(self, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        new_epoch, _, since_text, left, bytes_left, taken_in, _, channel = arguments
+        new_epoch, _, since_text, left, bytes_left, taken_in, _, channel, _ = arguments
         since = read_id(since_text)
-        stream = self._stream(keys[0], new_epoch)
+        stream = self._change(keys[0]) or self._begin(keys[0], new_epoch)
         found: list[tuple[Id, Id, bytes]] = []
         more = left == 0
         if not more:
@@ -307,15 +364,61 @@ class SimulatedRedis:
                         break
                     found.append(entry)
         if taken_in == stream.epoch and (stream.last < since or (found and found[0][1] < since)):
-            stream.epoch, stream.entries = new_epoch, []
+            stream = self._begin(keys[0], new_epoch, stream.last)
             more, found = False, []
-            told = {"epoch": stream.epoch, "prev": _text(stream.last), "events": []}
-            self.publish(channel.encode(), json.dumps(told).encode())
+            self._tell(channel, new_epoch, stream.last, [])
         flat = [part for place, before, stored in found for part in (_bytes(place), _bytes(before), stored)]
         return [stream.epoch.encode(), _bytes(stream.last), int(more), flat]
 
-    def _revoke(self, arguments: Sequence[Any]) -> int:
+    def _restore(self, keys: list[str], arguments: list[Any]) -> int:
+        history_events, history_ms, _, id_ms, _, channel, is_last, fresh, epoch = arguments[:9]
+        epoch, keeps, own_keys = epoch.decode(), history_events > 0 and history_ms > 0, iter(keys[2:])
+        events = [
+            (read_id(place.decode()), read_id(before.decode()), next(own_keys) if own else "", stored)
+            for place, before, own, stored in zip(*[iter(arguments[9:])] * 4, strict=True)
+        ]
+        known = self._change(keys[0])
+        if known is not None and known.epoch != epoch:
+            end = read_id(arguments[-4].decode())
+            return 1 if known.last >= end else self._begin_anew(keys[0], channel, fresh, end)
+        stream = Stream(epoch) if known is None else known.copy()
+        first, back, end = stream.last, [], events[-1][0]
+        for place, before, own, stored in events:
+            if place > stream.last:
+                if before != stream.last:
+                    if is_last:
+                        return self._begin_anew(keys[0], channel, fresh, max(stream.last, end))
+                    break
+                stream.entries.append((place, before, stored))
+                stream.last = place
+                back.append((place, stored))
+            elif not stream.was_taken(place, keeps=keeps):
+                return self._begin_anew(keys[0], channel, fresh, stream.last)
+            if own and id_ms:
+                self._take_id(own, id_ms)
+        if back:
+            stream.lasts_until = self._now() + history_ms / 1000
+            stream.trim(history_events if keeps else 0, 0)
+            self._begin(keys[0], epoch)
+            self._streams[keys[0]] = stream
+            user = _user_of(keys[0])
+            self._note(lambda: self._witness.lost(user, epoch, first))
+            for place, stored in back:
+                self._witness.restored((user, epoch, place), stored)
+            self._tell(
+                channel, epoch, first, [b'["%b",%b]' % (_bytes(place), stored) for place, stored in back]
+            )
+        return int(stream.last >= end)
+
+    def _begin_anew(self, key: str, channel: str, epoch: str, last: Id) -> int:
+        self._begin(key, epoch, last)
+        self._tell(channel, epoch, last, [])
+        return 2
+
+    def _revoke(self, _: Sequence[str], arguments: Sequence[Any]) -> int:
         now, most, _, channel, *orders = arguments
+        before = dict(self.revoked)
+        self._note(lambda: setattr(self, "revoked", before))
         for known, (_, until) in list(self.revoked.items()):
             if float(until) <= float(now):
                 del self.revoked[known]
@@ -325,15 +428,28 @@ class SimulatedRedis:
         told = 0
         for name, at, till, message in zip(*[iter(orders)] * 4, strict=True):
             known_at, known_till = self.revoked.get(name, (at, till))
+            self._revoked_numbers.setdefault(name, len(self._revoked_numbers) + 1)
             self.revoked[name] = (max(at, known_at, key=float), max(till, known_till, key=float))
-            told += self.publish(channel.encode(), message)
+            told = self.publish(channel.encode(), message)
         return told
 
 
-@asynccontextmanager
-async def open_pubsub(client: Connection) -> AsyncIterator[Connection]:
-    """The subscription of a client, which is its other half here; leaves when it is lost."""
-    yield client
+def _by_text_and_digest(
+    scripts: dict[Script, Callable[[SimulatedRedis, list[str], list[Any]], Any]],
+) -> dict[str, Callable[[SimulatedRedis, list[str], list[Any]], Any]]:
+    by_text = {script.text: do for script, do in scripts.items()}
+    return by_text | {script.digest: do for script, do in scripts.items()}
+
+
+_SCRIPTS = _by_text_and_digest(
+    {
+        KNOWN: SimulatedRedis._known,
+        PUBLISH: SimulatedRedis._publish,
+        READ: SimulatedRedis._read,
+        RESTORE: SimulatedRedis._restore,
+        REVOKE: SimulatedRedis._revoke,
+    }
+)
 
 
 def _user_of(key: str) -> str:
@@ -351,8 +467,8 @@ def _bytes(place: Id) -> bytes:
 _there: trio.lowlevel.RunVar["SimulatedRedis | None"] = trio.lowlevel.RunVar("redis", default=None)
 
 
-def opens(url: str, timeout: float) -> AbstractAsyncContextManager[Connection]:
-    """Stands in for `localful_ws.engine.redis.clients.open_client`: the URL's path names the node."""
+def opens(server: Server, hear: Hear | None = None) -> AbstractAsyncContextManager[SimulatedLink]:
+    """Stands in for `localful_ws.engine.redis.link.open_link`."""
     redis = _there.get()
     assert redis is not None
-    return redis.open(url.rpartition("/")[2])
+    return redis.open(server, hear)

@@ -1,7 +1,6 @@
 """Runs the world of a seed."""
 
 import gc
-import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,13 +11,13 @@ from attrs import Factory, define
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from localful_ws.engine.redis import engine as redis_engine
+from localful_ws.engine.redis import shard
 from localful_ws.server import parking
 from localful_ws.server.device import Device
 
 from .determinism import determined
 from .plan import Plan, make_plan
-from .redis import open_pubsub, opens
+from .redis import opens
 from .world import World
 
 _STEPS = 3_000_000
@@ -54,12 +53,10 @@ def run_seed(seed: int, *, plan: Plan | None = None, say: Callable[[str], None] 
     plan = plan or make_plan(seed)
     outcome = Outcome(seed)
     log: list[MutableMapping[str, Any]]
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(determined(seed))
         log = stack.enter_context(capture_logs())
-        stack.enter_context(patch.object(redis_engine, "open_client", opens))
-        stack.enter_context(patch.object(redis_engine, "open_pubsub", open_pubsub))
+        stack.enter_context(patch.object(shard, "open_link", opens))
         if plan.short_turns:
             stack.enter_context(patch.object(parking, "_TURN_SECONDS", -1.0))
 

@@ -47,12 +47,17 @@ class Line:
     Attributes:
         facts: What is in it.
         places: Their places.
-        since: A place before which nothing can be known: resuming from before it is refused.
+        gone: Those that Redis has lost, with the moments at which it did, on Trio's clock.
     """
 
     facts: list[Fact] = field(factory=list)
     places: list[Place] = field(factory=list)
     by_number: dict[int, int] = field(factory=dict)
+    gone: dict[Place, float] = field(factory=dict)
+
+    def there(self) -> list[Fact]:
+        """The facts that are not gone."""
+        return [fact for fact in self.facts if fact.place not in self.gone] if self.gone else self.facts
 
     def passed(self, place: Place) -> int:
         """How many facts lie up to a place."""
@@ -92,6 +97,21 @@ class Truth:
         line.places.append(place)
         self.users[number] = event.user
         self.count += 1
+
+    def lose(self, user: str, epoch: str, after: Place, at: float) -> list[Fact]:
+        """Take note that Redis has lost what came after a place; what that was."""
+        line = self.line(user, epoch)
+        lost = [fact for fact in line.facts[line.passed(after) :] if fact.place not in line.gone]
+        line.gone |= {fact.place: at for fact in lost}
+        return lost
+
+    def give_back(self, user: str, epoch: str, place: Place, number: int) -> bool:
+        """Take note that what was lost is there again; whether it was lost, and is the same."""
+        line = self.line(user, epoch)
+        fact = line.facts[line.passed(place) - 1] if line.passed(place) else None
+        if line.gone.pop(place, None) is None or fact is None:
+            return False
+        return (fact.place, fact.number) == (place, number)
 
 
 def read_place(cursor: str) -> tuple[str, Place]:

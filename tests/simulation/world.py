@@ -14,7 +14,6 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from localful_ws.engine import Entry
-from localful_ws.engine.redis.feeds import Id
 from localful_ws.protocol import Event, EventName
 from localful_ws.settings import Settings
 
@@ -24,14 +23,15 @@ from .checks import Checks
 from .client_device import ClientDevice
 from .device import Device
 from .following import Follower
+from .handover import Handovers
 from .kernel import Kernel
 from .network import Link
 from .nodes import KEY, SimulatedNode
 from .plan import Plan
-from .publisher import EVENTS, Publisher
+from .publisher import Published, Publisher
 from .redis import SimulatedRedis
 from .tokens import SECRET
-from .truth import Truth, number_in, read_place
+from .truth import Place, Truth, number_in, read_place
 
 STARTED = 1_700_000_000.0
 """The time of day at which every world begins."""
@@ -72,9 +72,11 @@ class World:
         self.devices: list[Device] = []
         self.clients: list[ClientDevice] = []
         self.publishers: list[Publisher] = []
+        self.published: dict[int, Published] = {}
         self.links: list[Link] = []
         self.redis: SimulatedRedis | None = None
         self.redis_disturbed = -inf
+        self.handovers = Handovers(self)
         self.wall_offset = 0.0
         self.stepped = False
         self.jumps: list[float] = []
@@ -178,10 +180,7 @@ class World:
         """Live, from the first connection to the last, and check."""
         if self.plan.engine == "redis":
             self.redis = SimulatedRedis(
-                Random(f"{self.plan.seed} redis"),
-                self.settings.redis_timeout,
-                self.wall,
-                self._redis_accepted,
+                self.agenda, Random(f"{self.plan.seed} redis"), self.wall, self.handovers
             )
             self.redis.delay = self.plan.redis_delay
             self.redis.lose_answers = self.plan.redis_loses_answers
@@ -254,15 +253,10 @@ class World:
             await trio.sleep_forever()
 
     def _memory_accepted(self, event: Event, entry: Entry) -> None:
-        self._accepted(event, *read_place(entry.cursor), len(entry.frame))
+        self.accept(event, *read_place(entry.cursor), len(entry.frame))
 
-    def _redis_accepted(self, user: str, epoch: str, place: Id, stored: bytes) -> None:
-        kept = json.loads(stored)
-        data = stored[stored.index(b'"data":') + 7 : -1]
-        event = Event(EVENTS[kept["event"]], user, kept.get("vault"), kept.get("group"), data)
-        self._accepted(event, epoch, place, len(data))
-
-    def _accepted(self, event: Event, epoch: str, place: Id, size: int) -> None:
+    def accept(self, event: Event, epoch: str, place: Place, size: int) -> None:
+        """Take note that an event has its place."""
         number = number_in(json.loads(event.data))
         self.truth.accept(event, epoch, place, number, trio.current_time(), size)
         self.log(

@@ -74,6 +74,8 @@ async def test_what_can_be_refused_at_once_is(autojump_clock: MockClock, nursery
     assert await rejection(verifier, "x" * 9000) == "The token is longer than 8192 characters."
     assert await rejection(verifier, "no.token.\ud800") == "The token is not a JWT."
     assert await rejection(verifier, hs256(claims(), {"alg": "RS256", "kid": 5})) == "The token is not a JWT."
+    deep = b'{"alg":"EdDSA","more":%b}' % (b"[" * 101 + b"]" * 101)
+    assert await rejection(verifier, hs256(claims(), deep)) == "The token is not a JWT."
     message = "The token must be signed with RS256 or ES256 or EdDSA."
     for algorithm in ("HS256", "none", "RS512", None, 5, ["RS256"]):
         assert await rejection(verifier, hs256(claims(), {"alg": algorithm})) == message

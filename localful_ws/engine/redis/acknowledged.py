@@ -124,7 +124,7 @@ class Acknowledged:
         return waiting
 
     async def _give(self, link: Link, kept: "Kept", publish: str, *, last: bool) -> int:
-        keys: list[str] = [self._keys.of_user(kept.user, "events"), self._keys.of_user(kept.user, "head")]
+        keys = [self._keys.of_user(kept.user, what) for what in ("events", "head", "lacking")]
         arguments: list[str | bytes | int] = [
             *self._history,
             publish,
@@ -134,9 +134,7 @@ class Acknowledged:
             kept.epoch,
         ]
         for event in kept.events:
-            if event.key:
-                keys.append(event.key)
-            arguments += [event.id, event.before, int(bool(event.key)), event.stored]
+            arguments += [event.id, event.before, event.key, event.stored]
         outcome: int = await link.call("EVAL", RESTORE.text, len(keys), *keys, *arguments)
         return outcome
 

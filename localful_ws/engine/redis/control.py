@@ -100,9 +100,11 @@ class Control:
         self._put_call = put_call
         self._limit = settings.max_revocations
         self._handover_seconds = settings.redis_handover_seconds
-        # What was acknowledged lately, with the moment.
-        self._acknowledged: deque[tuple[float, _Order]] = deque()
+        # The orders of the last seconds, with the moment.
+        self._written: deque[tuple[float, _Order]] = deque()
         self._to_recall = False
+        # What is being read; another one once that does not count any more.
+        self._reading: object = None
         self._subscribed = Signal()
         self._changed = Signal()
         self.in_force = False
@@ -129,6 +131,7 @@ class Control:
     def lose(self) -> None:
         """Take note that nothing is heard."""
         self.in_force = self._to_recall = False
+        self._reading = None
 
     async def wait_in_force(self) -> None:
         """Wait until this node hears what it is told, and knows of all revocations."""
@@ -140,21 +143,28 @@ class Control:
         while True:
             while not self._to_recall:
                 await self._subscribed.wait()
+            self._to_recall = False
+            reading = self._reading = object()
             try:
                 await self._recall(shards)
             except RedisUnavailableError:
-                self._to_recall = False  # the channels will be subscribed to again
+                continue  # the channels will be subscribed to again
             except RedisRefusedError as error:
                 trouble = f"Redis does not give out the revocations: {error}."
                 if trouble != self.trouble:
                     _log.error("revocations can't be read; trying on", reason=str(error))
                 self.trouble = trouble
                 await trio.sleep(_PAUSE_IN_TROUBLE)
+                self._to_recall = self._to_recall or self._reading is reading
             else:
-                self._to_recall = False
-                self.in_force, self.trouble = True, None
-                self._changed.set()
-                shards.owner.changed()
+                # Once they are applied. What was lost meanwhile is read again.
+                self._put_call(partial(self._come_in_force, reading, shards))
+
+    def _come_in_force(self, reading: object, shards: Shards, _: Subscriber) -> None:
+        if self._reading is reading:
+            self.in_force, self.trouble = True, None
+            self._changed.set()
+            shards.owner.changed()
 
     async def tell(self, shards: Shards, disconnects: Sequence[Disconnect], *, close: bool) -> None:
         """Have disconnects remembered, all or none, and all nodes told. It is not waited for these.
@@ -201,16 +211,19 @@ class Control:
 
     async def _tell(self, shards: Shards, orders: Sequence[_Order]) -> int:
         """Have orders remembered and sent; how many nodes they went to."""
-        told: int = await shards.run_script(
-            REVOKE, self._revocation_keys(), self._arguments(shards, orders), relied_on=True
-        )
+        call = (self._revocation_keys(), self._arguments(shards, orders))
+        [told] = await shards.run_scripts(REVOKE, [call], lambda replies: self._keep(orders, replies[0]))
         if told < 0:
             raise TooManyRevocationsError
+        return int(told)
+
+    def _keep(self, orders: Sequence[_Order], told: int) -> None:
+        """Keep what was written, to be given to a server that lacks it."""
         now = trio.current_time()
-        self._acknowledged += [(now, msgspec.structs.replace(order, reply="", nonce="")) for order in orders]
-        while self._acknowledged and self._acknowledged[0][0] + self._handover_seconds <= now:
-            self._acknowledged.popleft()
-        return told
+        if told >= 0:
+            self._written += [(now, msgspec.structs.replace(order, reply="", nonce="")) for order in orders]
+        while self._written and self._written[0][0] + self._handover_seconds <= now:
+            self._written.popleft()
 
     async def probe(self, shards: Shards) -> None:
         """Look whether revocations could be kept.
@@ -228,7 +241,12 @@ class Control:
             RedisUnavailableError, RedisRefusedError: If it can't be given.
         """
         now = trio.current_time()
-        orders = [order for at, order in self._acknowledged if at + self._handover_seconds > now]
+        orders = [
+            order
+            for at, order in self._written
+            # Those that have lapsed would only take the room of others.
+            if at + self._handover_seconds > now and order.until > self._clock.now()
+        ]
         for begin in range(0, len(orders), _GIVEN_AT_ONCE):
             some = orders[begin : begin + _GIVEN_AT_ONCE]
             arguments = self._arguments(shards, some)

@@ -59,8 +59,8 @@ class RedisEngine:
             settings.redis_retry,
             replicas=settings.redis_replicas,
         )
-        self._streams = Streams(settings, self._keys, self._queue, self._shards)
         self._control = Control(settings, clock, self._keys, self._queue.put_call)
+        self._streams = Streams(settings, self._keys, self._queue, self._shards, self._control)
         self._control.want(self._shards)
         self._acknowledged = Acknowledged(settings, self._keys)
         self._writer = EventWriter(

@@ -27,7 +27,7 @@ from localful_ws.engine.redis.errors import (
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.link import Link, open_link
 from localful_ws.engine.redis.lua import INTAKE_LEASE, INTAKE_REJECT, INTAKE_REMOVE, INTAKE_TAKE, Script
-from localful_ws.engine.redis.shards import Argument, Shards
+from localful_ws.engine.redis.shards import PASSING, Argument, Shards
 from localful_ws.protocol import Event, EventName
 from localful_ws.publishing import Disconnect, PublishError, PublishLimits, read_intake_entry
 from localful_ws.revocations import TooManyRevocationsError
@@ -58,6 +58,8 @@ _LONGEST_PAUSE: Final = 1.0
 _LONGEST_WAIT: Final = 1.0
 _PAUSE_IN_TROUBLE: Final = 5.0
 _GOODBYE: Final = 0.2
+# The slot, the server to write to, or the group, is made anew or elsewhere.
+_ELSEWHERE: Final = frozenset({"MOVED", "ASK", "READONLY", "NOGROUP", "UNBLOCKED"})
 
 
 @define
@@ -172,8 +174,8 @@ class _Intake:
         """How long to wait after Redis did not do something: for what passes, not long."""
         if error.code == "MOVED":
             self.shards.take_moved(error)
-        if error.code in ("MOVED", "NOGROUP", "UNBLOCKED"):
-            return _FIRST_PAUSE  # the slot, or the group, is made anew elsewhere
+        if error.code in _ELSEWHERE or error.code in PASSING:
+            return _FIRST_PAUSE
         if str(error) != self._trouble:
             # No permission, no memory, a key of another type.
             self._trouble = str(error)

@@ -56,7 +56,7 @@ class Keys:
             object.__setattr__(self, name, value)
 
     def of_user(self, user: str, what: str) -> str:
-        """A key of a user: ``events``, ``head``, ``live`` or ``id:…``. All of them are in one hash slot."""
+        """A key of a user, as ``events`` or ``id:…``. All of them are in one hash slot."""
         safe = user.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
         return f"{self.prefix}:{{@{safe}}}:{what}"
 

@@ -5,6 +5,7 @@ so one round trip. What is published is taken as it is read; whoever is too slow
 limit for slow subscribers (``client-output-buffer-limit pubsub``).
 """
 
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 
 from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError, raise_single
 from localful_ws.engine.redis.rounds import Rounds
+from localful_ws.tcp import TcpStream
 from localful_ws.wakeup import Future, Signal
 
 _CHUNK: Final = 64 * 1024
@@ -102,6 +104,7 @@ class Link:
         )
         self._out: list[bytes] = []
         self._to_send = Signal()
+        self._is_sending = False
         self._waiting: deque[Future[Any] | _Order] = deque()
         # When something was heard last, and since when something has been waited for.
         self._heard = self._asked = trio.current_time()
@@ -145,11 +148,23 @@ class Link:
         if self._lost is not None:
             raise RedisUnavailableError(str(self._lost))
         packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
-        self._out.append(packed)
         if not self._waiting:
             self._asked = trio.current_time()
+            # Nobody else is about to send, so nothing is gained by waiting for them.
+            packed = packed[self._send_now(packed) :]
         self._waiting.append(reply)
-        self._to_send.set()
+        if packed:
+            self._out.append(packed)
+            self._to_send.set()
+
+    def _send_now(self, data: bytes) -> int:
+        """Send what can be sent without waiting, and say how much that is."""
+        if self._out or self._is_sending or not isinstance(self._stream, TcpStream):
+            return 0
+        try:
+            return self._stream.send_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return 0  # whoever reads notices
 
     # --- its tasks ---
 
@@ -160,7 +175,11 @@ class Link:
                 await self._to_send.wait()
             data = b"".join(self._out)
             self._out.clear()
-            await self._stream.send_all(data)
+            rest = data[self._send_now(data) :]
+            if rest:
+                self._is_sending = True
+                await self._stream.send_all(rest)
+                self._is_sending = False
 
     async def read(self) -> None:
         """Take what comes, until the connection is lost."""
@@ -273,17 +292,19 @@ async def _run(link: Link, task: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _connect(server: Server) -> trio.abc.Stream:
-    stream: trio.abc.Stream | None = None
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] | None = None
     try:
         with trio.fail_after(server.timeout):
             if server.port is None:
                 return await trio.open_unix_socket(server.host)
             stream = await trio.open_tcp_stream(server.host, server.port)
-            if server.tls is not None:
-                stream = tls = trio.SSLStream(
-                    stream, server.tls, server_hostname=server.host, https_compatible=True
-                )
-                await tls.do_handshake()
+            if server.tls is None:
+                # Unless it is one of memory, as in tests.
+                return _light(stream) if isinstance(stream, trio.SocketStream) else stream
+            stream = tls = trio.SSLStream(
+                stream, server.tls, server_hostname=server.host, https_compatible=True
+            )
+            await tls.do_handshake()
             return stream
     except BaseException as error:
         if stream is not None:
@@ -291,6 +312,11 @@ async def _connect(server: Server) -> trio.abc.Stream:
         if isinstance(error, OSError | trio.BrokenResourceError | trio.TooSlowError):
             raise RedisUnavailableError(f"Redis at {server} can't be reached: {_because(error)}.") from error
         raise
+
+
+def _light(stream: trio.SocketStream) -> TcpStream:
+    """The same connection in a stream that can be written to without waiting."""
+    return TcpStream(socket.socket(fileno=stream.socket.detach()))
 
 
 async def _greet(link: Link) -> None:

@@ -13,7 +13,9 @@ from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)
 
-_SWITCHED: Final = b"+switch-master"
+SWITCHED: Final = b"+switch-master"
+"""The channel on which they announce another server."""
+
 _LOOK_EVERY: Final = 1.0
 _TRY_AGAIN_AFTER: Final = 0.5
 # Those that have not answered by then are not waited for, if others have.
@@ -104,7 +106,7 @@ class Sentinels:
         while True:
             try:
                 async with open_link(server, self._hear) as link:
-                    await link.send_order("SUBSCRIBE", [_SWITCHED]).wait()
+                    await link.send_order("SUBSCRIBE", [SWITCHED]).wait()
                     self._links.append(link)
                     self._connected.set()
                     try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
+_FAREWELL: Final = 0.5
 PATIENCE: Final = 2.0
 """Whoever wants something of a server that was just lost waits so many seconds for it to come back."""
 
@@ -60,7 +61,7 @@ class Shard:
 
     Attributes:
         server: Which one; None as long as that is not known.
-        link: The connection for commands, while it is there.
+        link: The connection, while it is there.
         subscriptions: Its channels.
         run_id: By which the server is known from one start to the next; what it was before, if it is lost.
     """
@@ -110,7 +111,7 @@ class Shard:
     async def _be_connected(self) -> None:
         shards = self._shards
         server = self.server = await shards.find(self)
-        async with open_link(server, self._hear) as listener, open_link(server) as link:
+        async with open_link(server, self._hear) as link:
             shards.servers.check(link)
             link.confirming = shards.make_rounds(link)
             was_there = False
@@ -120,10 +121,14 @@ class Shard:
                         nursery.start_soon(link.confirming.run)
                     await shards.owner.begin(self, link)
                     self.link, self._problem, was_there = link, "", True
-                    nursery.start_soon(self.subscriptions.run, listener)
+                    nursery.start_soon(self.subscriptions.run, link)
                     _log.info("Redis is there", server=str(server))
                     shards.note_change()
                     await self._restart.wait()
+                    self.link = None
+                    with trio.move_on_after(_FAREWELL):
+                        # The replies to all that was sent come before this one.
+                        await link.call("PING")
                     raise RedisUnavailableError(f"Another server than {server} is to be used.")
             except BaseExceptionGroup as group:
                 raise_single(group)

@@ -22,9 +22,12 @@ from localful_ws.wakeup import Signal
 
 Argument = str | bytes | int | float
 
-# In a Cluster: what a slot on its way, or a server that is just being replaced, answers.
-_PASSING: Final = NOT_READY | {"TRYAGAIN"}
+PASSING: Final = NOT_READY | {"TRYAGAIN"}
+"""What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
+
 _PASSING_PAUSE: Final = 0.03
+# All that is asked of the same server waits meanwhile.
+_REPLICAS_MS: Final = 500
 
 
 class Shards:
@@ -92,44 +95,34 @@ class Shards:
     # --- commands ---
 
     async def run_script(
-        self,
-        script: Script,
-        keys: Sequence[str | bytes],
-        arguments: Sequence[Argument] = (),
-        *,
-        relied_on: bool = False,
+        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
     ) -> Any:
         """Run a script where its first key is.
-
-        Args:
-            script: The script.
-            keys: Its keys, in a Cluster all of one slot.
-            arguments: Its arguments.
-            relied_on: Whether what it wrote is to be relied on: then it is also seen that the server is still
-                the one to write to, and that as many replicas have it as is wanted.
 
         Raises:
             RedisUnavailableError: If Redis is away.
             RedisRefusedError: If Redis does not do it.
         """
-        [reply] = await self.run_scripts(script, [(keys, arguments)], relied_on=relied_on)
+        [reply] = await self.run_scripts(script, [(keys, arguments)])
         return reply
 
     async def run_scripts(
         self,
         script: Script,
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
-        *,
-        relied_on: bool = False,
-        taken: Callable[[list[Any]], object] | None = None,
+        written: Callable[[list[Any]], None] | None = None,
     ) -> list[Any]:
-        """Run a script several times at once; see `run_script`.
+        """Run a script several times at once, and return its replies.
 
         Args:
             script: The script.
-            calls: The keys and arguments of each time.
-            relied_on: As there.
-            taken: Called with what was answered, before it is seen whether that can be relied on.
+            calls: Keys, in a Cluster all of one slot, and arguments.
+            written: Given if what it writes is to be relied on: called with the replies. Then it is seen that
+                the servers are still those to write to, and that as many replicas have it as must.
+
+        Raises:
+            RedisUnavailableError: If Redis is away, or what was written can't be relied on.
+            RedisRefusedError: If Redis does not do it.
         """
         commands: list[tuple[str | bytes, tuple[Argument, ...]]] = [
             (keys[0], ("EVALSHA", script.digest, len(keys), *keys, *arguments)) for keys, arguments in calls
@@ -144,13 +137,12 @@ class Shards:
                 try:
                     links[index], reply = await self._again(error, key, command, script)
                 except RedisRefusedError as refused:
-                    if relied_on:
+                    if written is not None:
                         self.owner.wrote(self.of(key), refused)
                     raise
             replies.append(reply)
-        if taken is not None:
-            taken(replies)
-        if relied_on:
+        if written is not None:
+            written(replies)
             for key, _ in commands:
                 self.owner.wrote(self.of(key), None)
             for link in dict.fromkeys(links):
@@ -195,14 +187,17 @@ class Shards:
         """Go after an answer that says where, how, or when to ask again; raises any other."""
         while True:
             link: Link | None = None
-            asking = False
             if error.code == "NOSCRIPT" and script is not None:
                 command = ("EVAL", script.text, *command[2:])
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
-                link, asking = self._named_in(error).link, True
-            elif error.code in _PASSING:
+                link = self._shard_in(error).link
+                if link is None:
+                    await trio.sleep(_PASSING_PAUSE)  # and ask again where it was
+                else:
+                    link.send("ASKING")
+            elif error.code in PASSING:
                 await trio.sleep(_PASSING_PAUSE)
             else:
                 if error.code == "READONLY":
@@ -210,8 +205,6 @@ class Shards:
                 raise error
             if link is None:
                 link = await self.link_to(key)
-            if asking:
-                link.send("ASKING")
             try:
                 return link, await link.call(*command)
             except RedisRefusedError as refused:
@@ -252,8 +245,7 @@ class Shards:
         if replicas:
 
             async def wait_for_replicas() -> None:
-                milliseconds = max(1, round(link.server.timeout * 1000 / 2))
-                if await link.call("WAIT", replicas, milliseconds) < replicas:
+                if await link.call("WAIT", replicas, _REPLICAS_MS) < replicas:
                     raise RedisUnavailableError(f"Fewer than {replicas} replicas have taken it.")
 
             checks.append(wait_for_replicas)
@@ -271,7 +263,15 @@ class Shards:
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self._named_in(error)})
+        self.give({int(str(error).split(" ")[1]): self._shard_in(error)})
+
+    def _shard_in(self, error: RedisRefusedError) -> Shard:
+        """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
+        _, slot, place = str(error).split(" ")[:3]
+        host, _, port = place.rpartition(":")
+        asked = self.of_slot[int(slot)].server
+        # Without a host it is another port of whoever was asked.
+        return self.shard_at((host or (asked.host if asked is not None else ""), int(port)))
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -282,11 +282,6 @@ class Shards:
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_shard, shard)
         return shard
-
-    def _named_in(self, error: RedisRefusedError) -> Shard:
-        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know."""
-        host, _, port = str(error).split(" ")[2].rpartition(":")
-        return self.shard_at((host or self.servers.first[0].host, int(port)))
 
     async def _run_shard(self, shard: Shard) -> None:
         with shard.scope:

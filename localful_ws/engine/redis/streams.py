@@ -1,5 +1,6 @@
 """The users' streams that this node follows, and how a device comes to follow one."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -8,6 +9,7 @@ import trio
 from attrs import define
 
 from localful_ws.engine import EngineUnavailableError, Position, Subscriber, replay_limits
+from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
 from localful_ws.engine.redis.keys import Keys, new_epoch, read_cursor, write_cursor
@@ -28,6 +30,8 @@ _PORTION_BYTES: Final = 1024 * 1024
 _PAUSE_IN_TROUBLE: Final = 1.0
 _TELL_AGAIN_AFTER: Final = 60.0
 _MOST_TROUBLES: Final = 100
+# Losses of so many seconds are one line in the log: as a rule all users lose something at once.
+_TELL_TOGETHER: Final = 1.0
 # What an event as it is kept has besides its data.
 _ENVELOPE: Final = 4096
 # So often in the time that they last the heads of streams are renewed.
@@ -55,9 +59,17 @@ class Streams:
         keys: The names of things.
         queue: Where what is taken in goes.
         shards: The servers.
+        control: Knows whether this node knows of all revocations: nobody is let in before.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, queue: RouteQueue, shards: Shards) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        queue: RouteQueue,
+        shards: Shards,
+        control: Control,
+    ) -> None:
         self.counts = StreamCounts()
         self._keys = keys
         self._queue = queue
@@ -67,12 +79,16 @@ class Streams:
         self._followed: dict[str, Followed] = {}
         self._by_channel: dict[bytes, Followed] = {}
         self._shards = shards
+        self._control = control
         self._max_event_bytes = settings.max_publish_bytes + _ENVELOPE
         # Streams to be read, in order.
         self._to_read: dict[Followed, None] = {}
         self._something_to_read = Signal()
         # Why a stream could not be read lately, and when that was told.
         self._troubles: dict[str, float] = {}
+        # Devices that were closed since that was last told, by user.
+        self._closed = Counter[str]()
+        self._something_closed = Signal()
 
     def __len__(self) -> int:
         """How many are followed."""
@@ -90,10 +106,14 @@ class Streams:
                 while not followed.routed:
                     await followed.changed.wait()
                 if since is None:
+                    await self._control.wait_in_force()
                     begin(Position(followed.routed))
                     begun = True
                 else:
-                    position = await self._find_place(followed, since)
+                    position = None
+                    while position is None or not self._control.in_force:
+                        await self._control.wait_in_force()
+                        position = await self._find_place(followed, since)
                     done = Future[None]()
                     if self._queue.put_call(lambda _: done.set_by(lambda: begin(position))):
                         await done.wait()
@@ -180,6 +200,7 @@ class Streams:
         """Follow all that are to be followed, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_heads)
+            nursery.start_soon(self._tell_losses)
             for _ in range(_READERS):
                 nursery.start_soon(self._read_on, nursery)
 
@@ -283,8 +304,29 @@ class Streams:
         if outcome is Outcome.LOST:
             self.counts.lost += 1
             end = write_cursor(feed.epoch, feed.last)
-            self._queue.put_call(lambda subscriber: _lose_events(subscriber, followed, end))
+            self._queue.put_call(lambda subscriber: self._lose_events(subscriber, followed, end))
         followed.changed.set()
+
+    def _lose_events(self, subscriber: Subscriber, followed: Followed, end: str) -> None:
+        if followed.followers:
+            closed = subscriber.lose(followed.user)
+            followed.routed = end
+            if closed:
+                self._closed[followed.user] += closed
+                self._something_closed.set()
+
+    async def _tell_losses(self) -> None:
+        while True:
+            while not self._closed:
+                await self._something_closed.wait()
+            await trio.sleep(_TELL_TOGETHER)
+            _log.warning(
+                "events that were missed can't be had any more; devices are closed with 4413",
+                users=len(self._closed),
+                devices=self._closed.total(),
+                reason="Redis came back empty or older, or its history does not reach back far enough",
+            )
+            self._closed.clear()
 
     async def _read(
         self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""
@@ -303,9 +345,3 @@ class Streams:
             self._max_event_bytes,
         ]
         return decode_reading(user, await self._shards.run_script(READ, keys, arguments))
-
-
-def _lose_events(subscriber: Subscriber, followed: Followed, end: str) -> None:
-    if followed.followers:
-        subscriber.lose(followed.user)
-        followed.routed = end

@@ -5,12 +5,18 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
+import structlog
+import trio
+
 from localful_ws.engine.redis.errors import RedisRefusedError
 from localful_ws.engine.redis.keys import hash_slot
 from localful_ws.engine.redis.link import Link
 from localful_ws.wakeup import Signal
 
+_log = structlog.get_logger(__name__)
+
 _AT_ONCE: Final = 500
+_PAUSE_IN_TROUBLE: Final = 1.0
 
 
 class Subscriptions:
@@ -32,8 +38,12 @@ class Subscriptions:
         # In the order in which they came to be wanted, which is the order in which they are asked for again.
         self._wanted: dict[bytes, None] = {}
         self._in_force: set[bytes] = set()
+        # Those that the server has ended since an order was given.
+        self._ended: set[bytes] = set()
         # Where the two may differ, in the order in which that came about.
         self._changed: dict[bytes, None] = {}
+        # Why some could not be subscribed to, the last time that it was tried.
+        self._trouble = ""
         self._something_changed = Signal()
 
     @property
@@ -54,6 +64,7 @@ class Subscriptions:
     def end(self, channel: bytes) -> None:
         """Take note that the server has ended a subscription."""
         self._in_force.discard(channel)
+        self._ended.add(channel)
         self._note(channel)
 
     def lose(self) -> None:
@@ -73,32 +84,39 @@ class Subscriptions:
             self._in_force.difference_update(old)
             await self._order(link, "UNSUBSCRIBE", old)
             new = [channel for channel in some if channel in self._wanted]
-            confirmed = await self._order(
-                link, "SUBSCRIBE", [channel for channel in new if channel not in self._in_force]
-            )
-            self._in_force |= confirmed
+            self._ended.clear()
+            missing = [channel for channel in new if channel not in self._in_force]
+            confirmed = await self._order(link, "SUBSCRIBE", missing)
+            # Whose end came together with its confirmation is not in force.
+            self._in_force |= confirmed - self._ended
             self._tell([channel for channel in new if channel in self._in_force])
+            if self._trouble:
+                await trio.sleep(_PAUSE_IN_TROUBLE)
+                self._changed |= dict.fromkeys(missing)
 
     async def _order(self, link: Link, kind: str, channels: Sequence[bytes]) -> set[bytes]:
         """Give an order about channels; returns those for which it was carried out."""
-        if self._moved is None:
-            if channels:
-                await link.send_order(kind, channels).wait()
-            return set(channels)
         by_slot: defaultdict[int, list[bytes]] = defaultdict(list)
         for channel in channels:
-            by_slot[hash_slot(channel)].append(channel)
-        orders = [(group, link.send_order(f"S{kind}", group)) for group in by_slot.values()]
-        done: set[bytes] = set()
+            by_slot[0 if self._moved is None else hash_slot(channel)].append(channel)
+        command = kind if self._moved is None else f"S{kind}"
+        orders = [(group, link.send_order(command, group)) for group in by_slot.values()]
+        done, trouble = set[bytes](), ""
         for group, order in orders:
             try:
                 await order.wait()
             except RedisRefusedError as error:
-                if error.code != "MOVED":
-                    raise
-                self._moved(error)
+                if error.code == "MOVED" and self._moved is not None:
+                    self._moved(error)
+                else:
+                    # No memory, no permission: whoever is heard already goes on being heard.
+                    trouble = str(error)
             else:
                 done.update(group)
+        if trouble and not self._trouble:
+            _log.error("channels of Redis can't be subscribed to; trying on", reason=trouble)
+        if channels:
+            self._trouble = trouble
         return done
 
     def _note(self, channel: bytes) -> None:

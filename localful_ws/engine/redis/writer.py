@@ -89,13 +89,9 @@ class EventWriter:
         if any(event.name is EventName.USER_DELETE for event in events):
             await self._refuse_deleted(users)
         parts = [[user] for user in users] if self._shards.is_cluster else [users] if users else []
-        replies = await self._shards.run_scripts(
-            PUBLISH,
-            [self._call(part) for part in parts],
-            relied_on=True,
-            taken=lambda replies: self._keep(parts, replies),
-        )
-        accepted = sum(new for new, *_ in replies)
+        calls = [self._call(part) for part in parts]
+        replies = await self._shards.run_scripts(PUBLISH, calls, lambda said: self._keep_all(parts, said))
+        accepted = sum(reply[0] for reply in replies)
         return Receipt(accepted, len(events) - accepted)
 
     async def probe(self, shard: Shard) -> None:
@@ -164,18 +160,23 @@ class EventWriter:
                 arguments += ["1" if key else "0", stored]
         return keys, arguments
 
-    def _keep(self, parts: Sequence[Sequence[_EventsOfUser]], replies: Sequence[Any]) -> None:
-        """Keep what was written, although it may not be relied on yet: devices have been told of it."""
+    def _keep_all(self, parts: Sequence[list[_EventsOfUser]], replies: Sequence[Any]) -> None:
+        """Keep what was written, be it relied on or not: devices are told of it in any case."""
         now = trio.current_time()
-        for part, (_, *batches) in zip(parts, replies, strict=True):
-            for batch, (epoch, first, *places) in zip(part, batches, strict=True):
-                written, before = [], first
-                for stored, key, place in zip(batch.stored, batch.ids, places, strict=True):
-                    if place:  # those that are not new have none
-                        written.append(Written(place, before, stored, key))
-                        before = place
-                if written:
-                    self._acknowledged.remember(batch.user, epoch, written, now)
+        for part, (_, *written) in zip(parts, replies, strict=True):
+            for batch, (epoch, before, *places) in zip(part, written, strict=True):
+                self._keep(batch, epoch, before, places, now)
+
+    def _keep(
+        self, batch: _EventsOfUser, epoch: bytes, before: bytes, places: Sequence[bytes], now: float
+    ) -> None:
+        written = []
+        for stored, key, place in zip(batch.stored, batch.ids, places, strict=True):
+            if place:  # those that are not new have none
+                written.append(Written(place, before, stored, key))
+                before = place
+        if written:
+            self._acknowledged.remember(batch.user, epoch, written, now)
 
     async def _refuse_deleted(self, users: Sequence[_EventsOfUser]) -> None:
         """Refuse the tokens of users who are deleted: before that is accepted, since there may be no room."""

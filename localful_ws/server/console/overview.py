@@ -44,6 +44,10 @@ def build_overview(
     def several(name: str) -> Mapping[str, float]:
         return {said: value for (said, _), value in samples.get(name, {}).items()}
 
+    def total(figure: Figure) -> float:
+        values = samples.get(figure.name, figure.value)
+        return sum(values.values()) if isinstance(values, Mapping) else values
+
     durations = {part: value for (_, part), value in samples.get("publish_to_write_seconds", {}).items()}
     return {
         "time": now,
@@ -64,6 +68,7 @@ def build_overview(
         "authenticationFailures": several("authentication_failures"),
         "resumes": several("resumes"),
         "closes": several("closes"),
+        "missedEventsLately": one("missed_events_lately"),
         "slowConsumers": one("slow_consumers"),
         "sendBuffer": {
             "peakEvents": one("send_buffer_peak_events"),
@@ -89,7 +94,7 @@ def build_overview(
                 {
                     "name": figure.name,
                     "text": figure.text,
-                    "value": sum(samples.get(figure.name, {}).values()),
+                    "value": total(figure),
                     "total": figure.total,
                 }
                 for figure in figures

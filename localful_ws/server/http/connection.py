@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from localful_ws.server.http.answers import Answer, error_answer
 from localful_ws.server.http.requests import MAX_HEAD, Request, RequestError, RequestReader
-from localful_ws.server.tcp import TcpStream, shut_down_sending
+from localful_ws.tcp import TcpStream, shut_down_sending
 from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ import trio
 from starlette.types import ASGIApp
 
 from localful_ws.server.http.connection import HttpConnection, HttpTimes
-from localful_ws.server.tcp import TcpStream, accept_connections
+from localful_ws.tcp import TcpStream, accept_connections
 from localful_ws.wakeup import Signal
 
 _log = structlog.get_logger(__name__)

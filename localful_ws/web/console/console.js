@@ -6,7 +6,7 @@
 
 import { ask, forgetKey, hasKey, KeyRefused, useKey } from "./api.js";
 import { el } from "../elements.js";
-import { byId, setText } from "./dom.js";
+import { byId, plural, setText } from "./dom.js";
 import { Overview } from "./overview.js";
 import { User } from "./user.js";
 import { Users } from "./users.js";
@@ -131,16 +131,28 @@ function problems() {
     };
     found.push(["bad", `${failure} What you see is not fresh.`, `Trying again in ${seconds} s.`, again]);
   } else if (latest !== null) {
-    const { workers, draining, engine, unavailable } = latest;
+    const { workers, draining, engine, unavailable, missedEventsLately: missed } = latest;
     if (draining) found.push(["warn", "The daemon is shutting down: it takes no devices and no events.", ""]);
+    const reason = draining ? null : unavailable;
     if (!engine.up) {
-      found.push(["bad", "The engine is away.", "Devices stay connected; publishes and new devices are turned away until it is back."]);
+      // Without a reason it is so at another worker than the one that answered.
+      const what = reason ?? "The engine is unavailable.";
+      found.push(["bad", what, "Devices stay connected; publishes and new devices are turned away meanwhile."]);
+    } else if (reason !== null) {
+      found.push(["bad", reason, ""]);
     }
-    if (unavailable !== null && !draining && engine.up) found.push(["bad", unavailable, ""]);
     if (workers.missing > 0) {
       const all = workers.serving + workers.missing;
       const answer = workers.missing === 1 ? "doesn't answer" : "don't answer";
       found.push(["warn", `${workers.missing} of ${all} workers ${answer}.`, "What is theirs is missing here."]);
+    }
+    if (missed > 0) {
+      const were = missed === 1 ? "was" : "were";
+      found.push([
+        "warn",
+        `${plural(missed, "device")} ${were} closed in the last five minutes: events for them can't be had any more (4413).`,
+        "They come back, and fetch a snapshot unless they can resume. The log says why.",
+      ]);
     }
   }
   const [badge, words] =

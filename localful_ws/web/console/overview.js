@@ -193,7 +193,7 @@ const rows = (entries) =>
 const cell = (...content) => el("dd", { class: "number" }, ...content);
 
 function engine({ engine: { name, place, up, figures } }) {
-  const badge = el("span", { class: `badge dot ${up ? "good" : "bad"}` }, up ? "up" : "away");
+  const badge = el("span", { class: `badge dot ${up ? "good" : "bad"}` }, up ? "up" : "unavailable");
   byId("engine").replaceChildren(
     rows([
       ["State", cell(badge)],

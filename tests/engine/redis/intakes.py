@@ -9,14 +9,18 @@ from typing import Any
 import trio
 import trio.testing
 from attrs import Factory, define, field
-from localful_ws.engine.redis.clients import RedisClient
 
 from localful_ws.engine import Receipt
+from localful_ws.engine.redis.errors import RedisRefusedError
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys
+from localful_ws.engine.redis.link import Link, Message
+from localful_ws.engine.redis.servers import Servers
+from localful_ws.engine.redis.shard import Shard
+from localful_ws.engine.redis.shards import Argument, Shards
 from localful_ws.protocol import Event
 from localful_ws.publishing import Disconnect, PublishLimits
-from tests.redis_server import RedisServer
+from localful_ws.redis_url import parse_url
 
 TIMEOUT = 10.0
 
@@ -77,12 +81,41 @@ class Publisher:
                 await self._changed.wait()
 
 
+class _Owner:
+    """Wants nothing of the servers but that they are there."""
+
+    def subscribed(self, channels: Sequence[bytes]) -> None: ...
+
+    def hear(self, message: Message) -> None: ...
+
+    async def begin(self, shard: Shard, link: Link) -> None: ...
+
+    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None: ...
+
+    def changed(self) -> None: ...
+
+
+@asynccontextmanager
+async def open_shards(
+    url: str,
+    kind: type[Shards] = Shards,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109 - what a server may take
+) -> AsyncIterator[Shards]:
+    """Stay connected to the servers for the length of the block, which begins when one is there."""
+    shards = kind(Servers.of(parse_url(url), timeout), _Owner(), longest_pause=0.2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shards.run)
+        with trio.fail_after(TIMEOUT):
+            await shards.wait_for("")
+        yield shards
+        nursery.cancel_scope.cancel()
+
+
 @define(eq=False)
 class Intake:
     """The stream, and a node that reads it or not."""
 
-    client: RedisClient
-    server: RedisServer
+    shards: Shards
     prefix: str
     publisher: Publisher = Factory(Publisher)
     counts: IntakeCounts = Factory(IntakeCounts)
@@ -99,7 +132,7 @@ class Intake:
     async def run(self, *, lease_seconds: float = 3.0) -> None:
         """Be a node."""
         await run_intake(
-            self.client,
+            self.shards,
             Keys(self.prefix),
             self.limits,
             self.publisher.publish,
@@ -110,11 +143,21 @@ class Intake:
             lease_seconds=lease_seconds,
         )
 
+    async def call(self, *command: Argument) -> Any:
+        """Have Redis do something, where the stream and the lease are."""
+        return await self.shards.call(self.stream, *command)
+
     async def add(self, *pairs: str | bytes) -> str:
         """Append an entry; returns its id."""
-        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        entry: Any = await self.client.xadd(self.stream, fields)
-        return str(entry.decode())
+        entry: bytes = await self.call("XADD", self.stream, "*", *pairs)
+        return entry.decode()
+
+    async def add_at_once(self, entries: Iterable[Sequence[str]]) -> None:
+        """Append many."""
+        link = await self.shards.link_to(self.stream)
+        replies = [link.send("XADD", self.stream, "*", *pairs) for pairs in entries]
+        for reply in replies:
+            await reply.wait()
 
     async def add_numbers(self, numbers: Iterable[int]) -> list[str]:
         """Append an event for each."""
@@ -125,28 +168,41 @@ class Intake:
 
     async def rejected(self) -> list[dict[str, bytes]]:
         """What was rejected."""
-        entries: Any = await self.client.xrange(f"{self.stream}:rejected")
-        return [{key.decode(): value for key, value in entry.field_values.items()} for entry in entries]
+        return [
+            {key.decode(): value for key, value in zip(texts[::2], texts[1::2], strict=True)}
+            for texts in await self.rejected_texts()
+        ]
+
+    async def rejected_texts(self) -> list[list[bytes]]:
+        """The fields and values of what was rejected."""
+        key = f"{self.stream}:rejected"
+        return [texts for _, texts in await self.shards.call(key, "XRANGE", key, "-", "+")]
+
+    async def pending(self) -> int:
+        """How many were taken and not removed."""
+        count, *_ = await self.call("XPENDING", self.stream, "localful")
+        return int(count)
 
     async def wait_empty(self) -> None:
         """Wait until every entry is removed."""
         with trio.fail_after(TIMEOUT):
-            while True:
-                if not await self.client.xlen(self.stream):
-                    return
+            while await self.call("XLEN", self.stream):  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.002)
 
     async def wait_idle(self) -> None:
         """Wait until the node waits for entries."""
         with trio.fail_after(TIMEOUT):
-            while True:
-                info: Any = await self.client.info("clients")
-                if info["blocked_clients"]:
-                    return
+            while b"\r\nblocked_clients:0\r\n" in await self.call("INFO", "clients"):  # noqa: ASYNC110
+                await trio.sleep(0.002)
+
+    async def wait_held(self) -> None:
+        """Wait until a node has the lease."""
+        with trio.fail_after(TIMEOUT):
+            while not await self.is_held():  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.002)
 
     async def is_held(self) -> bool:
-        return bool(await self.client.exists([self.lease]))
+        return bool(await self.call("EXISTS", self.lease))
 
 
 @asynccontextmanager

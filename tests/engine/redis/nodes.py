@@ -118,11 +118,13 @@ class FakeNode:
         self.recalled.append(len(disconnects))
         self.remember(disconnects)
 
-    def lose(self, user: str) -> None:
-        for device in list(self.devices.get(user, ())):
+    def lose(self, user: str) -> int:
+        devices = list(self.devices.get(user, ()))
+        for device in devices:
             device.lost = True
             self.leave(device)
         self._tell()
+        return len(devices)
 
     # --- what devices do ---
 
@@ -158,9 +160,9 @@ class FakeNode:
                 await self._changed.wait()
 
     def figure(self, name: str) -> float:
-        """One of the engine's figures."""
+        """One of the engine's figures that has no label."""
         value = {figure.name: figure.value for figure in self.engine.figures()}[name]
-        assert isinstance(value, float | int)
+        assert isinstance(value, int | float)
         return value
 
     def _tell(self) -> None:

@@ -3,12 +3,10 @@
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from localful_ws.engine.redis.clients import open_client
 from structlog.testing import capture_logs
 
 from localful_ws.engine import EngineUnavailableError
@@ -18,15 +16,15 @@ from localful_ws.publishing import Disconnect, PublishLimits
 from localful_ws.revocations import TooManyRevocationsError
 from tests.redis_server import RedisServer
 
-from .intakes import REVOCATION_SECONDS, TIMEOUT, Intake, running
+from .intakes import REVOCATION_SECONDS, TIMEOUT, Intake, open_shards, running
 
 pytestmark = pytest.mark.sockets
 
 
 @pytest.fixture
 async def intake(redis_server: RedisServer, redis_prefix: str) -> AsyncIterator[Intake]:
-    async with open_client(redis_server.url, TIMEOUT) as client:
-        yield Intake(client, redis_server, redis_prefix)
+    async with open_shards(redis_server.url) as shards:
+        yield Intake(shards, redis_prefix)
 
 
 async def test_what_was_added_while_no_node_ran_is_taken_in_order(intake: Intake) -> None:
@@ -55,8 +53,7 @@ async def test_what_was_added_while_no_node_ran_is_taken_in_order(intake: Intake
     assert (last.name.value, last.user, last.vault, last.group) == ("item-create", "ä", "v", "g")
     assert intake.counts == IntakeCounts(accepted=9)
     assert await intake.rejected() == []
-    pending: Any = await intake.client.xpending(intake.stream, "localful")
-    assert pending.pending == 0
+    assert await intake.pending() == 0
 
 
 async def test_what_is_added_is_taken_at_once(intake: Intake) -> None:
@@ -107,7 +104,7 @@ async def test_what_can_not_be_accepted_is_set_aside_and_the_rest_goes_on(
             await intake.wait_empty()
     assert intake.publisher.numbers == [0, 1]
     assert intake.counts == IntakeCounts(accepted=2, rejected=1)
-    (rejected,) = await raw_entries(intake, f"{intake.stream}:rejected")
+    (rejected,) = await intake.rejected_texts()
     kept, (reason_name, said, entry_name, entry_id) = rejected[:-4], rejected[-4:]
     assert kept == [
         text.encode() if isinstance(text, str) else text for pair in entry.items() for text in pair
@@ -115,15 +112,6 @@ async def test_what_can_not_be_accepted_is_set_aside_and_the_rest_goes_on(
     assert (reason_name, entry_name, entry_id) == (b"reason", b"entry", bad.encode())
     assert said.decode().startswith(reason)
     assert [(each["count"], each["log_level"]) for each in log] == [(1, "warning")]
-
-
-async def raw_entries(intake: Intake, stream: str) -> list[list[bytes]]:
-    """The texts of all entries, with duplicates."""
-    script = (
-        "local t = {} for i, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do t[i] = e[2] end return t"
-    )
-    entries: Any = await intake.client.eval(script, keys=[stream])
-    return list(entries)
 
 
 async def test_entries_that_are_too_big_are_set_aside_and_cut(intake: Intake) -> None:
@@ -146,15 +134,13 @@ async def test_entries_that_are_too_big_are_set_aside_and_cut(intake: Intake) ->
 
 
 async def test_a_flood_of_bad_entries_is_bounded(intake: Intake) -> None:
-    async with intake.client.pipeline(transaction=False) as pipeline:
-        for number in range(11_500):
-            pipeline.xadd(intake.stream, {"event": "nonsense", "user": str(number)})
+    await intake.add_at_once(("event", "nonsense", "user", str(number)) for number in range(11_500))
     await intake.add_numbers([1])
     async with running(intake):
         await intake.publisher.wait(1)
         await intake.wait_empty()
     assert intake.counts == IntakeCounts(accepted=1, rejected=11_500)
-    assert 10_000 <= await intake.client.xlen(f"{intake.stream}:rejected") < 10_200
+    assert 10_000 <= await intake.call("XLEN", f"{intake.stream}:rejected") < 10_200
 
 
 async def test_much_is_taken_in_portions(intake: Intake) -> None:
@@ -259,8 +245,8 @@ async def test_while_the_engine_is_unavailable_everything_waits(intake: Intake) 
 
 async def test_in_a_cluster(redis_cluster: Sequence[RedisServer], redis_prefix: str) -> None:
     url = f"redis+cluster://127.0.0.1:{redis_cluster[0].port}"
-    async with open_client(url, TIMEOUT) as client:
-        intake = Intake(client, redis_cluster[0], redis_prefix)
+    async with open_shards(url) as shards:
+        intake = Intake(shards, redis_prefix)
         await intake.add_numbers(range(20))
         await intake.add("event", "nonsense")
         async with running(intake):
@@ -277,10 +263,9 @@ async def test_ten_thousand_entries_go_through_quickly(
     intake: Intake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = 10_000
-    async with intake.client.pipeline(transaction=False) as pipeline:
-        for number in range(count):
-            fields = {"event": "user-update", "user": f"u{number % 7}", "data": str(number)}
-            pipeline.xadd(intake.stream, fields)
+    await intake.add_at_once(
+        ("event", "user-update", "user", f"u{number % 7}", "data", str(number)) for number in range(count)
+    )
     began = time.perf_counter()
     async with running(intake):
         await intake.publisher.wait(count)

@@ -1,35 +1,42 @@
 """The intake is read by one node at a time, and nothing is lost whatever becomes of it."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from localful_ws.engine.redis.clients import REDIS_ERRORS, RedisClient, open_client
 from structlog.testing import capture_logs
 
+from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.engine.redis import intake as intake_module
-from localful_ws.engine.redis.intake import IntakeCounts
-from localful_ws.engine.redis.lua import INTAKE_LEASE
+from localful_ws.engine.redis.engine import RedisEngine
+from localful_ws.engine.redis.keys import hash_slot
+from localful_ws.engine.redis.lua import INTAKE_LEASE, Script
+from localful_ws.engine.redis.shards import Argument, Shards
 from localful_ws.protocol import Event
 from tests.redis_server import RedisServer
+from tests.world import make_settings
 
-from .intakes import TIMEOUT, Intake, Publisher, running
+from .intakes import TIMEOUT, Intake, open_shards, running
+from .nodes import FakeNode
 
 pytestmark = pytest.mark.sockets
 
 
 @pytest.fixture
 async def intake(redis_server: RedisServer, redis_prefix: str) -> AsyncIterator[Intake]:
-    async with open_client(redis_server.url, TIMEOUT) as client:
-        yield Intake(client, redis_server, redis_prefix)
+    async with open_shards(redis_server.url) as shards:
+        yield Intake(shards, redis_prefix)
 
 
-async def test_only_one_of_two_nodes_reads_and_the_other_takes_over(intake: Intake) -> None:
-    async with open_client(intake.server.url, TIMEOUT) as client:
-        other = Intake(client, intake.server, intake.prefix)
+async def test_only_one_of_two_nodes_reads_and_the_other_takes_over(
+    intake: Intake, redis_server: RedisServer
+) -> None:
+    async with open_shards(redis_server.url) as shards:
+        other = Intake(shards, intake.prefix)
         async with trio.open_nursery() as nursery:
             first = await nursery.start(run_in_scope, intake)
             await intake.add_numbers([0])
@@ -55,38 +62,41 @@ async def run_in_scope(intake: Intake, *, task_status: trio.TaskStatus[trio.Canc
         await intake.run(lease_seconds=0.3)
 
 
-class _DeafClient:
-    """Never hears that it has got the lease."""
+class _DeafShards(Shards):
+    """Never hears that the lease is there."""
 
-    def __init__(self, client: RedisClient) -> None:
-        self._client = client
-        self.got = trio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def register_script(self, script: str) -> Any:
-        run = self._client.register_script(script)
-        return self._get_lease(run) if script == INTAKE_LEASE else run
-
-    def _get_lease(self, run: Any) -> Any:
-        async def get_lease(keys: Sequence[str], arguments: Sequence[Any]) -> None:
-            if await run(keys, arguments):
-                self.got.set()
-                await trio.sleep_forever()
-
-        return get_lease
+    async def run_script(
+        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        reply = await super().run_script(script, keys, arguments)
+        if script is INTAKE_LEASE and reply:
+            await trio.sleep_forever()
+        return reply
 
 
-async def test_a_lease_that_was_only_asked_for_is_given_up(intake: Intake) -> None:
-    client: Any = _DeafClient(intake.client)
+async def test_a_lease_that_was_only_asked_for_is_given_up(intake: Intake, redis_server: RedisServer) -> None:
+    async with open_shards(redis_server.url, _DeafShards) as shards:
+        with trio.fail_after(TIMEOUT):
+            async with running(Intake(shards, intake.prefix)):
+                await intake.wait_held()
+                assert await intake.call("PTTL", intake.lease) > 2000
+    assert not await intake.is_held()
+
+
+async def test_an_engine_that_is_closed_while_it_waits_for_entries_gives_the_lease_up(
+    intake: Intake, redis_server: RedisServer
+) -> None:
+    settings = make_settings(engine=redis_server.url, redis_prefix=intake.prefix, intake="on")
+    node = FakeNode(RedisEngine(settings, Clock()))
     with trio.fail_after(TIMEOUT):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Intake(client, intake.server, intake.prefix).run)
-            await client.got.wait()
-            assert await intake.client.pttl(intake.lease) > 2000
-            nursery.cancel_scope.cancel()
-    assert not await intake.client.exists([intake.lease])
+            await nursery.start(node.engine.run, node)
+            await intake.wait_idle()
+            assert await intake.is_held()
+            closed_at = trio.current_time()
+            await node.engine.aclose()
+    assert trio.current_time() - closed_at < 0.5
+    assert not await intake.is_held()
 
 
 async def test_a_node_that_dies_between_publishing_and_removing(intake: Intake) -> None:
@@ -104,10 +114,10 @@ async def test_a_node_that_dies_between_publishing_and_removing(intake: Intake) 
             await intake.run()
         except* DeathError:
             pass
-    assert await intake.client.xlen(intake.stream) == 20
+    assert await intake.call("XLEN", intake.stream) == 20
     await intake.add_numbers(range(20, 30))
     # A node that is killed leaves the lease behind.
-    await intake.client.set(intake.lease, "the dead one", px=400)
+    await intake.call("SET", intake.lease, "the dead one", "PX", 400)
     began = trio.current_time()
     intake.publisher.after = None
     async with running(intake, lease_seconds=0.3):
@@ -137,7 +147,7 @@ async def test_a_disconnect_that_comes_again_is_the_same(intake: Intake) -> None
             await intake.run()
         except* DeathError:
             pass
-    assert await intake.client.xlen(intake.stream) == 1
+    assert await intake.call("XLEN", intake.stream) == 1
     intake.publisher.after = None
     async with running(intake, lease_seconds=0.3):
         await intake.wait_empty()
@@ -177,15 +187,15 @@ async def test_a_node_that_lost_the_lease_while_it_was_held_up(intake: Intake) -
     await intake.add_numbers(range(10))
     async with running(intake, lease_seconds=0.3):
         await held_up.wait()
-        await intake.client.set(intake.lease, "another node", px=60_000)
+        await intake.call("SET", intake.lease, "another node", "PX", 60_000)
         # Until it has noticed: it asks every 0.1 s.
         await trio.sleep(0.25)
         go_on.set()
         await intake.add_numbers(range(10, 20))
         await trio.sleep(0.25)
         assert len(intake.publisher.batches) == 1, "it has published without the lease"
-        assert (await intake.client.get(intake.lease)) == b"another node"
-        await intake.client.delete([intake.lease])
+        assert await intake.call("GET", intake.lease) == b"another node"
+        await intake.call("DEL", intake.lease)
         await intake.publisher.wait(20)
     assert intake.publisher.numbers == list(range(20))
 
@@ -195,26 +205,26 @@ async def test_a_node_that_does_not_know_yet_that_the_lease_is_lost_takes_nothin
         await intake.add_numbers([0])
         await intake.publisher.wait(1)
         await intake.wait_idle()
-        await intake.client.set(intake.lease, "another node")
+        await intake.call("SET", intake.lease, "another node")
         await intake.add_numbers([1])
         with trio.move_on_after(0.3):
             await intake.publisher.wait(2)
     assert intake.publisher.numbers == [0]
-    pending: Any = await intake.client.xpending(intake.stream, "localful")
-    assert pending.pending == 0
+    assert await intake.pending() == 0
 
 
-async def test_the_lease_is_kept_while_a_publish_takes_long(intake: Intake) -> None:
+async def test_the_lease_is_kept_while_a_publish_takes_long(
+    intake: Intake, redis_server: RedisServer
+) -> None:
     async def take_long(events: Sequence[Event]) -> None:
         await trio.sleep(0.8)
 
     intake.publisher.before = take_long
     await intake.add_numbers([0])
-    async with open_client(intake.server.url, TIMEOUT) as client:
-        other = Intake(client, intake.server, intake.prefix)
+    async with open_shards(redis_server.url) as shards:
+        other = Intake(shards, intake.prefix)
         async with running(intake, lease_seconds=0.3):
-            while not await intake.is_held():
-                await trio.lowlevel.checkpoint()
+            await intake.wait_held()
             async with running(other, lease_seconds=0.3):
                 await intake.publisher.wait(1)
         assert other.publisher.batches == []
@@ -223,8 +233,8 @@ async def test_the_lease_is_kept_while_a_publish_takes_long(intake: Intake) -> N
 @pytest.mark.parametrize("state", ["waiting", "refused", "standing by", "redis hangs"])
 async def test_it_stops_at_once(state: str) -> None:
     with RedisServer() as server:
-        async with open_client(server.url, TIMEOUT) as client:
-            intake = Intake(client, server, "test")
+        async with open_shards(server.url) as shards:
+            intake = Intake(shards, "test")
 
             async def refuse(events: Sequence[Event]) -> None:
                 raise EngineUnavailableError("not now", retry_after=60)
@@ -232,7 +242,7 @@ async def test_it_stops_at_once(state: str) -> None:
             if state == "refused":
                 intake.publisher.before = refuse
             if state == "standing by":
-                await client.set(intake.lease, "another node")
+                await intake.call("SET", intake.lease, "another node")
             await intake.add_numbers([0])
             async with running(intake):
                 await trio.sleep(0.3)
@@ -245,7 +255,7 @@ async def test_it_stops_at_once(state: str) -> None:
                 assert await intake.is_held() == (state == "standing by")
 
 
-async def test_when_redis_is_lost_it_ends_and_another_run_goes_on_where_it_was() -> None:
+async def test_when_redis_is_lost_it_goes_on_where_it_was() -> None:
     published = trio.Event()
 
     async def tell(events: Sequence[Event]) -> None:
@@ -253,36 +263,99 @@ async def test_when_redis_is_lost_it_ends_and_another_run_goes_on_where_it_was()
         await trio.sleep(0.1)
 
     with RedisServer(appendonly=True, appendfsync="always") as server:
-        publisher = Publisher(after=tell)
-        counts = IntakeCounts()
-
-        async def run(numbers: Iterable[int], *, kill: bool) -> None:
-            async with open_client(server.url, 1.0) as client:
-                intake = Intake(client, server, "test", publisher, counts)
-                await intake.add_numbers(numbers)
-                async with running(intake, lease_seconds=0.3):
+        async with open_shards(server.url, timeout=1.0) as shards:
+            intake = Intake(shards, "test")
+            intake.publisher.after = tell
+            await intake.add_numbers(range(10))
+            async with running(intake, lease_seconds=0.3):
+                with trio.fail_after(TIMEOUT):
                     await published.wait()
-                    if kill:
-                        server.kill()
-                        await trio.sleep(TIMEOUT)
-                    await intake.wait_empty()
+                    server.kill()
+                    while shards.first.link is not None:
+                        await shards.wait_change()
+                    assert intake.publisher.numbers == list(range(10))
+                    intake.publisher.after = None
+                    server.start()
+                    await shards.wait_for(intake.stream)
+                await intake.add_numbers(range(10, 15))
+                await intake.wait_empty()
+            assert intake.publisher.numbers == list(range(15))
+            assert [[event.id for event in batch] for batch in intake.publisher.batches[:2]] == [
+                [event.id for event in intake.publisher.events[:10]]
+            ] * 2
 
-        with pytest.raises(REDIS_ERRORS):
-            await run(range(10), kill=True)
-        server.start()
-        publisher.after = None
-        await run(range(10, 15), kill=False)
-        assert publisher.numbers == list(range(15))
-        assert len(publisher.batches) >= 2
+
+async def test_the_connection_that_waits_for_entries_is_lost(intake: Intake) -> None:
+    async with running(intake):
+        await intake.wait_idle()
+        holder = await intake.call("GET", intake.lease)
+        for line in (await intake.call("CLIENT", "LIST")).decode().splitlines():
+            client = dict(each.partition("=")[::2] for each in line.split(" "))
+            if client["cmd"] == "xread":
+                await intake.call("CLIENT", "KILL", "ID", client["id"])
+        began = trio.current_time()
+        await intake.add_numbers([0])
+        await intake.publisher.wait(1)
+        assert trio.current_time() - began < 1
+        # On another connection, and so not only by looking now and then.
+        await intake.wait_idle()
+        assert await intake.call("GET", intake.lease) == holder
+        assert intake.shards.losses == 0
+    assert intake.publisher.numbers == [0]
+
+
+async def test_its_slot_moves(redis_cluster: Sequence[RedisServer], redis_prefix: str) -> None:
+    ports = [server.port for server in redis_cluster]
+    with capture_logs() as log:
+        async with open_shards(f"redis+cluster://127.0.0.1:{ports[0]}") as shards:
+            intake = Intake(shards, redis_prefix)
+            home = ports.index((await shards.link_to(intake.stream)).server.port or 0)
+            away = (home + 1) % len(ports)
+            async with running(intake, lease_seconds=0.5):
+                await intake.add_numbers(range(10))
+                await intake.publisher.wait(10)
+                await intake.wait_idle()
+                for source, target, first in ((home, away, 10), (away, home, 30)):
+                    async with moving_slot(intake, redis_cluster, source, target):
+                        # It is there already, and its slot is not yet.
+                        await intake.add_numbers(range(first, first + 10))
+                        await intake.publisher.wait(first + 10)
+                        await intake.wait_empty()
+                    await intake.add_numbers(range(first + 10, first + 20))
+                    await intake.publisher.wait(first + 20)
+                    assert (await shards.link_to(intake.stream)).server.port == ports[target]
+                assert shards.losses == 0
+    assert intake.publisher.numbers == list(range(50))
+    assert [each for each in log if each["log_level"] != "info"] == []
+
+
+@asynccontextmanager
+async def moving_slot(
+    intake: Intake, servers: Sequence[RedisServer], source: int, target: int
+) -> AsyncIterator[None]:
+    """Move the intake to another server, and at the end of the block its slot."""
+
+    async def run(server: RedisServer, *command: str) -> str:
+        return await trio.to_thread.run_sync(server.cli, *command)
+
+    old, new, slot = servers[source], servers[target], str(hash_slot(intake.stream.encode()))
+    ids = [await run(server, "cluster", "myid") for server in (old, new)]
+    await run(new, "cluster", "setslot", slot, "importing", ids[0])
+    await run(old, "cluster", "setslot", slot, "migrating", ids[1])
+    place = ("127.0.0.1", str(new.port), "", "0", "5000")
+    await run(old, "migrate", *place, "replace", "keys", intake.stream, intake.lease)
+    yield
+    for server in (new, *servers):
+        await run(server, "cluster", "setslot", slot, "node", ids[1])
 
 
 async def test_the_stream_and_the_scripts_may_vanish(intake: Intake) -> None:
     async with running(intake, lease_seconds=0.3):
         await intake.add_numbers([0])
         await intake.publisher.wait(1)
-        await intake.client.delete([intake.stream])
-        await intake.client.delete([intake.lease])
-        await intake.client.script_flush()
+        await intake.call("DEL", intake.stream)
+        await intake.call("DEL", intake.lease)
+        await intake.call("SCRIPT", "FLUSH")
         await intake.add_numbers([1])
         await intake.publisher.wait(2)
     assert intake.publisher.numbers == [0, 1]
@@ -292,11 +365,11 @@ async def test_a_key_of_another_type_is_complained_of_once(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_module, "_PAUSE_IN_TROUBLE", 0.02)
-    await intake.client.set(intake.stream, "not a stream")
+    await intake.call("SET", intake.stream, "not a stream")
     with capture_logs() as log:
         async with running(intake, lease_seconds=0.3):
             await trio.sleep(0.5)
-            await intake.client.delete([intake.stream])
+            await intake.call("DEL", intake.stream)
             await intake.add_numbers([0])
             await intake.publisher.wait(1)
     (complaint,) = log

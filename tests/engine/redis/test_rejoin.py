@@ -95,7 +95,7 @@ class Routed:
     async def route(self, entries: Sequence[Entry], accepted_at: float) -> None:
         self.cursors += [entry.cursor for entry in entries]
 
-    def lose(self, user: str) -> None:
+    def lose(self, user: str) -> int:
         raise AssertionError(user)
 
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.server.http.server import HttpServer
-from localful_ws.server.tcp import close_socket
+from localful_ws.tcp import close_socket
 from tests.server.http.serving import GET, TIMES, Gate, answering, echo, get, open_server, post, respond
 from tests.server.kernels import connected_pair
 from tests.server.loopback import PATIENCE, open_files, until

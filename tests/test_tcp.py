@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from localful_ws.server.tcp import close_socket, shut_down_sending
+from localful_ws.tcp import close_socket, shut_down_sending
 from tests.server.kernels import connected_pair
 
 pytestmark = pytest.mark.sockets
