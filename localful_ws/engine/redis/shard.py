@@ -63,6 +63,7 @@ class Shard:
         server: Which one; None as long as that is not known.
         link: The connection, while it is there.
         subscriptions: Its channels.
+        expected_until: Until when those who want something of it wait, while it is not there.
         run_id: By which the server is known from one start to the next; what it was before, if it is lost.
     """
 
@@ -76,17 +77,17 @@ class Shard:
         self.scope = trio.CancelScope()
         self._shards = shards
         self._restart = Signal()
-        self._expected_until = -1.0
+        self.expected_until = -1.0
         self._problem = ""
 
     @property
     def is_expected(self) -> bool:
         """Whether it may be there in a moment."""
-        return trio.current_time() < self._expected_until
+        return trio.current_time() < self.expected_until
 
     def expect(self, seconds: float) -> None:
         """Have those who want something of it wait for so long."""
-        self._expected_until = max(self._expected_until, trio.current_time() + seconds)
+        self.expected_until = max(self.expected_until, trio.current_time() + seconds)
 
     def restart(self) -> None:
         """Have its connections made anew."""

@@ -169,7 +169,7 @@ class Shards:
                 return shard.link
             if not shard.is_expected:
                 raise RedisUnavailableError("Redis can't be reached just now.")
-            with trio.move_on_after(PATIENCE):
+            with trio.move_on_at(shard.expected_until):
                 await self._changed.wait()
 
     async def wait_for(self, key: str | bytes) -> None:
