@@ -268,19 +268,29 @@ async def test_what_comes_before_is_brought_by_another_node(place: Place) -> Non
     await place.lose(*events[1:], last=events[0].id)
     mine, others = [events[1], events[4], events[5]], events[2:4]
     assert await place.give(others) == WAITS
-    assert await place.give(mine) == WAITS
-    # As far as it goes it is given.
-    assert (await place.state())[1:] == (events[1].id, entries(events[:2]))
-    assert await place.ids(events) == [1, 1, 0, 0, 0, 0]
-    assert await place.give(others) == DONE
+    assert (await place.state())[1:] == (events[0].id, entries(events[:1]))
+    assert await place.ids(events) == [1, 0, 0, 0, 0, 0]
+    assert 0 < await place.link.call("PTTL", place.key("lacking")) <= 60_000
+    # Whoever closes the gap appends all that follows it.
     assert await place.give(mine) == DONE
     assert await place.state() == before
     assert await place.ids(events) == [1] * 6
-    assert await place.listen() == [
-        told(events[0].id, events[1:2]),
-        told(events[1].id, events[2:4]),
-        told(events[3].id, events[4:]),
-    ]
+    assert await place.listen() == [told(events[0].id, events[1:])]
+    assert await place.link.call("EXISTS", place.key("lacking")) == 0
+    assert await place.give(others) == DONE
+    assert await place.listen() == []
+
+
+@pytest.mark.sockets
+async def test_two_nodes_take_turns_at_what_is_lacking(place: Place) -> None:
+    events = await place.publish(100)
+    before = await place.state()
+    await place.lose(*events[10:], last=events[9].id)
+    assert await place.give(events[1::2]) == WAITS
+    assert await place.give(events[::2]) == DONE
+    assert await place.give(events[1::2], last=True) == DONE
+    assert await place.state() == before
+    assert await place.listen() == [told(events[9].id, events[10:])]
 
 
 @pytest.mark.sockets
@@ -298,15 +308,28 @@ async def test_what_comes_before_is_brought_by_nobody(place: Place) -> None:
 
 @pytest.mark.sockets
 @pytest.mark.parametrize("last", [True, False])
-async def test_another_epoch(place: Place, *, last: bool) -> None:
+async def test_another_epoch_that_was_begun_later(place: Place, *, last: bool) -> None:
     events = await place.publish(3)
-    await place.lose(events[2], last=events[1].id)
+    await place.lose(events[1])
     await place.link.call("HSET", place.key("head"), "epoch", "another")
     before = await place.state()
     assert await place.give(events, last=last) == DONE
     assert await place.state() == before
-    assert await place.ids(events) == [1, 1, 0]
+    assert await place.ids(events) == [1, 0, 1]
     assert await place.listen() == []
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("last", [True, False])
+async def test_another_epoch_that_was_begun_earlier(place: Place, *, last: bool) -> None:
+    events = await place.publish(3)
+    await place.lose(events[2], last=events[1].id)
+    await place.link.call("HSET", place.key("head"), "epoch", "another")
+    assert await place.give(events, last=last) == DONE
+    epoch, end, left = await place.state()
+    assert epoch not in (None, b"epoch", b"another")
+    assert (end, left) == (events[2].id, [])
+    assert await place.listen() == [told(events[2].id, [], (epoch or b"").decode())]
 
 
 @pytest.mark.sockets
