@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from attrs import Factory, define
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.engine.redis.errors import RedisRefusedError
 from localful_ws.engine.redis.keys import hash_slot
 from localful_ws.engine.redis.link import Ended, Message
 from localful_ws.engine.redis.subscriptions import Subscriptions
@@ -168,19 +168,23 @@ async def test_shard_channels_are_ordered_slot_by_slot(autojump_clock: MockClock
         assert wanted.moved == [moved.decode()]
 
 
-async def refuse(*, sharded: bool) -> None:
-    async with served(sharded=sharded) as (_, channels, remote):
-        channels.want(b"a")
-        await remote.next()
-        await remote.send(b"-NOPERM no\r\n")
-        await trio.sleep(100)
-
-
 @pytest.mark.parametrize("sharded", [True, False])
-async def test_what_may_not_be_heard_is_an_error(autojump_clock: MockClock, *, sharded: bool) -> None:
-    with pytest.raises(RedisRefusedError, match="NOPERM no"):
-        await refuse(sharded=sharded)
-    assert trio.current_time() == 0
+async def test_what_may_not_be_heard_just_now_is_asked_for_again(
+    autojump_clock: MockClock, *, sharded: bool
+) -> None:
+    kind = "ssubscribe" if sharded else "subscribe"
+    async with served(sharded=sharded) as (wanted, channels, remote):
+        with capture_logs() as logs:
+            channels.want(b"a")
+            for _ in range(3):
+                assert await remote.next() == [kind.upper().encode(), b"a"]
+                await remote.send(b"-OOM no\r\n")
+            assert await remote.next() == [kind.upper().encode(), b"a"]
+            assert trio.current_time() == 3
+            await remote.send(confirm(kind, "a"))
+            await wait_all_tasks_blocked()
+        assert wanted.told == [[], [], [], [b"a"]]
+        assert [entry["reason"] for entry in logs] == ["OOM no"]
 
 
 @pytest.mark.sockets
