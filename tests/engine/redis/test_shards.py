@@ -40,6 +40,10 @@ def test_the_keys_are_where_they_should_be() -> None:
     assert hash_slot(LOW.encode()) < SLOTS // 2 <= hash_slot(HIGH.encode())
 
 
+def ignore(_: list[object]) -> None:
+    """What is written is to be relied on, and kept by nobody."""
+
+
 async def test_scripts_are_sent_without_waiting_and_in_order(autojump_clock: MockClock) -> None:
     fake = FakeRedis()
     fake.answers[b"EVALSHA"].extend([b":1\r\n", b":2\r\n", b":3\r\n"])
@@ -59,7 +63,7 @@ async def test_a_script_that_is_not_known_is_sent_whole(autojump_clock: MockCloc
     fake.answers[b"EVALSHA"].append(b"-NOSCRIPT No matching script.\r\n")
     fake.answers[b"EVAL"].append(b":5\r\n")
     async with open_shards(SINGLE, {A: fake}) as (shards, owner):
-        assert await shards.run_script(KNOWN, ["k"], ["x"], relied_on=True) == 5
+        assert await shards.run_scripts(KNOWN, [(["k"], ["x"])], ignore) == [5]
         assert fake.asked[-1] == [b"EVAL", KNOWN.text.encode(), b"1", b"k", b"x"]
         assert owner.wrote_errors == [""]
 
@@ -79,10 +83,10 @@ async def test_what_is_refused_is_told_to_the_owner_if_it_was_to_be_relied_on(
     fake = FakeRedis()
     fake.answers[b"EVALSHA"].extend([b"-OOM no\r\n", b"-OOM no\r\n", b":1\r\n"])
     async with open_shards(SINGLE, {A: fake}) as (shards, owner):
-        for relied_on in (False, True):
+        for written in (None, ignore):
             with pytest.raises(RedisRefusedError, match="OOM no"):
-                await shards.run_script(KNOWN, ["k"], relied_on=relied_on)
-        assert await shards.run_script(KNOWN, ["k"], relied_on=True) == 1
+                await shards.run_scripts(KNOWN, [(["k"], [])], written)
+        assert await shards.run_scripts(KNOWN, [(["k"], [])], ignore) == [1]
         assert owner.wrote_errors == ["OOM", ""]
         assert shards.losses == 0
 
@@ -93,7 +97,7 @@ async def test_one_that_takes_no_writes_any_more_is_looked_at_anew(autojump_cloc
     async with open_shards(SINGLE, {A: fake}) as (shards, owner):
         fake.said["role"] = "replica"
         with pytest.raises(RedisRefusedError, match="READONLY"):
-            await shards.run_script(KNOWN, ["k"], relied_on=True)
+            await shards.run_scripts(KNOWN, [(["k"], [])], ignore)
         await trio.sleep(1)
         assert shards.first.link is None
         with pytest.raises(RedisUnavailableError):
@@ -153,15 +157,15 @@ async def test_replicas_are_waited_for(autojump_clock: MockClock, taken: int, *,
         assert fake.names() == [b"EVALSHA"]
         replies: list[object] = []
         if confirmed:
-            assert await shards.run_scripts(KNOWN, [(["k"], [])], relied_on=True) == [b"OK"]
+            assert await shards.run_scripts(KNOWN, [(["k"], [])], ignore) == [b"OK"]
         else:
             with pytest.raises(RedisUnavailableError, match="Fewer than 2 replicas"):
-                await shards.run_scripts(KNOWN, [(["k"], [])], relied_on=True, taken=replies.extend)
+                await shards.run_scripts(KNOWN, [(["k"], [])], replies.extend)
             # It is written all the same.
             assert replies == [b"OK"]
         assert fake.asked[-2:] == [
             [b"EVALSHA", KNOWN.digest.encode(), b"1", b"k"],
-            [b"WAIT", b"2", b"2000"],
+            [b"WAIT", b"2", b"500"],
         ]
         assert owner.wrote_errors == [""]
 
@@ -172,7 +176,7 @@ async def test_many_writes_are_confirmed_together(autojump_clock: MockClock) -> 
     async with open_shards(SINGLE, {A: fake}, replicas=1) as (shards, _):
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(lambda key=str(number): shards.run_script(KNOWN, [key], relied_on=True))
+                nursery.start_soon(shards.run_scripts, KNOWN, [([str(number)], [])], ignore)
         assert fake.names().count(b"EVALSHA") == 100
         assert fake.names().count(b"WAIT") <= 2
 
