@@ -8,6 +8,7 @@ import trio.testing
 from attrs import Factory, define, field
 
 from localful_ws.engine import Entry, Position, Subscriber
+from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.queue import RouteQueue
@@ -86,6 +87,15 @@ class Redis:
         return Message(CHANNEL, text.encode()) if self.subscribed else None
 
 
+class InForce:
+    """Knows of all revocations."""
+
+    in_force = True
+
+    async def wait_in_force(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 @define
 class Routed:
     """Takes what is routed: the cursors."""
@@ -110,7 +120,7 @@ async def test_nothing_waits_for_the_next_event(nursery: trio.Nursery, autojump_
     redis, routed = Redis(), Routed()
     settings = make_settings()
     queue = RouteQueue(settings.redis_queue_bytes)
-    streams = Streams(settings, Keys("localful"), queue, cast("Shards", redis))
+    streams = Streams(settings, Keys("localful"), queue, cast("Shards", redis), cast("Control", InForce()))
     redis.shard = Shard(Subscriptions(streams.subscribed))
     nursery.start_soon(queue.run, cast("Subscriber", routed))
     nursery.start_soon(streams.run)
