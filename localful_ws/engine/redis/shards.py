@@ -192,7 +192,7 @@ class Shards:
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
             elif error.code == "ASK" and self.is_cluster:
-                link = self._shard_in(error).link
+                link = self._named_in(error).link
                 if link is None:
                     await trio.sleep(_PASSING_PAUSE)  # and ask again where it was
                 else:
@@ -263,15 +263,7 @@ class Shards:
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self._shard_in(error)})
-
-    def _shard_in(self, error: RedisRefusedError) -> Shard:
-        """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
-        _, slot, place = str(error).split(" ")[:3]
-        host, _, port = place.rpartition(":")
-        asked = self.of_slot[int(slot)].server
-        # Without a host it is another port of whoever was asked.
-        return self.shard_at((host or (asked.host if asked is not None else ""), int(port)))
+        self.give({int(str(error).split(" ")[1]): self._named_in(error)})
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -282,6 +274,11 @@ class Shards:
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_shard, shard)
         return shard
+
+    def _named_in(self, error: RedisRefusedError) -> Shard:
+        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know."""
+        host, _, port = str(error).split(" ")[2].rpartition(":")
+        return self.shard_at((host or self.servers.first[0].host, int(port)))
 
     async def _run_shard(self, shard: Shard) -> None:
         with shard.scope:
