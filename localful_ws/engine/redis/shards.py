@@ -286,14 +286,14 @@ class Shards:
 
     def give(self, slots: Mapping[int, Shard]) -> None:
         """Have slots belong to these; those who follow what is in them are told to look anew."""
-        before = {self.of_slot[slot] for slot, shard in slots.items() if self.of_slot[slot] is not shard}
+        moved = False
         for slot, shard in slots.items():
-            self.of_slot[slot] = shard
-        for shard in before:
-            for channel in shard.subscriptions.wanted:
-                now = self.of(channel)
-                if now is not shard:
-                    shard.subscriptions.drop(channel)
-                    now.subscriptions.want(channel)
-        if before:
-            self._changed.set()
+            before = self.of_slot[slot]
+            if before is not shard:
+                moved = True
+                self.of_slot[slot] = shard
+                for channel in before.subscriptions.wanted_in(slot):
+                    before.subscriptions.drop(channel)
+                    shard.subscriptions.want(channel)
+        if moved:
+            self.note_change()
