@@ -285,12 +285,14 @@ class RedisEngine:
         await self._writer.check_ready(shard, link)
         now = trio.current_time()
         publish = self._shards.publish_command
+        # However long it was away: nothing has become less lacking since.
+        lost_at = now if shard.lost_at is None else shard.lost_at
         kept = self._acknowledged.of(
-            lambda user: self._shards.of(self._keys.of_user(user, "events")) is shard, now
+            lambda user: self._shards.of(self._keys.of_user(user, "events")) is shard, lost_at
         )
         kept = await self._acknowledged.give(link, kept, publish, last=False)
         if self._shards.of(self._keys.revoked) is shard:
-            await self._control.give(self._shards, link)
+            await self._control.give(self._shards, link, lost_at)
         if kept or (shard.run_id and run_id != shard.run_id):
             # Meanwhile other nodes give it what they have: nobody goes on, or publishes, before.
             shard.expect(_HANDOVER + 1.0)

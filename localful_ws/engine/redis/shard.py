@@ -65,12 +65,14 @@ class Shard:
         subscriptions: Its channels.
         expected_until: Until when those who want something of it wait, while it is not there.
         run_id: By which the server is known from one start to the next; what it was before, if it is lost.
+        lost_at: When it was lost last; None if it never was.
     """
 
     def __init__(self, shards: "Shards", server: Server | None) -> None:
         self.server = server
         self.link: Link | None = None
         self.run_id = ""
+        self.lost_at: float | None = None
         self.subscriptions = Subscriptions(
             shards.owner.subscribed, shards.take_moved if shards.is_cluster else None
         )
@@ -136,7 +138,9 @@ class Shard:
                 raise
             finally:
                 self.link = None
-                shards.losses += was_there
+                if was_there:
+                    shards.losses += 1
+                    self.lost_at = trio.current_time()
                 self.expect(PATIENCE)
                 self.subscriptions.lose()
                 shards.note_change()

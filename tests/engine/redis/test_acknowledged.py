@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+import trio
 from attrs import define, evolve
+from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from localful_ws.engine.redis.acknowledged import Acknowledged, Kept, Written
 from localful_ws.engine.redis.errors import RedisRefusedError
@@ -16,7 +19,7 @@ from localful_ws.settings import Settings
 from tests.redis_server import RedisServer
 from tests.world import make_settings
 
-from .links import open_url
+from .links import linked, open_url
 
 DONE, WAITS = 1, 0
 
@@ -417,3 +420,23 @@ async def test_a_server_that_is_not_ready_is_given_it_later(redis_prefix: str) -
             with pytest.raises(RedisRefusedError) as caught:
                 await acknowledged.give(link, [Kept("ada", b"e", events)], "SPUBLISH", last=True)
             assert caught.value.code == "CLUSTERDOWN"
+
+
+async def test_many_are_given_together(autojump_clock: MockClock) -> None:
+    users = [Kept(f"user-{number}", b"e", written(1)) for number in range(150)]
+    waiting: list[Kept] = []
+
+    async def give(link: Link) -> None:
+        waiting.extend(await keep().give(link, users, "PUBLISH", last=False))
+
+    with capture_logs() as logs:
+        async with linked() as (link, remote), trio.open_nursery() as nursery:
+            nursery.start_soon(give, link)
+            # Without an answer in between.
+            given = [await remote.next() for _ in users]
+            await remote.send(b":1\r\n" * 49 + b":0\r\n" + b"-OOM command not allowed\r\n" * 100)
+    assert {command[0] for command in given} == {b"EVAL"}
+    assert waiting == [users[49]]
+    assert [(log["users"], log["reason"]) for log in logs if "users" in log] == [
+        (100, "OOM command not allowed")
+    ]

@@ -59,7 +59,9 @@ class Redis:
     async def wait_for(self, _: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def run_script(self, _: object, keys: object, arguments: Sequence[str | int]) -> list[object]:
+    async def run_script(
+        self, _: object, keys: object, arguments: Sequence[str | int], *, is_patient: bool
+    ) -> list[object]:
         """The script ``read``."""
         await trio.lowlevel.checkpoint()
         since = int(str(arguments[2]).partition("-")[0])

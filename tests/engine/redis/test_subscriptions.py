@@ -9,12 +9,17 @@ from attrs import Factory, define
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from localful_ws.engine.redis.keys import hash_slot
+from localful_ws.engine.redis.errors import RedisRefusedError
+from localful_ws.engine.redis.keys import SLOTS, hash_slot
 from localful_ws.engine.redis.link import Ended, Message
+from localful_ws.engine.redis.servers import Servers
+from localful_ws.engine.redis.shards import Shards
 from localful_ws.engine.redis.subscriptions import Subscriptions
+from localful_ws.redis_url import parse_url
 from tests.redis_server import RedisServer
 
 from .links import Command, Remote, confirm, linked, open_url
+from .owners import Owner
 
 
 @define(eq=False)
@@ -215,3 +220,39 @@ async def test_channels_come_and_go_at_a_real_server(redis_server: RedisServer, 
         sent = [link.send("PUBLISH", name, b"") for name in names]
         assert [await each.wait() for each in sent] == [0, 1] * 1000
         nursery.cancel_scope.cancel()
+
+
+def test_what_is_wanted_in_a_slot() -> None:
+    channels = Subscriptions(lambda _: None, lambda _: None)
+    names = [b"{a}:1", b"{b}:1", b"{a}:2"]
+    for name in names:
+        channels.want(name)
+    assert channels.wanted_in(hash_slot(b"a")) == [b"{a}:1", b"{a}:2"]
+    channels.drop(b"{b}:1")
+    assert channels.wanted_in(hash_slot(b"b")) == []
+    assert sorted(channels.wanted) == [b"{a}:1", b"{a}:2"]
+
+
+async def test_slots_that_move_one_by_one_cost_no_more_than_what_is_followed_in_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shards = Shards(Servers.of(parse_url("redis+cluster://a"), 1.0), Owner(), 1.0)
+    old = shards.shard_at(("a", 1))
+    shards.give(dict.fromkeys(range(SLOTS), old))
+    channels = [b"{%d}" % number for number in range(500)]
+    for channel in channels:
+        old.subscriptions.want(channel)
+    looked = 0
+
+    def look(name: bytes) -> int:
+        nonlocal looked
+        looked += 1
+        return hash_slot(name)
+
+    monkeypatch.setattr("localful_ws.engine.redis.subscriptions.hash_slot", look)
+    slots = set(map(hash_slot, channels))
+    for slot in slots:
+        shards.take_moved(RedisRefusedError(f"MOVED {slot} b:2"))
+    assert old.subscriptions.wanted == []
+    assert sorted(shards.shard_at(("b", 2)).subscriptions.wanted) == sorted(channels)
+    assert looked <= 2 * len(channels)
