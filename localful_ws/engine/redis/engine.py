@@ -174,15 +174,14 @@ class RedisEngine:
         if self._closing.is_set():
             raise EngineUnavailableError("The server is shutting down.", retry_after=5)
         try:
-            with trio.fail_after(self._settings.publish_timeout):
+            with trio.move_on_after(self._settings.publish_timeout):
                 return await ask()
+            self._refusals.counts["timeout"] += 1
         except RedisRefusedError as error:
             self._refusals.counts[error.code] += 1
             raise EngineUnavailableError(f"Redis refuses it: {error}.", retry_after=1) from None
         except RedisUnavailableError:
             self._refusals.counts["unavailable"] += 1
-        except trio.TooSlowError:
-            self._refusals.counts["timeout"] += 1
         raise EngineUnavailableError(otherwise, retry_after=1)
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:

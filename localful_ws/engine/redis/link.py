@@ -116,7 +116,7 @@ class Link:
         Raises:
             RedisUnavailableError: If the connection is lost.
         """
-        reply = Future[Any]()
+        reply: Future[Any] = Future()  # to name the type here would cost more than all the rest of it
         self._queue(command, reply)
         return reply
 
