@@ -43,6 +43,7 @@ STREAMS = {
     "what comes before an entry is junk": ["XADD", "events", "*", "p", "junk", "e", READABLE],
     "what comes before an entry is no UTF-8": ["XADD", "events", "*", "p", b"\xff", "e", "{}"],
     "an entry is ahead of all that comes": ["XADD", "events", "9999999999999-0", "a", "b"],
+    "no entry can come after it": ["XADD", "events", f"{2**64 - 1}-{2**64 - 1}", "a", "b"],
     "an event is junk": ["XADD", "events", "*", "p", "0-0", "e", "junk"],
 }
 DAMAGES = [*HEADS.values(), *STREAMS.values()]
