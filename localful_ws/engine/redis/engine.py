@@ -14,6 +14,7 @@ from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableE
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link, Message
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.refusals import Refusals
 from localful_ws.engine.redis.servers import Servers
@@ -263,12 +264,12 @@ class RedisEngine:
         if not self._control.hear(message):
             self._streams.hear(message)
 
-    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None:
+    def wrote(self, shard: Shard, script: Script, error: RedisRefusedError | None) -> None:
         """See `ShardOwner.wrote`."""
         if error is None:
-            self._refusals.forget(shard)
+            self._refusals.forget(shard, script)
         elif error.code != "READONLY":  # it is no longer the one to write to, which is no trouble
-            self._refusals.note(shard, error)
+            self._refusals.note(shard, script, error)
 
     def changed(self) -> None:
         """See `ShardOwner.changed`."""

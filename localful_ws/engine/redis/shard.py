@@ -14,6 +14,7 @@ from localful_ws.engine.redis.errors import (
     raise_single,
 )
 from localful_ws.engine.redis.link import Ended, Link, Message, Server, open_link
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.subscriptions import Subscriptions
 from localful_ws.wakeup import Signal
 
@@ -47,7 +48,7 @@ class ShardOwner(Protocol):
         """
         ...
 
-    def wrote(self, shard: "Shard", error: RedisRefusedError | None) -> None:
+    def wrote(self, shard: "Shard", script: Script, error: RedisRefusedError | None) -> None:
         """Something that is relied on was written, or refused."""
         ...
 

@@ -154,13 +154,13 @@ class Shards:
                     )
                 except RedisRefusedError as refused:
                     if written is not None:
-                        self.owner.wrote(self.of(key), refused)
+                        self.owner.wrote(self.of(key), script, refused)
                     raise
             replies.append(reply)
         if written is not None:
             written(replies)
             for key, _ in commands:
-                self.owner.wrote(self.of(key), None)
+                self.owner.wrote(self.of(key), script, None)
             for link in dict.fromkeys(links):
                 if link.confirming is not None:
                     await link.confirming.join()
@@ -269,9 +269,9 @@ class Shards:
         return Rounds(checks) if checks else None
 
     def _take_named(self, place: Place) -> None:
-        shard = self.first
-        if shard.link is not None and (shard.link.server.host, shard.link.server.port) != place:
-            shard.restart()
+        server = self.first.server
+        if server is not None and (server.host, server.port) != place:
+            self.first.restart()
 
     # --- the map of a Cluster ---
 

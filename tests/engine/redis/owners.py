@@ -10,6 +10,7 @@ from attrs import Factory, define, field
 
 from localful_ws.engine.redis.errors import RedisRefusedError
 from localful_ws.engine.redis.link import Link, Message
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.servers import Place, Servers
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.engine.redis.shards import Shards
@@ -47,7 +48,7 @@ class Owner:
         if self.refuses:
             raise self.refuses.popleft()
 
-    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None:
+    def wrote(self, shard: Shard, script: Script, error: RedisRefusedError | None) -> None:
         self.wrote_errors.append("" if error is None else error.code)
 
     def changed(self) -> None:
