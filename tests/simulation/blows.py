@@ -82,19 +82,28 @@ class Blows:
                     world.redis.up = True
 
             case "failover":
+                late = random.choice((0.0, 4.0)) * random.random()
                 await self._fail_over(
                     random.choice((0.05, 1.0, 5.0)) * random.random(),
                     random.choice((0.05, 0.05, 3.0)) * (0.5 + random.random()),
+                    {random.randrange(len(world.nodes)): late},
                 )
 
-    async def _fail_over(self, lacking: float, down: float) -> None:
-        """Have another server come in the place of Redis, that lacks what was written last."""
+    async def _fail_over(self, lacking: float, down: float, late: dict[int, float]) -> None:
+        """Have another server come in the place of Redis, that lacks what was written last.
+
+        Args:
+            lacking: In the last so many seconds.
+            down: Seconds until it can be connected to.
+            late: How many seconds later than others nodes can connect to it.
+        """
         redis = self._world.redis
         self._disturb()
         if redis is not None and redis.up:
             self._world.handovers.fail_over(lacking)
             await trio.sleep(down)
             redis.up = True
+            redis.cut_off = {node: trio.current_time() + seconds for node, seconds in late.items()}
             self._disturb()
 
     def _disturb(self) -> None:

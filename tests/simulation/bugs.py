@@ -28,7 +28,7 @@ from localful_ws.server.parking import Parking
 from localful_ws.server.send_buffer import SendBudget, piece_of
 from localful_ws.tcp import close_socket
 
-from .redis import Stream
+from .redis_stream import Stream
 
 Bug = Callable[[], AbstractContextManager[Any]]
 _wants = Connection.wants

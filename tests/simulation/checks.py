@@ -119,7 +119,9 @@ class Checks:
         self._look_at_slow(node)
         self._look_at_unread(node)
         self._bound(node, "connections", len(devices), settings.max_connections)
-        self._bound(node, "revocations", len(server._revocations), settings.max_revocations)
+        # Each Redis takes so many, and nodes forget nothing of what an earlier one took.
+        most = settings.max_revocations * (1 + self._world.handovers.failovers)
+        self._bound(node, "revocations", len(server._revocations), most)
         self._bound(node, "entries of timers", len(server.timers), max(1024, 4 * len(devices) + 64))
         for user in self._world.users:
             here = server._router.count(user)
@@ -386,7 +388,7 @@ class Checks:
         return record.id is not None and (forgotten or new_memory)
 
     def _may_be_lost(self, record: "Published") -> bool:
-        """What was accepted and not routed is lost with a node's memory; what Redis loses, see `Handovers`."""
+        """What was accepted and not routed is lost with a node's memory; for Redis see `Handovers`."""
         if self._world.plan.engine != "memory":
             handovers = self._world.handovers
             return any(

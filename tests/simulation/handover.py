@@ -6,6 +6,7 @@ that it was begun anew.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ from attrs import Factory, define
 from localful_ws.protocol import Event
 
 from .publisher import EVENTS
-from .redis import Place
 from .redis_link import SimulatedLink
+from .redis_stream import Place
 from .truth import Fact, Line, number_in
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class _Failover:
 
     Attributes:
         at: When it was, on Trio's clock.
-        nodes: The nodes that were connected, each of which comes back; None if it can't be known who comes.
-        lost: What it lacks.
+        nodes: The nodes that were connected.
+        lost: What it lacks, and could be given back in its place.
         opened: By node, its first connection.
     """
 
@@ -102,7 +103,7 @@ class Handovers:
         number = number_in(json.loads(stored)["data"])
         self._world.log("redis", f"has got back {number} of {place[0]} {place[1]}")
         if not self._world.truth.give_back(*place, number):
-            self._world.complain(f"{number} was given to Redis as {place}, where it is not lacking")
+            self._world.complain(f"{number} was given to Redis as {place}, where it never was")
 
     def opened(self, link: SimulatedLink) -> None:
         """See `Witness`."""
@@ -119,6 +120,11 @@ class Handovers:
             self._links_served.add(link)
             self._served.setdefault(link.node, []).append(trio.current_time())
 
+    @property
+    def failovers(self) -> int:
+        """How often Redis was replaced."""
+        return len(self._failovers)
+
     # --- what befalls it ---
 
     def fail_over(self, seconds: float) -> None:
@@ -130,6 +136,14 @@ class Handovers:
         self._losing = failover.lost
         redis.be_replaced(seconds)
         self._losing = None
+        # Where the beginning of a stream is lost too, it is begun anew; unless it is the first of its user.
+        epochs = {user: redis.epoch_of(user) for user, _ in self._world.truth.lines}
+        known = Counter(user for user, _ in self._world.truth.lines)
+        failover.lost = [
+            (user, epoch, fact)
+            for user, epoch, fact in failover.lost
+            if epochs[user] == epoch or (epochs[user] is None and known[user] == 1)
+        ]
 
     # --- what follows ---
 
@@ -180,10 +194,8 @@ class Handovers:
         if node is None or node is not record.node or record.told != at:
             return True
         line = self._world.truth.line(user, epoch)
-        if (
-            self._given(node, line.gone[fact.place]) - at
-            >= min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN
-        ):
+        kept = min(settings.redis_handover_seconds, settings.history_seconds) - _MARGIN
+        if self._given(node, line.gone[fact.place]) - at >= kept:
             return True
         # Where history is short nobody can say of what is not in it whether it was.
         return len(line.facts) - line.passed(fact.place) >= settings.history_events
@@ -205,14 +217,9 @@ class Handovers:
             if follower.epoch != world.redis.epoch_of(follower.user):
                 world.complain(f"a device of {follower.user} follows {follower.epoch}, which is no more")
             for epoch, fact in follower.skipped():
-                if not self.may_be_gone_or_back(follower.user, epoch, fact):
+                gone = fact.place in world.truth.line(follower.user, epoch).gone
+                if not (gone and self.may_be_gone(follower.user, epoch, fact)):
                     world.complain(f"a device of {follower.user} was not told of {fact}, and not that")
-
-    def may_be_gone_or_back(self, user: str, epoch: str, fact: Fact) -> bool:
-        """See `may_be_gone`; never true of what came back after it had been passed."""
-        if fact.place not in self._world.truth.line(user, epoch).gone:
-            return False
-        return self.may_be_gone(user, epoch, fact)
 
     def kept_since(self, revocation: "Revocation") -> float:
         """Since when a revocation must be in Redis; infinity if it need not be."""

@@ -123,7 +123,7 @@ def make_plan(seed: int) -> Plan:
         publishers = 150
     blows = _some(random, _BLOWS, 0.5)
     if engine == "redis":
-        blows |= _some(random, _REDIS_BLOWS, 0.6) | _some(failing, {"failover": 10.0}, 0.5)
+        blows |= _some(random, _REDIS_BLOWS, 0.6) | _some(failing, {"failover": 15.0}, 0.6)
     plan = Plan(
         seed=seed,
         engine=engine,
@@ -155,6 +155,8 @@ def make_plan(seed: int) -> Plan:
     )
     if devices >= 60:
         return plan
+    if failing.random() < 0.05:
+        return _failing(plan, failing)
     kind = sending.random()
     if kind < 0.03:
         return _busy(plan)
@@ -177,6 +179,27 @@ def _busy(plan: Plan) -> Plan:
         other_streams=0.0,
         work=1.0,
         short_turns=True,
+    )
+
+
+def _failing(plan: Plan, random: Random) -> Plan:
+    """A world in which Redis is replaced again and again, and devices come and go meanwhile."""
+    settings = {key: value for key, value in plan.settings.items() if not key.startswith("history")}
+    return evolve(
+        plan,
+        engine="redis",
+        nodes=3,
+        devices=8,
+        seconds=random.uniform(6, 12),
+        publishers=3,
+        pace=random.choice((0.5, 3.0)),
+        batch=1,
+        settings=settings,
+        network=NetworkPlan(),
+        deeds={"close": 10.0, "reset": 10.0, "subscribe": 5.0},
+        blows={"failover": 15.0} | _some(random, _BLOWS | _REDIS_BLOWS, 0.15),
+        redis_delay=random.choice(((0.0, 0.0), (0.0, 0.002), (0.001, 0.05))),
+        redis_loses_answers=0.0,
     )
 
 

@@ -1,18 +1,16 @@
-"""A Redis of which there is as much as the engine uses: its scripts, a hash, channels, and who comes after it.
+"""A Redis of which there is as much as the engine uses: scripts, a hash, channels, and who comes after it.
 
 The engine runs on it as it does on the real one, over links that can fail, stall, and lose answers. It can be
 replaced by one that lacks what was written last. Real Redis is what other tests are for.
 """
 
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import trio
-from attrs import Factory, define, evolve
 
 from localful_ws.engine.redis.errors import RedisUnavailableError, raise_single
 from localful_ws.engine.redis.feeds import BEGINNING, Id
@@ -22,63 +20,10 @@ from localful_ws.engine.redis.lua import KNOWN, PUBLISH, READ, RESTORE, REVOKE, 
 
 from .agenda import Agenda
 from .redis_link import SimulatedLink
-
-if TYPE_CHECKING:
-    from .nodes import SimulatedNode
+from .redis_stream import Place, Stream, Witness, text_of, user_of, written
 
 _REMEMBERED = 10.0
 _SCANNED = 2
-Place = tuple[str, str, Id]
-"""A user, an epoch of the user's stream, and where in it."""
-
-
-class Witness(Protocol):
-    """Who is told what becomes of events."""
-
-    def node_of(self, index: int) -> "SimulatedNode | None":
-        """Which node it is that connects."""
-
-    def accepted(self, place: Place, stored: bytes) -> None:
-        """An event has its place."""
-
-    def acknowledged(self, node: "SimulatedNode | None", places: Sequence[Place]) -> None:
-        """A node has heard that its events have their places."""
-
-    def lost(self, user: str, epoch: str, after: Id) -> None:
-        """What came after this is gone."""
-
-    def restored(self, place: Place, stored: bytes) -> None:
-        """What was gone is there again."""
-
-    def opened(self, link: SimulatedLink) -> None:
-        """A node has connected."""
-
-    def served(self, link: SimulatedLink) -> None:
-        """A node has given what it had to give, and goes on."""
-
-
-@define(eq=False)
-class Stream:
-    """A user's stream and head."""
-
-    epoch: str = ""
-    last: Id = BEGINNING
-    entries: list[tuple[Id, Id, bytes]] = Factory(list)
-    lasts_until: float = 0.0
-
-    def copy(self) -> "Stream":
-        """The same, to be changed."""
-        return evolve(self, entries=list(self.entries))
-
-    def trim(self, events: int, oldest: int) -> None:
-        """Keep so many events, none of them older than that millisecond."""
-        self.entries = [entry for entry in self.entries if entry[0][0] >= oldest][-events:] if events else []
-
-    def was_taken(self, place: Id, *, keeps: bool) -> bool:
-        """Whether what is not after the end is there, or was and is not kept any more."""
-        if not keeps or any(entry[0] == place for entry in self.entries):
-            return True
-        return bool(self.entries) and self.entries[0][1] >= place
 
 
 class SimulatedRedis:
@@ -96,6 +41,7 @@ class SimulatedRedis:
         delay: The least and the most seconds that something is under way to or from a node.
         lose_answers: How often the connection is lost between a command and its answer.
         up: Whether it can be connected to.
+        cut_off: By their numbers, until when nodes can't connect to it all the same, on Trio's clock.
         run_id: Which server it is.
         revoked: Since when and until when whom.
         links: The connections to it.
@@ -107,6 +53,7 @@ class SimulatedRedis:
         self.delay = (0.0, 0.0)
         self.lose_answers = 0.0
         self.up = True
+        self.cut_off: dict[int, float] = {}
         self.run_id = 1
         self.revoked: dict[str, tuple[str, str]] = {}
         self.links: list[SimulatedLink] = []
@@ -115,6 +62,7 @@ class SimulatedRedis:
         self._witness = witness
         self._streams: dict[str, Stream] = {}
         self._ids: dict[str, float] = {}
+        self._lacking: dict[str, dict[tuple[str, Id], tuple[Id, str, bytes]]] = {}
         self._written: list[Place] = []
         # How to take back what was written lately, and when that was.
         self._undo: deque[tuple[float, Callable[[], object]]] = deque()
@@ -128,7 +76,7 @@ class SimulatedRedis:
         """Connect; raises when the connection is lost. The number of the database names the node."""
         for _ in range(2):  # to be there, and to be greeted
             await trio.sleep(self.random.uniform(*self.delay))
-        if not self.up:
+        if not self.up or self.cut_off.get(server.db, 0.0) > trio.current_time():
             raise RedisUnavailableError("Redis can't be reached.")
         link = SimulatedLink(self, server, self._witness.node_of(server.db), hear)
         self.links.append(link)
@@ -174,7 +122,7 @@ class SimulatedRedis:
     def forget_streams(self) -> None:
         """Lose all streams."""
         for key, stream in self._streams.items():
-            self._witness.lost(_user_of(key), stream.epoch, BEGINNING)
+            self._witness.lost(user_of(key), stream.epoch, BEGINNING)
         self._streams.clear()
         self._undo.clear()
 
@@ -186,7 +134,7 @@ class SimulatedRedis:
         while self._undo and self._undo[-1][0] > since:
             self._undo.pop()[1]()
         for key, stream in self._streams.items():
-            self._witness.lost(_user_of(key), stream.epoch, stream.last)
+            self._witness.lost(user_of(key), stream.epoch, stream.last)
         for (user, epoch), at in self._begun.items():
             if at > since and self.epoch_of(user) != epoch:
                 self._witness.lost(user, epoch, BEGINNING)
@@ -198,7 +146,7 @@ class SimulatedRedis:
     def epoch_of(self, user: str) -> str | None:
         """The epoch of a user's stream, if there is one."""
         for key, stream in self._streams.items():
-            if _user_of(key) == user:
+            if user_of(key) == user:
                 return stream.epoch
         return None
 
@@ -235,7 +183,7 @@ class SimulatedRedis:
 
     def _begin(self, key: str, epoch: str, last: Id = BEGINNING) -> Stream:
         stream = self._streams[key] = Stream(epoch, last)
-        self._begun.setdefault((_user_of(key), epoch), trio.current_time())
+        self._begun.setdefault((user_of(key), epoch), trio.current_time())
         return stream
 
     # --- commands ---
@@ -298,14 +246,14 @@ class SimulatedRedis:
     def _publish(self, keys: list[str], arguments: list[Any]) -> list[Any]:
         history_events, history_ms, _head_ms, id_ms, _ = arguments[:5]
         key, arg, accepted = 0, 5, 0
-        written: list[Any] = []
+        said: list[Any] = []
         while arg < len(arguments):
-            stream_key, user = keys[key], _user_of(keys[key])
+            stream_key, user = keys[key], user_of(keys[key])
             epoch, channel, count = arguments[arg : arg + 3]
             key, arg = key + 2, arg + 3
             stream = self._change(stream_key) or self._begin(stream_key, epoch)
             before, told = stream.last, []
-            ids = [stream.epoch.encode(), _bytes(before)]
+            ids = [stream.epoch.encode(), written(before)]
             for _ in range(count):
                 new = True
                 if arguments[arg] == "1":
@@ -313,18 +261,18 @@ class SimulatedRedis:
                     key += 1
                 if new:
                     told.append(self._append(user, stream, arguments[arg + 1]))
-                ids.append(_bytes(stream.last) if new else b"")
+                ids.append(written(stream.last) if new else b"")
                 arg += 2
             if told:
                 stream.lasts_until = self._now() + history_ms / 1000
                 stream.trim(history_events if history_ms else 0, max(0, self._milliseconds() - history_ms))
                 self._tell(channel, stream.epoch, before, told)
             accepted += len(told)
-            written.append(ids)
-        return [accepted, *written]
+            said.append(ids)
+        return [accepted, *said]
 
     def _tell(self, channel: str, epoch: str, before: Id, events: Sequence[bytes]) -> None:
-        head = f'{{"epoch":"{epoch}","prev":"{_text(before)}","events":['
+        head = f'{{"epoch":"{epoch}","prev":"{text_of(before)}","events":['
         self.publish(channel.encode(), head.encode() + b",".join(events) + b"]}")
 
     def _take_id(self, key: str, milliseconds: int) -> bool:
@@ -344,7 +292,7 @@ class SimulatedRedis:
         stream.last = place
         self._written.append((user, stream.epoch, place))
         self._witness.accepted((user, stream.epoch, place), stored)
-        return b'["%b",%b]' % (_bytes(place), stored)
+        return b'["%b",%b]' % (written(place), stored)
 
     def _milliseconds(self) -> int:
         return int(self._now() * 1000)
@@ -367,51 +315,68 @@ class SimulatedRedis:
             stream = self._begin(keys[0], new_epoch, stream.last)
             more, found = False, []
             self._tell(channel, new_epoch, stream.last, [])
-        flat = [part for place, before, stored in found for part in (_bytes(place), _bytes(before), stored)]
-        return [stream.epoch.encode(), _bytes(stream.last), int(more), flat]
+        flat = [part for place, before, stored in found for part in (written(place), written(before), stored)]
+        return [stream.epoch.encode(), written(stream.last), int(more), flat]
 
     def _restore(self, keys: list[str], arguments: list[Any]) -> int:
         history_events, history_ms, _, id_ms, _, channel, is_last, fresh, epoch = arguments[:9]
-        epoch, keeps, own_keys = epoch.decode(), history_events > 0 and history_ms > 0, iter(keys[2:])
+        epoch, keeps = epoch.decode(), history_events > 0 and history_ms > 0
         events = [
-            (read_id(place.decode()), read_id(before.decode()), next(own_keys) if own else "", stored)
+            (read_id(place.decode()), read_id(before.decode()), own, stored)
             for place, before, own, stored in zip(*[iter(arguments[9:])] * 4, strict=True)
         ]
-        known = self._change(keys[0])
+        known, user, end = self._change(keys[0]), user_of(keys[0]), events[-1][0]
         if known is not None and known.epoch != epoch:
-            end = read_id(arguments[-4].decode())
             return 1 if known.last >= end else self._begin_anew(keys[0], channel, fresh, end)
         stream = Stream(epoch) if known is None else known.copy()
-        first, back, end = stream.last, [], events[-1][0]
+        lacking = self._change_lacking(keys[0])
         for place, before, own, stored in events:
             if place > stream.last:
-                if before != stream.last:
-                    if is_last:
-                        return self._begin_anew(keys[0], channel, fresh, max(stream.last, end))
-                    break
-                stream.entries.append((place, before, stored))
-                stream.last = place
-                back.append((place, stored))
+                lacking[epoch, before] = place, own, stored
             elif not stream.was_taken(place, keeps=keeps):
                 return self._begin_anew(keys[0], channel, fresh, stream.last)
-            if own and id_ms:
+            elif own:
                 self._take_id(own, id_ms)
+        first = stream.last
+        back = self._follow_up(stream, lacking, id_ms)
         if back:
             stream.lasts_until = self._now() + history_ms / 1000
             stream.trim(history_events if keeps else 0, 0)
             self._begin(keys[0], epoch)
             self._streams[keys[0]] = stream
-            user = _user_of(keys[0])
             self._note(lambda: self._witness.lost(user, epoch, first))
             for place, stored in back:
                 self._witness.restored((user, epoch, place), stored)
-            self._tell(
-                channel, epoch, first, [b'["%b",%b]' % (_bytes(place), stored) for place, stored in back]
-            )
-        return int(stream.last >= end)
+            told = [b'["%b",%b]' % (written(place), stored) for place, stored in back]
+            self._tell(channel, epoch, first, told)
+        if stream.last >= end:
+            return 1
+        return self._begin_anew(keys[0], channel, fresh, end) if is_last else 0
+
+    def _follow_up(
+        self, stream: Stream, lacking: dict[tuple[str, Id], tuple[Id, str, bytes]], id_ms: int
+    ) -> list[tuple[Id, bytes]]:
+        """Append what follows the end of a stream, one after the other."""
+        back = []
+        while (stream.epoch, stream.last) in lacking:
+            place, own, stored = lacking.pop((stream.epoch, stream.last))
+            stream.entries.append((place, stream.last, stored))
+            stream.last = place
+            back.append((place, stored))
+            if own:
+                self._take_id(own, id_ms)
+        return back
+
+    def _change_lacking(self, key: str) -> dict[tuple[str, Id], tuple[Id, str, bytes]]:
+        """What was given back to a stream and does not follow its end yet; it is about to be changed."""
+        lacking = self._lacking.setdefault(key, {})
+        before = dict(lacking)
+        self._note(lambda: self._lacking.__setitem__(key, before))
+        return lacking
 
     def _begin_anew(self, key: str, channel: str, epoch: str, last: Id) -> int:
         self._begin(key, epoch, last)
+        self._change_lacking(key).clear()
         self._tell(channel, epoch, last, [])
         return 2
 
@@ -450,18 +415,6 @@ _SCRIPTS = _by_text_and_digest(
         REVOKE: SimulatedRedis._revoke,
     }
 )
-
-
-def _user_of(key: str) -> str:
-    return key.partition("{@")[2].partition("}")[0]
-
-
-def _text(place: Id) -> str:
-    return f"{place[0]}-{place[1]}"
-
-
-def _bytes(place: Id) -> bytes:
-    return _text(place).encode()
 
 
 _there: trio.lowlevel.RunVar["SimulatedRedis | None"] = trio.lowlevel.RunVar("redis", default=None)

@@ -86,9 +86,10 @@ class SimulatedLink:
         """Let nothing through for a while; the node gives it up once it has waited for as long as it does."""
         now, timeout = trio.current_time(), self.server.timeout
         self.stalled_until = now + seconds
-        if seconds > timeout:
-            given_up = now + timeout * self._redis.random.uniform(1.0, 1.25)
-            self._redis.agenda.at(min(given_up, self.stalled_until), lambda: self._redis.drop(self))
+        # It is pinged once nothing was heard for a quarter of that time.
+        given_up = now + timeout * self._redis.random.uniform(1.0, 1.25)
+        if given_up < self.stalled_until:
+            self._redis.agenda.at(given_up, lambda: self._redis.drop(self))
 
     def lose(self) -> None:
         """It is lost."""

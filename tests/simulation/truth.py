@@ -106,12 +106,11 @@ class Truth:
         return lost
 
     def give_back(self, user: str, epoch: str, place: Place, number: int) -> bool:
-        """Take note that what was lost is there again; whether it was lost, and is the same."""
+        """Take note that what was lost is there again; whether it is what was there."""
         line = self.line(user, epoch)
-        fact = line.facts[line.passed(place) - 1] if line.passed(place) else None
-        if line.gone.pop(place, None) is None or fact is None:
-            return False
-        return (fact.place, fact.number) == (place, number)
+        line.gone.pop(place, None)
+        index = line.passed(place) - 1
+        return index >= 0 and (line.facts[index].place, line.facts[index].number) == (place, number)
 
 
 def read_place(cursor: str) -> tuple[str, Place]:

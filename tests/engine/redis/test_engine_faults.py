@@ -277,6 +277,30 @@ async def test_redis_comes_back_with_an_older_state(redis_prefix: str) -> None:
             assert not bob.lost
 
 
+async def test_redis_comes_back_with_the_state_before_a_stream_was_begun_anew(redis_prefix: str) -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, redis_prefix) as (one, two):
+            away = await two.join(Device("ada"))
+            await one.publish(update(1))
+            await two.until(lambda: away.numbers == [1])
+            two.leave(away)
+            kept = [f"{redis_prefix}:{{@ada}}:{what}" for what in ("events", "head")]
+            for key in kept:
+                server.cli("copy", key, f"{key}:before")
+            server.cli("del", *kept)
+            await one.publish(update(2))
+            for key in kept:
+                server.cli("copy", f"{key}:before", key, "replace")
+            losses = one.figure("redis_losses")
+            server.cli("client", "kill", "type", "normal")
+            await kill_subscriptions(server)
+            await one.until(lambda: one.figure("redis_losses") > losses)
+            await until(lambda: is_up(one, two))
+            # What it has a cursor of is there, and 2 is not.
+            await two.join(away, since=True)
+            assert (away.resumed, away.numbers) == (False, [1])
+
+
 async def test_what_another_version_wrote_can_not_be_had(redis_prefix: str) -> None:
     with RedisServer() as server:
         async with open_nodes(server.url, redis_prefix) as (one, two), open_url(server.url) as link:

@@ -1,7 +1,7 @@
 -- Gives back events that were accepted and that this server may lack, under the ids they had.
 --
 -- What came before one of them may be lacking too, and be with another node. So all that are lacking are put where
--- the others find them, under the id before each, and whoever closes a gap appends all that follow it.
+-- the others find them, under the epoch and the id before each, and whoever closes a gap appends all that follow it.
 --
 -- KEYS: the stream, the head, what is lacking.
 -- ARGV: events and milliseconds of history, milliseconds a head and an id last, the command that publishes, the
@@ -55,7 +55,7 @@ end
 for arg = 10, #ARGV, 4 do
   local id, before, key, event = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
   if is_before(last, id) then
-    call('HSET', lacking, before, cmsgpack.pack({id, key, event}))
+    call('HSET', lacking, epoch .. ' ' .. before, cmsgpack.pack({id, key, event}))
   elseif was_taken(id) then
     remember_id(key)
   else
@@ -64,11 +64,11 @@ for arg = 10, #ARGV, 4 do
 end
 local before, told = last, {}
 while true do
-  local packed = call('HGET', lacking, last)
+  local packed = call('HGET', lacking, epoch .. ' ' .. last)
   if not packed then
     break
   end
-  redis.call('HDEL', lacking, last)
+  redis.call('HDEL', lacking, epoch .. ' ' .. last)
   local id, key, event = unpack(cmsgpack.unpack(packed))
   if not known then
     redis.call('HSET', head, 'epoch', epoch, 'last', last)
