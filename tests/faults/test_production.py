@@ -13,7 +13,7 @@ from .report import run_plan
 pytestmark = [pytest.mark.sockets, pytest.mark.faults]
 
 SEEDS = (1, 2, 3)
-SECONDS = 12.0
+SECONDS = 8.0
 
 
 @pytest.mark.parametrize("seed", SEEDS)

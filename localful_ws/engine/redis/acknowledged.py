@@ -5,8 +5,9 @@ took a moment before; so may a server that comes back with an older state. So ea
 it has answered with 202, and gives it back under the same ids.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -17,10 +18,12 @@ from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link
 from localful_ws.engine.redis.lua import RESTORE
 from localful_ws.settings import Settings
+from localful_ws.wakeup import Future
 
 _log = structlog.get_logger(__name__)
 
 _OVERHEAD: Final = 400
+_USERS_AT_ONCE: Final = 200
 # Given in one command.
 _EVENTS_AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 1024 * 1024
@@ -109,21 +112,29 @@ class Acknowledged:
             RedisUnavailableError: If the connection is lost.
             RedisRefusedError: If the server is not ready yet.
         """
-        waiting = []
-        for user in kept:
-            try:
-                outcomes = [await self._give(link, part, publish, last=last) for part in _parts(user)]
-            except RedisRefusedError as error:
-                if error.code in NOT_READY:
-                    raise
-                # It is that of another server, or can't be written to now: cursors of before may have a hole.
-                _log.warning("what was acknowledged can't be given to Redis", reason=str(error))
-                continue
-            if 0 in outcomes:
-                waiting.append(user)
+        waiting, refused = list[Kept](), Counter[str]()
+        users = iter(kept)
+        # Many with one round trip: other nodes do not wait for long.
+        while some := list(islice(users, _USERS_AT_ONCE)):
+            sent = [
+                (user, [self._send(link, part, publish, last=last) for part in _parts(user)]) for user in some
+            ]
+            for user, replies in sent:
+                try:
+                    outcomes = [await reply.wait() for reply in replies]
+                except RedisRefusedError as error:
+                    if error.code in NOT_READY:
+                        raise
+                    # It is that of another server, or can't be written to: cursors of before may have a hole.
+                    refused[str(error)] += 1
+                    continue
+                if 0 in outcomes:
+                    waiting.append(user)
+        for reason, count in refused.items():
+            _log.warning("what was acknowledged can't be given to Redis", users=count, reason=reason)
         return waiting
 
-    async def _give(self, link: Link, kept: "Kept", publish: str, *, last: bool) -> int:
+    def _send(self, link: Link, kept: "Kept", publish: str, *, last: bool) -> Future[int]:
         keys = [self._keys.of_user(kept.user, what) for what in ("events", "head", "lacking")]
         arguments: list[str | bytes | int] = [
             *self._history,
@@ -135,8 +146,7 @@ class Acknowledged:
         ]
         for event in kept.events:
             arguments += [event.id, event.before, event.key, event.stored]
-        outcome: int = await link.call("EVAL", RESTORE.text, len(keys), *keys, *arguments)
-        return outcome
+        return link.send("EVAL", RESTORE.text, len(keys), *keys, *arguments)
 
 
 @frozen

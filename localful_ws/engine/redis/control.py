@@ -234,13 +234,12 @@ class Control:
         await shards.run_script(REVOKE, self._revocation_keys(), self._arguments(shards, ()))
         await shards.call(self._keys.revoked, "HEXISTS", self._keys.revoked, "")
 
-    async def give(self, shards: Shards, link: Link) -> None:
-        """Give a server what was acknowledged lately: it may lack it.
+    async def give(self, shards: Shards, link: Link, now: float) -> None:
+        """Give a server what had been acknowledged lately at a moment: it may lack it.
 
         Raises:
             RedisUnavailableError, RedisRefusedError: If it can't be given.
         """
-        now = trio.current_time()
         orders = [
             order
             for at, order in self._written

@@ -14,6 +14,7 @@ from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableE
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link, Message
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.refusals import Refusals
 from localful_ws.engine.redis.servers import Servers
@@ -174,15 +175,14 @@ class RedisEngine:
         if self._closing.is_set():
             raise EngineUnavailableError("The server is shutting down.", retry_after=5)
         try:
-            with trio.fail_after(self._settings.publish_timeout):
+            with trio.move_on_after(self._settings.publish_timeout):
                 return await ask()
+            self._refusals.counts["timeout"] += 1
         except RedisRefusedError as error:
             self._refusals.counts[error.code] += 1
             raise EngineUnavailableError(f"Redis refuses it: {error}.", retry_after=1) from None
         except RedisUnavailableError:
             self._refusals.counts["unavailable"] += 1
-        except trio.TooSlowError:
-            self._refusals.counts["timeout"] += 1
         raise EngineUnavailableError(otherwise, retry_after=1)
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
@@ -264,12 +264,12 @@ class RedisEngine:
         if not self._control.hear(message):
             self._streams.hear(message)
 
-    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None:
+    def wrote(self, shard: Shard, script: Script, error: RedisRefusedError | None) -> None:
         """See `ShardOwner.wrote`."""
         if error is None:
-            self._refusals.forget(shard)
+            self._refusals.forget(shard, script)
         elif error.code != "READONLY":  # it is no longer the one to write to, which is no trouble
-            self._refusals.note(shard, error)
+            self._refusals.note(shard, script, error)
 
     def changed(self) -> None:
         """See `ShardOwner.changed`."""
@@ -285,12 +285,14 @@ class RedisEngine:
         await self._writer.check_ready(shard, link)
         now = trio.current_time()
         publish = self._shards.publish_command
+        # However long it was away: nothing has become less lacking since.
+        lost_at = now if shard.lost_at is None else shard.lost_at
         kept = self._acknowledged.of(
-            lambda user: self._shards.of(self._keys.of_user(user, "events")) is shard, now
+            lambda user: self._shards.of(self._keys.of_user(user, "events")) is shard, lost_at
         )
         kept = await self._acknowledged.give(link, kept, publish, last=False)
         if self._shards.of(self._keys.revoked) is shard:
-            await self._control.give(self._shards, link)
+            await self._control.give(self._shards, link, lost_at)
         if kept or (shard.run_id and run_id != shard.run_id):
             # Meanwhile other nodes give it what they have: nobody goes on, or publishes, before.
             shard.expect(_HANDOVER + 1.0)

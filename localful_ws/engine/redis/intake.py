@@ -59,7 +59,7 @@ _LONGEST_WAIT: Final = 1.0
 _PAUSE_IN_TROUBLE: Final = 5.0
 _GOODBYE: Final = 0.2
 # The slot, the server to write to, or the group, is made anew or elsewhere.
-_ELSEWHERE: Final = frozenset({"MOVED", "ASK", "READONLY", "NOGROUP", "UNBLOCKED"})
+_ELSEWHERE: Final = frozenset({"MOVED", "READONLY", "NOGROUP", "UNBLOCKED"})
 
 
 @define

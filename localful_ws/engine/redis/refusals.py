@@ -7,7 +7,8 @@ from typing import Final
 import structlog
 import trio
 
-from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisRefusedError
+from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.lua import PUBLISH, Script
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.wakeup import Signal
 
@@ -33,26 +34,35 @@ class Refusals:
         self.counts: Counter[str] = Counter(dict.fromkeys(_KNOWN, 0))
         self._probe = probe
         self._changed = changed
-        self._refusing: dict[Shard, str] = {}
+        self._refusing: dict[Shard, dict[Script, str]] = {}
         self._refused = Signal()
 
     @property
     def reason(self) -> str | None:
         """Why something is refused, in Redis' words; None if nothing is."""
-        return next(iter(self._refusing.values()), None)
+        return next((reason for some in self._refusing.values() for reason in some.values()), None)
 
-    def note(self, shard: Shard, error: RedisRefusedError) -> None:
+    def note(self, shard: Shard, script: Script, error: RedisRefusedError) -> None:
         """A write was refused."""
-        known = self._refusing.get(shard)
-        self._refusing[shard] = str(error)
+        reasons = self._refusing.setdefault(shard, {})
+        known = reasons.get(script)
+        reasons[script] = str(error)
         if known is None or known.partition(" ")[0] != error.code:
             _log.error("Redis refuses what is written; trying on", reason=str(error))
         self._refused.set()
         self._changed()
 
-    def forget(self, shard: Shard) -> None:
-        """A write was taken."""
-        if self._refusing and self._refusing.pop(shard, None) is not None:
+    def forget(self, shard: Shard, script: Script | None = None) -> None:
+        """A write like that, or any, was taken."""
+        if not self._refusing or shard not in self._refusing:
+            return
+        reasons = self._refusing[shard]
+        if script is None:
+            reasons.clear()
+        else:
+            reasons.pop(script, None)
+        if not reasons:
+            del self._refusing[shard]
             _log.warning("Redis takes what is written again")
             self._changed()
 
@@ -64,13 +74,13 @@ class Refusals:
             await trio.sleep(_TRY_EVERY)
             for shard in list(self._refusing):
                 if shard.link is None:
-                    self._refusing.pop(shard)  # it is lost, which is another matter
+                    del self._refusing[shard]  # it is lost, which is another matter
                     continue
                 try:
                     await self._probe(shard)
                 except RedisRefusedError as error:
-                    self.note(shard, error)
-                except REDIS_ERRORS:
+                    self.note(shard, PUBLISH, error)
+                except RedisUnavailableError:
                     continue
                 else:
                     self.forget(shard)

@@ -14,6 +14,7 @@ from localful_ws.engine.redis.errors import (
     raise_single,
 )
 from localful_ws.engine.redis.link import Ended, Link, Message, Server, open_link
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.subscriptions import Subscriptions
 from localful_ws.wakeup import Signal
 
@@ -47,7 +48,7 @@ class ShardOwner(Protocol):
         """
         ...
 
-    def wrote(self, shard: "Shard", error: RedisRefusedError | None) -> None:
+    def wrote(self, shard: "Shard", script: Script, error: RedisRefusedError | None) -> None:
         """Something that is relied on was written, or refused."""
         ...
 
@@ -63,30 +64,33 @@ class Shard:
         server: Which one; None as long as that is not known.
         link: The connection, while it is there.
         subscriptions: Its channels.
+        expected_until: Until when those who want something of it wait, while it is not there.
         run_id: By which the server is known from one start to the next; what it was before, if it is lost.
+        lost_at: When it was lost last; None if it never was.
     """
 
     def __init__(self, shards: "Shards", server: Server | None) -> None:
         self.server = server
         self.link: Link | None = None
         self.run_id = ""
+        self.lost_at: float | None = None
         self.subscriptions = Subscriptions(
             shards.owner.subscribed, shards.take_moved if shards.is_cluster else None
         )
         self.scope = trio.CancelScope()
         self._shards = shards
         self._restart = Signal()
-        self._expected_until = -1.0
+        self.expected_until = -1.0
         self._problem = ""
 
     @property
     def is_expected(self) -> bool:
         """Whether it may be there in a moment."""
-        return trio.current_time() < self._expected_until
+        return trio.current_time() < self.expected_until
 
     def expect(self, seconds: float) -> None:
         """Have those who want something of it wait for so long."""
-        self._expected_until = max(self._expected_until, trio.current_time() + seconds)
+        self.expected_until = max(self.expected_until, trio.current_time() + seconds)
 
     def restart(self) -> None:
         """Have its connections made anew."""
@@ -135,7 +139,9 @@ class Shard:
                 raise
             finally:
                 self.link = None
-                shards.losses += was_there
+                if was_there:
+                    shards.losses += 1
+                    self.lost_at = trio.current_time()
                 self.expect(PATIENCE)
                 self.subscriptions.lose()
                 shards.note_change()

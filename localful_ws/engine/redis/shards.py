@@ -22,7 +22,7 @@ from localful_ws.wakeup import Signal
 
 Argument = str | bytes | int | float
 
-PASSING: Final = NOT_READY | {"TRYAGAIN"}
+PASSING: Final = NOT_READY | {"TRYAGAIN", "ASK"}
 """What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
 
 _PASSING_PAUSE: Final = 0.03
@@ -95,15 +95,26 @@ class Shards:
     # --- commands ---
 
     async def run_script(
-        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        arguments: Sequence[Argument] = (),
+        *,
+        is_patient: bool = True,
     ) -> Any:
         """Run a script where its first key is.
+
+        Args:
+            script: The script.
+            keys: Its keys, in a Cluster all of one slot.
+            arguments: Its arguments.
+            is_patient: Whether to wait for what passes (`PASSING`), however long that takes.
 
         Raises:
             RedisUnavailableError: If Redis is away.
             RedisRefusedError: If Redis does not do it.
         """
-        [reply] = await self.run_scripts(script, [(keys, arguments)])
+        [reply] = await self.run_scripts(script, [(keys, arguments)], is_patient=is_patient)
         return reply
 
     async def run_scripts(
@@ -111,6 +122,8 @@ class Shards:
         script: Script,
         calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]],
         written: Callable[[list[Any]], None] | None = None,
+        *,
+        is_patient: bool = True,
     ) -> list[Any]:
         """Run a script several times at once, and return its replies.
 
@@ -119,6 +132,7 @@ class Shards:
             calls: Keys, in a Cluster all of one slot, and arguments.
             written: Given if what it writes is to be relied on: called with the replies. Then it is seen that
                 the servers are still those to write to, and that as many replicas have it as must.
+            is_patient: As above.
 
         Raises:
             RedisUnavailableError: If Redis is away, or what was written can't be relied on.
@@ -135,16 +149,18 @@ class Shards:
                 reply = await sent[index].wait()
             except RedisRefusedError as error:
                 try:
-                    links[index], reply = await self._again(error, key, command, script)
+                    links[index], reply = await self._again(
+                        error, key, command, script, is_patient=is_patient
+                    )
                 except RedisRefusedError as refused:
                     if written is not None:
-                        self.owner.wrote(self.of(key), refused)
+                        self.owner.wrote(self.of(key), script, refused)
                     raise
             replies.append(reply)
         if written is not None:
             written(replies)
             for key, _ in commands:
-                self.owner.wrote(self.of(key), None)
+                self.owner.wrote(self.of(key), script, None)
             for link in dict.fromkeys(links):
                 if link.confirming is not None:
                     await link.confirming.join()
@@ -169,7 +185,7 @@ class Shards:
                 return shard.link
             if not shard.is_expected:
                 raise RedisUnavailableError("Redis can't be reached just now.")
-            with trio.move_on_after(PATIENCE):
+            with trio.move_on_at(shard.expected_until):
                 await self._changed.wait()
 
     async def wait_for(self, key: str | bytes) -> None:
@@ -183,6 +199,8 @@ class Shards:
         key: str | bytes,
         command: Sequence[Argument],
         script: Script | None,
+        *,
+        is_patient: bool = True,
     ) -> tuple[Link, Any]:
         """Go after an answer that says where, how, or when to ask again; raises any other."""
         while True:
@@ -191,13 +209,9 @@ class Shards:
                 command = ("EVAL", script.text, *command[2:])
             elif error.code == "MOVED" and self.is_cluster:
                 self.take_moved(error)
-            elif error.code == "ASK" and self.is_cluster:
-                link = self._shard_in(error).link
-                if link is None:
-                    await trio.sleep(_PASSING_PAUSE)  # and ask again where it was
-                else:
-                    link.send("ASKING")
-            elif error.code in PASSING:
+            elif error.code == "ASK" and self.is_cluster and (link := self._named_in(error).link) is not None:
+                link.send("ASKING")
+            elif error.code in PASSING and is_patient:
                 await trio.sleep(_PASSING_PAUSE)
             else:
                 if error.code == "READONLY":
@@ -255,23 +269,15 @@ class Shards:
         return Rounds(checks) if checks else None
 
     def _take_named(self, place: Place) -> None:
-        shard = self.first
-        if shard.link is not None and (shard.link.server.host, shard.link.server.port) != place:
-            shard.restart()
+        server = self.first.server
+        if server is not None and (server.host, server.port) != place:
+            self.first.restart()
 
     # --- the map of a Cluster ---
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self._shard_in(error)})
-
-    def _shard_in(self, error: RedisRefusedError) -> Shard:
-        """Where ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us."""
-        _, slot, place = str(error).split(" ")[:3]
-        host, _, port = place.rpartition(":")
-        asked = self.of_slot[int(slot)].server
-        # Without a host it is another port of whoever was asked.
-        return self.shard_at((host or (asked.host if asked is not None else ""), int(port)))
+        self.give({int(str(error).split(" ")[1]): self._named_in(error)})
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -283,20 +289,25 @@ class Shards:
                 self._nursery.start_soon(self._run_shard, shard)
         return shard
 
+    def _named_in(self, error: RedisRefusedError) -> Shard:
+        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know."""
+        host, _, port = str(error).split(" ")[2].rpartition(":")
+        return self.shard_at((host or self.servers.first[0].host, int(port)))
+
     async def _run_shard(self, shard: Shard) -> None:
         with shard.scope:
             await shard.run()
 
     def give(self, slots: Mapping[int, Shard]) -> None:
         """Have slots belong to these; those who follow what is in them are told to look anew."""
-        before = {self.of_slot[slot] for slot, shard in slots.items() if self.of_slot[slot] is not shard}
+        moved = False
         for slot, shard in slots.items():
-            self.of_slot[slot] = shard
-        for shard in before:
-            for channel in shard.subscriptions.wanted:
-                now = self.of(channel)
-                if now is not shard:
-                    shard.subscriptions.drop(channel)
-                    now.subscriptions.want(channel)
-        if before:
-            self._changed.set()
+            before = self.of_slot[slot]
+            if before is not shard:
+                moved = True
+                self.of_slot[slot] = shard
+                for channel in before.subscriptions.wanted_in(slot):
+                    before.subscriptions.drop(channel)
+                    shard.subscriptions.want(channel)
+        if moved:
+            self.note_change()

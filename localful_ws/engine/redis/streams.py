@@ -10,13 +10,13 @@ from attrs import define
 
 from localful_ws.engine import EngineUnavailableError, Position, Subscriber, replay_limits
 from localful_ws.engine.redis.control import Control
-from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisUnavailableError
+from localful_ws.engine.redis.errors import REDIS_ERRORS, RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.feeds import Feed, Id, Outcome, Reading, Watch
 from localful_ws.engine.redis.keys import Keys, new_epoch, read_cursor, write_cursor
 from localful_ws.engine.redis.link import Message
 from localful_ws.engine.redis.lua import READ
 from localful_ws.engine.redis.queue import Followed, RouteQueue
-from localful_ws.engine.redis.shards import Shards
+from localful_ws.engine.redis.shards import PASSING, Shards
 from localful_ws.engine.redis.wire import UNREADABLE, decode_live, decode_reading
 from localful_ws.settings import Settings
 from localful_ws.wakeup import Future, Signal
@@ -28,6 +28,7 @@ _READERS: Final = 16
 _PORTION_EVENTS: Final = 250
 _PORTION_BYTES: Final = 1024 * 1024
 _PAUSE_IN_TROUBLE: Final = 1.0
+_PAUSE_IN_PASSING: Final = 0.2
 _TELL_AGAIN_AFTER: Final = 60.0
 _MOST_TROUBLES: Final = 100
 # Losses of so many seconds are one line in the log: as a rule all users lose something at once.
@@ -256,14 +257,18 @@ class Streams:
                     await self._queue.wait_room()
                     await self._read_once(followed)
             except REDIS_ERRORS as error:
-                self._tell_trouble(error)
-                nursery.start_soon(self._read_later, followed)
+                if isinstance(error, RedisRefusedError) and error.code in PASSING:
+                    pause = _PAUSE_IN_PASSING
+                else:
+                    pause = _PAUSE_IN_TROUBLE
+                    self._tell_trouble(error)
+                nursery.start_soon(self._read_later, followed, pause)
             finally:
                 followed.reading = False
 
-    async def _read_later(self, followed: Followed) -> None:
+    async def _read_later(self, followed: Followed, pause: float) -> None:
         """Have a stream read again that could not be. Meanwhile others are read."""
-        await trio.sleep(_PAUSE_IN_TROUBLE)
+        await trio.sleep(pause)
         if followed.followers and followed.feed.behind:
             self._want_reading(followed)
 
@@ -295,7 +300,9 @@ class Streams:
         if not fresh:
             self.counts.readings += 1
         since, most = feed.begin_reading(), 0 if fresh else _PORTION_EVENTS
-        reading = await self._read(followed, since, most, _PORTION_BYTES, taken_in=feed.epoch)
+        reading = await self._read(
+            followed, since, most, _PORTION_BYTES, taken_in=feed.epoch, is_patient=False
+        )
         outcome, entries = feed.take_reading(reading)
         if fresh:
             followed.routed = write_cursor(feed.epoch, feed.last)
@@ -329,7 +336,14 @@ class Streams:
             self._closed.clear()
 
     async def _read(
-        self, followed: Followed, since: Id, max_events: int, max_bytes: int, *, taken_in: str = ""
+        self,
+        followed: Followed,
+        since: Id,
+        max_events: int,
+        max_bytes: int,
+        *,
+        taken_in: str = "",
+        is_patient: bool = True,
     ) -> Reading:
         user = followed.user
         keys = [self._keys.of_user(user, "events"), self._keys.of_user(user, "head")]
@@ -344,4 +358,5 @@ class Streams:
             self._keys.of_user(user, "live"),
             self._max_event_bytes,
         ]
-        return decode_reading(user, await self._shards.run_script(READ, keys, arguments))
+        reply = await self._shards.run_script(READ, keys, arguments, is_patient=is_patient)
+        return decode_reading(user, reply)

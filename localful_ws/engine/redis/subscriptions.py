@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import structlog
@@ -35,8 +35,8 @@ class Subscriptions:
     ) -> None:
         self._tell = subscribed
         self._moved = moved
-        # In the order in which they came to be wanted, which is the order in which they are asked for again.
-        self._wanted: dict[bytes, None] = {}
+        # By slot, and in the order in which they came to be wanted: so they are asked for again.
+        self._wanted: defaultdict[int, dict[bytes, None]] = defaultdict(dict)
         self._in_force: set[bytes] = set()
         # Those that the server has ended since an order was given.
         self._ended: set[bytes] = set()
@@ -49,16 +49,23 @@ class Subscriptions:
     @property
     def wanted(self) -> list[bytes]:
         """The channels that are wanted."""
-        return list(self._wanted)
+        return list(chain.from_iterable(self._wanted.values()))
+
+    def wanted_in(self, slot: int) -> list[bytes]:
+        """The shard channels that are wanted in a slot."""
+        return list(self._wanted.get(slot, ()))
 
     def want(self, channel: bytes) -> None:
         """Have a channel subscribed to."""
-        self._wanted[channel] = None
+        self._wanted[self._slot_of(channel)][channel] = None
         self._note(channel)
 
     def drop(self, channel: bytes) -> None:
         """Have a channel unsubscribed from."""
-        self._wanted.pop(channel, None)
+        slot = self._slot_of(channel)
+        self._wanted[slot].pop(channel, None)
+        if not self._wanted[slot]:
+            del self._wanted[slot]
         self._note(channel)
 
     def end(self, channel: bytes) -> None:
@@ -70,7 +77,7 @@ class Subscriptions:
     def lose(self) -> None:
         """Take note that nothing is subscribed to any more."""
         self._in_force.clear()
-        self._changed = dict.fromkeys(self._wanted)
+        self._changed = dict.fromkeys(self.wanted)
 
     async def run(self, link: Link) -> None:
         """Subscribe and unsubscribe until cancelled, or until Redis fails."""
@@ -80,10 +87,10 @@ class Subscriptions:
             some = list(islice(self._changed, _AT_ONCE))
             for channel in some:
                 del self._changed[channel]
-            old = [channel for channel in some if channel in self._in_force and channel not in self._wanted]
+            old = [channel for channel in some if channel in self._in_force and not self._wants(channel)]
             self._in_force.difference_update(old)
             await self._order(link, "UNSUBSCRIBE", old)
-            new = [channel for channel in some if channel in self._wanted]
+            new = [channel for channel in some if self._wants(channel)]
             self._ended.clear()
             missing = [channel for channel in new if channel not in self._in_force]
             confirmed = await self._order(link, "SUBSCRIBE", missing)
@@ -98,7 +105,7 @@ class Subscriptions:
         """Give an order about channels; returns those for which it was carried out."""
         by_slot: defaultdict[int, list[bytes]] = defaultdict(list)
         for channel in channels:
-            by_slot[0 if self._moved is None else hash_slot(channel)].append(channel)
+            by_slot[self._slot_of(channel)].append(channel)
         command = kind if self._moved is None else f"S{kind}"
         orders = [(group, link.send_order(command, group)) for group in by_slot.values()]
         done, trouble = set[bytes](), ""
@@ -118,6 +125,12 @@ class Subscriptions:
         if channels:
             self._trouble = trouble
         return done
+
+    def _slot_of(self, channel: bytes) -> int:
+        return 0 if self._moved is None else hash_slot(channel)
+
+    def _wants(self, channel: bytes) -> bool:
+        return channel in self._wanted.get(self._slot_of(channel), ())
 
     def _note(self, channel: bytes) -> None:
         self._changed[channel] = None

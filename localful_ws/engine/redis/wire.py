@@ -1,6 +1,5 @@
 """Events as they are kept in Redis and told to nodes: JSON, with ``data`` byte for byte."""
 
-import json
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +15,7 @@ _NAMES: Final = {name.value: name for name in EventName}
 UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError)
 """What reading raises: another version wrote it, or somebody else."""
 
-_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class _StoredEvent(msgspec.Struct):
@@ -45,7 +44,7 @@ def encode_stored(event: Event) -> bytes:
         head["vault"] = event.vault
     if event.group is not None:
         head["group"] = event.group
-    return b'%b,"data":%b}' % (_encode_json(head)[:-1].encode(), event.data)
+    return b'%b,"data":%b}' % (_encode_json(head)[:-1], event.data)
 
 
 def decode_live(user: str, data: bytes) -> Live:

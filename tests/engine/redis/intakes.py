@@ -15,6 +15,7 @@ from localful_ws.engine.redis.errors import RedisRefusedError
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.link import Link, Message
+from localful_ws.engine.redis.lua import Script
 from localful_ws.engine.redis.servers import Servers
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.engine.redis.shards import Argument, Shards
@@ -90,7 +91,7 @@ class _Owner:
 
     async def begin(self, shard: Shard, link: Link) -> None: ...
 
-    def wrote(self, shard: Shard, error: RedisRefusedError | None) -> None: ...
+    def wrote(self, shard: Shard, script: Script, error: RedisRefusedError | None) -> None: ...
 
     def changed(self) -> None: ...
 

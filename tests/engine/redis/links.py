@@ -1,6 +1,6 @@
 """Connections to servers, as tests want them: to real ones, and to ones that live in memory."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -77,7 +77,7 @@ class Remote:
 
     async def send(self, data: bytes, size: int = 0) -> None:
         """Send something, in pieces of a size."""
-        for start in range(0, len(data), size or len(data)):
+        for start in range(0, len(data), size or len(data) or 1):
             await self.stream.send_all(data[start : start + (size or len(data))])
 
 
@@ -85,7 +85,7 @@ Serve = Callable[[Remote], Any]
 
 
 @contextmanager
-def in_memory(places: dict[Place, Serve], nursery: trio.Nursery) -> Iterator[None]:
+def in_memory(places: Mapping[Place, Serve], nursery: trio.Nursery) -> Iterator[None]:
     """Have servers at some places that live in memory; where there is none nobody listens."""
 
     async def connect(host: str, port: int) -> trio.abc.Stream:
@@ -105,7 +105,7 @@ def in_memory(places: dict[Place, Serve], nursery: trio.Nursery) -> Iterator[Non
 async def _serve(serve: Serve, remote: Remote) -> None:
     try:
         await serve(remote)
-    except (trio.EndOfChannel, trio.BrokenResourceError):
+    except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
         return
     finally:
         await trio.aclose_forcefully(remote.stream)

@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+import trio
 from attrs import define, evolve
+from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from localful_ws.engine.redis.acknowledged import Acknowledged, Kept, Written
 from localful_ws.engine.redis.errors import RedisRefusedError
@@ -16,7 +19,7 @@ from localful_ws.settings import Settings
 from tests.redis_server import RedisServer
 from tests.world import make_settings
 
-from .links import open_url
+from .links import linked, open_url
 
 DONE, WAITS = 1, 0
 
@@ -125,11 +128,13 @@ class Place:
         events = []
         for _ in range(count):
             number = int(await self.link.call("INCR", self.key("number")))
-            arguments = [history_events, history_ms, 60_000, 60_000, "PUBLISH"]
+            arguments: list[str | bytes | int] = [history_events, history_ms, 60_000, 60_000, "PUBLISH"]
             keys = [self.key("events"), self.key("head"), self.key(f"id:{number}")]
             [_, [_, before, place]] = await self.link.call(
-                *("EVAL", PUBLISH.text, 3, *keys, *arguments),
-                *("epoch", self.key("live"), 1, "1", stored_of(number)),
+                *("EVAL", PUBLISH.text, "3", *keys),
+                *arguments,
+                *("epoch", self.key("live"), "1", "1"),
+                stored_of(number),
             )
             events.append(Written(place, before, stored_of(number), keys[2]))
         await self.listen()
@@ -152,7 +157,7 @@ class Place:
         self.heard.clear()
         return [(each["epoch"], each["prev"], [id_ for id_, _ in each["events"]]) for each in heard]
 
-    async def state(self) -> tuple[bytes, bytes, list[tuple[bytes, bytes, bytes]]]:
+    async def state(self) -> tuple[bytes | None, bytes | None, list[tuple[bytes, bytes, bytes]]]:
         """The epoch, the last id, and the stream: ids, what came before, and the events."""
         epoch, last = await self.link.call("HMGET", self.key("head"), "epoch", "last")
         entries = await self.link.call("XRANGE", self.key("events"), "-", "+")
@@ -242,7 +247,7 @@ async def test_all_is_lacking_and_the_beginning_is_not_known(place: Place) -> No
     assert epoch not in (None, b"epoch")
     # Cursors of before are of another epoch; new ones come after them all the same.
     assert (last, left) == (events[-1].id, [])
-    assert await place.listen() == [told(events[-1].id, [], epoch.decode())]
+    assert await place.listen() == [told(events[-1].id, [], (epoch or b"").decode())]
 
 
 @pytest.mark.sockets
@@ -251,9 +256,9 @@ async def test_the_middle_is_lacking(place: Place) -> None:
     await place.lose(events[2])
     assert await place.give(events) == DONE
     epoch, last, left = await place.state()
-    assert epoch != b"epoch"
+    assert epoch not in (None, b"epoch")
     assert (last, left) == (events[-1].id, [])
-    assert await place.listen() == [told(events[-1].id, [], epoch.decode())]
+    assert await place.listen() == [told(events[-1].id, [], (epoch or b"").decode())]
     # Those of before are of no use to the new one.
     assert await place.give(events, last=True) == DONE
     assert await place.state() == (epoch, last, [])
@@ -266,19 +271,29 @@ async def test_what_comes_before_is_brought_by_another_node(place: Place) -> Non
     await place.lose(*events[1:], last=events[0].id)
     mine, others = [events[1], events[4], events[5]], events[2:4]
     assert await place.give(others) == WAITS
-    assert await place.give(mine) == WAITS
-    # As far as it goes it is given.
-    assert (await place.state())[1:] == (events[1].id, entries(events[:2]))
-    assert await place.ids(events) == [1, 1, 0, 0, 0, 0]
-    assert await place.give(others) == DONE
+    assert (await place.state())[1:] == (events[0].id, entries(events[:1]))
+    assert await place.ids(events) == [1, 0, 0, 0, 0, 0]
+    assert 0 < await place.link.call("PTTL", place.key("lacking")) <= 60_000
+    # Whoever closes the gap appends all that follows it.
     assert await place.give(mine) == DONE
     assert await place.state() == before
     assert await place.ids(events) == [1] * 6
-    assert await place.listen() == [
-        told(events[0].id, events[1:2]),
-        told(events[1].id, events[2:4]),
-        told(events[3].id, events[4:]),
-    ]
+    assert await place.listen() == [told(events[0].id, events[1:])]
+    assert await place.link.call("EXISTS", place.key("lacking")) == 0
+    assert await place.give(others) == DONE
+    assert await place.listen() == []
+
+
+@pytest.mark.sockets
+async def test_two_nodes_take_turns_at_what_is_lacking(place: Place) -> None:
+    events = await place.publish(100)
+    before = await place.state()
+    await place.lose(*events[10:], last=events[9].id)
+    assert await place.give(events[1::2]) == WAITS
+    assert await place.give(events[::2]) == DONE
+    assert await place.give(events[1::2], last=True) == DONE
+    assert await place.state() == before
+    assert await place.listen() == [told(events[9].id, events[10:])]
 
 
 @pytest.mark.sockets
@@ -289,22 +304,35 @@ async def test_what_comes_before_is_brought_by_nobody(place: Place) -> None:
     assert (await place.state())[0] == b"epoch"
     assert await place.give(events[3:], last=True) == DONE
     epoch, last, left = await place.state()
-    assert epoch != b"epoch"
+    assert epoch not in (None, b"epoch")
     assert (last, left) == (events[-1].id, [])
-    assert await place.listen() == [told(events[-1].id, [], epoch.decode())]
+    assert await place.listen() == [told(events[-1].id, [], (epoch or b"").decode())]
 
 
 @pytest.mark.sockets
 @pytest.mark.parametrize("last", [True, False])
-async def test_another_epoch(place: Place, *, last: bool) -> None:
+async def test_another_epoch_that_was_begun_later(place: Place, *, last: bool) -> None:
     events = await place.publish(3)
-    await place.lose(events[2], last=events[1].id)
+    await place.lose(events[1])
     await place.link.call("HSET", place.key("head"), "epoch", "another")
     before = await place.state()
     assert await place.give(events, last=last) == DONE
     assert await place.state() == before
-    assert await place.ids(events) == [1, 1, 0]
+    assert await place.ids(events) == [1, 0, 1]
     assert await place.listen() == []
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("last", [True, False])
+async def test_another_epoch_that_was_begun_earlier(place: Place, *, last: bool) -> None:
+    events = await place.publish(3)
+    await place.lose(events[2], last=events[1].id)
+    await place.link.call("HSET", place.key("head"), "epoch", "another")
+    assert await place.give(events, last=last) == DONE
+    epoch, end, left = await place.state()
+    assert epoch not in (None, b"epoch", b"another")
+    assert (end, left) == (events[2].id, [])
+    assert await place.listen() == [told(events[2].id, [], (epoch or b"").decode())]
 
 
 @pytest.mark.sockets
@@ -392,3 +420,23 @@ async def test_a_server_that_is_not_ready_is_given_it_later(redis_prefix: str) -
             with pytest.raises(RedisRefusedError) as caught:
                 await acknowledged.give(link, [Kept("ada", b"e", events)], "SPUBLISH", last=True)
             assert caught.value.code == "CLUSTERDOWN"
+
+
+async def test_many_are_given_together(autojump_clock: MockClock) -> None:
+    users = [Kept(f"user-{number}", b"e", written(1)) for number in range(150)]
+    waiting: list[Kept] = []
+
+    async def give(link: Link) -> None:
+        waiting.extend(await keep().give(link, users, "PUBLISH", last=False))
+
+    with capture_logs() as logs:
+        async with linked() as (link, remote), trio.open_nursery() as nursery:
+            nursery.start_soon(give, link)
+            # Without an answer in between.
+            given = [await remote.next() for _ in users]
+            await remote.send(b":1\r\n" * 49 + b":0\r\n" + b"-OOM command not allowed\r\n" * 100)
+    assert {command[0] for command in given} == {b"EVAL"}
+    assert waiting == [users[49]]
+    assert [(log["users"], log["reason"]) for log in logs if "users" in log] == [
+        (100, "OOM command not allowed")
+    ]

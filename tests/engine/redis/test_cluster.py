@@ -1,6 +1,7 @@
 """A Cluster whose slots move and whose servers die, while it is written to and heard."""
 
 from collections.abc import Sequence
+from itertools import count, islice
 
 import pytest
 import trio
@@ -198,3 +199,33 @@ async def test_what_is_there_is_no_cluster(redis_server: RedisServer, redis_pref
         assert node.engine.unavailable() == "Redis can't be reached just now."
         with pytest.raises(EngineUnavailableError):
             await node.join(Device("ada"))
+
+
+async def test_a_slot_that_stays_on_its_way_keeps_nobody_else_waiting(
+    redis_cluster: Sequence[RedisServer], redis_prefix: str
+) -> None:
+    slot = slot_of(redis_prefix)
+    source = owner_of(slot, redis_cluster)
+    target = next(server for server in redis_cluster if server is not source)
+    # More than are read at once, and all of one slot.
+    numbers = count()
+    users = list(islice((f"{n}" for n in numbers if slot_of(redis_prefix, f"{n}") == slot), 20))
+    other = next(
+        user for user in users_of(redis_prefix, redis_cluster) if slot_of(redis_prefix, user) != slot
+    )
+    async with open_nodes(url_of(redis_cluster), redis_prefix, count=1) as (node,):
+        for user in users:
+            # Whose history has lapsed: one key is there, and one is not, which makes it TRYAGAIN.
+            node.leave(await node.join(Device(user)))
+        move = Move(slot, source, target)
+        move.begin()
+        async with trio.open_nursery() as nursery:
+            for user in users:
+                nursery.start_soon(node.join, Device(user))
+            await until(lambda: node.figure("redis_followed_users") == len(users))
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(1):
+                await node.join(Device(other))
+            move.take(*move.keys_left())
+            move.end()
+        Move(slot, target, source).do()

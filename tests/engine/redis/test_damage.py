@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 from localful_ws.engine import Receipt
 from localful_ws.engine.redis import streams
 from localful_ws.engine.redis.link import Link
+from localful_ws.engine.redis.lua import READ
 from tests.redis_server import RedisServer
+from tests.world import make_settings
 
 from .links import open_url
 from .nodes import SECONDS, Device, FakeNode, open_nodes, until, update
@@ -41,6 +43,7 @@ STREAMS = {
     "what comes before an entry is junk": ["XADD", "events", "*", "p", "junk", "e", READABLE],
     "what comes before an entry is no UTF-8": ["XADD", "events", "*", "p", b"\xff", "e", "{}"],
     "an entry is ahead of all that comes": ["XADD", "events", "9999999999999-0", "a", "b"],
+    "no entry can come after it": ["XADD", "events", f"{2**64 - 1}-{2**64 - 1}", "a", "b"],
     "an event is junk": ["XADD", "events", "*", "p", "0-0", "e", "junk"],
 }
 DAMAGES = [*HEADS.values(), *STREAMS.values()]
@@ -172,3 +175,29 @@ async def test_a_stream_that_could_not_be_read_is_read_later(
                     server.cli("config", "set", "maxmemory", "0")
             assert [len(node.devices[device.user]) for device in devices] == [1] * 50
             assert len(log) == 1
+
+
+async def test_an_entry_that_is_too_large_is_not_sent_to_the_node(
+    link: Link, redis_server: RedisServer, redis_prefix: str
+) -> None:
+    settings = make_settings()
+    async with open_nodes(redis_server.url, redis_prefix, count=1) as (node,):
+        ada, bob = await node.join(Device("ada")), await node.join(Device("bob"))
+        await node.publish(update(1))
+        await node.until(lambda: ada.numbers == [1])
+        node.leave(ada)
+        key = f"{redis_prefix}:{{@ada}}"
+        epoch, last = await link.call("HMGET", f"{key}:head", "epoch", "last")
+        ahead = f"{int(last.partition(b'-')[0]) + 1}-0"
+        large = b'{"event":"user-update","data":"' + b"x" * 4 * settings.max_publish_bytes + b'"}'
+        await link.call("XADD", f"{key}:events", ahead, "p", last, "e", large)
+        await link.call("HSET", f"{key}:head", "last", ahead)
+        arguments = ["f", 60_000, last, 10, 10**9, "", "PUBLISH", f"{key}:live", settings.max_publish_bytes]
+        reply = await link.call("EVAL", READ.text, 2, f"{key}:events", f"{key}:head", *arguments)
+        assert reply[0] == epoch
+        assert reply[3] == [ahead.encode(), last, b""]
+        await node.join(ada, since=True)
+        assert (ada.resumed, ada.numbers) == (False, [1])
+        assert await node.publish(update(2), update(2, "bob")) == Receipt(2)
+        await node.until(lambda: bob.numbers == [2])
+        be_well(node)

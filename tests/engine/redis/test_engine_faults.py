@@ -208,6 +208,29 @@ async def test_redis_comes_back_empty_and_is_given_what_was_acknowledged() -> No
             assert (await two.join(away, since=True)).resumed is True
 
 
+async def test_it_is_given_that_however_long_it_was_away() -> None:
+    seconds = 1.0
+    with RedisServer() as server:
+        async with open_nodes(server.url, redis_handover_seconds=seconds) as nodes:
+            device = await nodes[0].join(Device("ada"))
+            away = await nodes[1].join(Device("ada"))
+            nodes[1].leave(away)
+            order = Disconnect(user="bob", at=Clock().now(), until=Clock().now() + 60)
+            await nodes[0].engine.disconnect(order)
+            await nodes[0].publish(update(0))
+            server.kill()
+            await until(lambda: not any(is_up(node) for node in nodes))
+            # As long as that is kept, and as a sentinel takes to find out.
+            over = trio.current_time() + seconds
+            await until(lambda: trio.current_time() > over)
+            await trio.to_thread.run_sync(server.start)
+            await until(lambda: is_up(*nodes))
+            await nodes[1].join(away, since=True)
+            assert (away.resumed, away.numbers) == (True, [0])
+            assert not device.lost
+            assert "user:bob" in server.cli("hkeys", server.cli("keys", "*:revoked"))
+
+
 async def test_redis_comes_back_empty() -> None:
     with RedisServer() as server:
         async with open_nodes(server.url, redis_handover_seconds=0) as (one, two):

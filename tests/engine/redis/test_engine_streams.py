@@ -118,8 +118,9 @@ async def test_more_than_a_send_buffer_holds_is_not_told(redis_server: RedisServ
         await node.publish(*[large(1, 2000, "bob")] * 10)
         bob = await node.join(Device("bob"))
         for count, fits in ((9, True), (10, False)):
+            start = bob.cursor
             await node.publish(*[large(1, 2000, "bob")] * count)
-            late = await node.join(Device("bob", cursor=bob.cursor), since=True)
+            late = await node.join(Device("bob", cursor=start), since=True)
             assert late.resumed is fits
             node.leave(late)
             await node.until(lambda late=late: bob.cursor == late.cursor)  # type: ignore[misc]

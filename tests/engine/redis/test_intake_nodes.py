@@ -66,9 +66,14 @@ class _DeafShards(Shards):
     """Never hears that the lease is there."""
 
     async def run_script(
-        self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument] = ()
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        arguments: Sequence[Argument] = (),
+        *,
+        is_patient: bool = True,
     ) -> Any:
-        reply = await super().run_script(script, keys, arguments)
+        reply = await super().run_script(script, keys, arguments, is_patient=is_patient)
         if script is INTAKE_LEASE and reply:
             await trio.sleep_forever()
         return reply

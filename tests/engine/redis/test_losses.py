@@ -42,7 +42,7 @@ class Redis:
     async def wait_for(self, _: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def run_script(self, *_: object) -> list[object]:
+    async def run_script(self, *_: object, is_patient: bool) -> list[object]:
         """The script ``read``."""
         await trio.lowlevel.checkpoint()
         return [self.epoch, b"0-0", 0, []]

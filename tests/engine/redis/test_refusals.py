@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError
 from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.lua import PUBLISH, REVOKE
 from localful_ws.engine.redis.refusals import Refusals
 from localful_ws.engine.redis.shard import Shard
 from localful_ws.metrics import Figure
@@ -58,6 +59,11 @@ async def refusals(nursery: trio.Nursery) -> tuple[Refusals, list[float]]:
     return refusals, changes
 
 
+def why(refusals: Refusals) -> str | None:
+    """Why something is refused."""
+    return refusals.reason
+
+
 OOM = RedisRefusedError("OOM command not allowed")
 
 
@@ -68,14 +74,14 @@ async def test_it_is_tried_every_second_and_told_once(
     one, other = FakeShard(refuses=OOM), FakeShard()
     with capture_logs() as log:
         for _ in range(5):
-            refused.note(one.shard, OOM)
-        assert refused.reason == "OOM command not allowed"
+            refused.note(one.shard, PUBLISH, OOM)
+        assert why(refused) == "OOM command not allowed"
         await trio.sleep(3.5)
         one.refuses = None
         await trio.sleep(5)
     assert one.probed == [1.0, 2.0, 3.0, 4.0]
     assert other.probed == []
-    assert (refused.reason, changes[-1]) == (None, 4.0)
+    assert (why(refused), changes[-1]) == (None, 4.0)
     assert [entry["event"] for entry in log] == [REFUSED, TAKEN]
 
 
@@ -85,16 +91,20 @@ async def test_another_reason_is_told(
     refused, _ = refusals
     one = FakeShard()
     with capture_logs() as log:
-        refused.note(one.shard, OOM)
-        refused.note(one.shard, RedisRefusedError("OOM somewhat else"))
-        refused.note(one.shard, RedisRefusedError("NOPERM no"))
-        assert refused.reason == "NOPERM no"
-        refused.forget(one.shard)
-        refused.forget(one.shard)
-    assert refused.reason is None
+        refused.note(one.shard, PUBLISH, OOM)
+        refused.note(one.shard, PUBLISH, RedisRefusedError("OOM somewhat else"))
+        refused.note(one.shard, PUBLISH, RedisRefusedError("NOPERM no"))
+        assert why(refused) == "NOPERM no"
+        refused.note(one.shard, REVOKE, RedisRefusedError("WRONGTYPE no"))
+        refused.forget(one.shard, PUBLISH)
+        assert why(refused) == "WRONGTYPE no"
+        refused.forget(one.shard, REVOKE)
+        refused.forget(one.shard, REVOKE)
+    assert why(refused) is None
     assert [(entry["event"], entry.get("reason")) for entry in log] == [
         (REFUSED, "OOM command not allowed"),
         (REFUSED, "NOPERM no"),
+        (REFUSED, "WRONGTYPE no"),
         (TAKEN, None),
     ]
 
@@ -104,13 +114,13 @@ async def test_each_server_has_its_own_reason(
 ) -> None:
     refused, _ = refusals
     one, other = FakeShard(refuses=OOM), FakeShard(refuses=RedisRefusedError("NOREPLICAS no"))
-    refused.note(one.shard, OOM)
-    refused.note(other.shard, RedisRefusedError("NOREPLICAS no"))
+    refused.note(one.shard, PUBLISH, OOM)
+    refused.note(other.shard, PUBLISH, RedisRefusedError("NOREPLICAS no"))
     refused.forget(one.shard)
-    assert refused.reason == "NOREPLICAS no"
+    assert why(refused) == "NOREPLICAS no"
     other.refuses = None
     await trio.sleep(1.5)
-    assert refused.reason is None
+    assert why(refused) is None
 
 
 async def test_one_that_is_lost_is_another_matter(
@@ -118,14 +128,14 @@ async def test_one_that_is_lost_is_another_matter(
 ) -> None:
     refused, _ = refusals
     one, hanging = FakeShard(link=None), FakeShard(refuses=RedisUnavailableError("lost"))
-    refused.note(one.shard, OOM)
-    refused.note(hanging.shard, OOM)
+    refused.note(one.shard, PUBLISH, OOM)
+    refused.note(hanging.shard, PUBLISH, OOM)
     await trio.sleep(1.5)
     assert (one.probed, hanging.probed) == ([], [1.0])
-    assert refused.reason == "OOM command not allowed"
+    assert why(refused) == "OOM command not allowed"
     hanging.link = None
     await trio.sleep(1)
-    assert refused.reason is None
+    assert why(refused) is None
 
 
 async def test_known_reasons_are_counted_from_nought(

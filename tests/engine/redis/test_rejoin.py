@@ -8,6 +8,7 @@ import trio.testing
 from attrs import Factory, define, field
 
 from localful_ws.engine import Entry, Position, Subscriber
+from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.keys import Keys
 from localful_ws.engine.redis.link import Link, Message
 from localful_ws.engine.redis.queue import RouteQueue
@@ -58,7 +59,9 @@ class Redis:
     async def wait_for(self, _: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def run_script(self, _: object, keys: object, arguments: Sequence[str | int]) -> list[object]:
+    async def run_script(
+        self, _: object, keys: object, arguments: Sequence[str | int], *, is_patient: bool
+    ) -> list[object]:
         """The script ``read``."""
         await trio.lowlevel.checkpoint()
         since = int(str(arguments[2]).partition("-")[0])
@@ -87,6 +90,20 @@ class Redis:
 
 
 @define
+class AllKnown:
+    """Knows of all revocations.
+
+    Attributes:
+        in_force: So it is.
+    """
+
+    in_force: bool = True
+
+    async def wait_in_force(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@define
 class Routed:
     """Takes what is routed: the cursors."""
 
@@ -110,7 +127,7 @@ async def test_nothing_waits_for_the_next_event(nursery: trio.Nursery, autojump_
     redis, routed = Redis(), Routed()
     settings = make_settings()
     queue = RouteQueue(settings.redis_queue_bytes)
-    streams = Streams(settings, Keys("localful"), queue, cast("Shards", redis))
+    streams = Streams(settings, Keys("localful"), queue, cast("Shards", redis), cast("Control", AllKnown()))
     redis.shard = Shard(Subscriptions(streams.subscribed))
     nursery.start_soon(queue.run, cast("Subscriber", routed))
     nursery.start_soon(streams.run)

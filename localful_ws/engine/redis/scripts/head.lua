@@ -1,13 +1,14 @@
 -- Goes before publish.lua, read.lua and restore.lua.
 
 -- A command on one of a user's keys. What is of another type there is of no use, and neither is a stream that
--- is ahead of its head: they make way.
+-- is ahead of its head, or at the end of all ids: they make way.
 local function call(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) ~= 'table' or not reply.err then
     return reply
   end
-  if string.find(reply.err, '^WRONGTYPE') or string.find(reply.err, 'XADD is equal or smaller') then
+  if string.find(reply.err, '^WRONGTYPE') or string.find(reply.err, 'XADD is equal or smaller')
+    or string.find(reply.err, 'exhausted the last possible ID') then
     redis.call('DEL', key)
   end
   return redis.call(command, key, ...)
