@@ -14,6 +14,8 @@ from localful_ws.wakeup import Signal
 _log = structlog.get_logger(__name__)
 
 _TRY_EVERY: Final = 1.0
+# Each is a series of its own, and a proxy may say anything.
+_MOST_REASONS: Final = 30
 _KNOWN: Final = ("unavailable", "timeout", "OOM", "MISCONF", "NOREPLICAS", "READONLY", "NOPERM", "WRONGTYPE")
 
 
@@ -35,6 +37,10 @@ class Refusals:
         self._changed = changed
         self._refusing: dict[Shard, str] = {}
         self._refused = Signal()
+
+    def count(self, code: str) -> None:
+        """A write was not confirmed, for this reason."""
+        self.counts[code if code in self.counts or len(self.counts) < _MOST_REASONS else "other"] += 1
 
     @property
     def reason(self) -> str | None:
