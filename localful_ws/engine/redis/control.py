@@ -279,7 +279,7 @@ class Control:
             return False
         try:
             take(message.data)
-        except ValueError:  # msgspec's errors are such, and a disconnect that names nobody
+        except (ValueError, RecursionError):  # msgspec's errors are such, and a disconnect that names nobody
             _log.warning("a message of Redis can't be read")
         return True
 

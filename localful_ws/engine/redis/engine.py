@@ -177,12 +177,12 @@ class RedisEngine:
         try:
             with trio.move_on_after(self._settings.publish_timeout):
                 return await ask()
-            self._refusals.counts["timeout"] += 1
+            self._refusals.count("timeout")
         except RedisRefusedError as error:
-            self._refusals.counts[error.code] += 1
+            self._refusals.count(error.code)
             raise EngineUnavailableError(f"Redis refuses it: {error}.", retry_after=1) from None
         except RedisUnavailableError:
-            self._refusals.counts["unavailable"] += 1
+            self._refusals.count("unavailable")
         raise EngineUnavailableError(otherwise, retry_after=1)
 
     async def who_is_there(self, user: str, vaults: int) -> list[Presence]:
@@ -273,7 +273,8 @@ class RedisEngine:
 
     def changed(self) -> None:
         """See `ShardOwner.changed`."""
-        if self._shards.of(self._keys.control).link is None:
+        control = self._keys.control
+        if not self._shards.of(control).subscriptions.hears(control.encode()):
             self._control.lose()
         if self._control.in_force or self._shards.tried:
             self._tried.set()

@@ -189,7 +189,7 @@ class Link:
                 raise trio.BrokenResourceError("Redis closed the connection")
             self._heard = trio.current_time()
             self._reader.feed(bytes(data))
-            heard = [each for each in map(self._take, iter(self._reader.gets, _MORE)) if each is not None]
+            heard = [each for each in map(self._take, iter(self._get, _MORE)) if each is not None]
             if heard and self._hear is not None:
                 self._hear(heard)
 
@@ -217,6 +217,12 @@ class Link:
                 (reply.done if isinstance(reply, _Order) else reply).fail(error)
             self._waiting.clear()
 
+    def _get(self) -> Any:
+        try:
+            return self._reader.gets()
+        except TypeError as error:  # a map with keys of which Python makes none
+            raise _ProtocolError("Redis answered what can't be read") from error
+
     def _take(self, reply: Any) -> Message | Ended | None:
         if isinstance(reply, hiredis.PushNotification):
             return self._take_push(reply)
@@ -233,20 +239,21 @@ class Link:
         return None
 
     def _take_push(self, push: Sequence[Any]) -> Message | Ended | None:
-        kind = push[0]
-        if kind in (b"message", b"smessage"):
-            return Message(push[1], push[2])
-        if not kind.endswith(b"subscribe"):
-            return None  # what some servers tell of themselves
-        order = self._waiting[0] if self._waiting else None
-        if isinstance(order, _Order) and order.kind == kind and push[1] in order.missing:
-            order.missing.remove(push[1])
-            if not order.missing:
-                self._waiting.popleft()
-                order.done.set(None)
-            return None
-        # When a slot moves, its old server ends the subscriptions to the shard channels in it.
-        return Ended(push[1])
+        match push:
+            case [b"message" | b"smessage", bytes(channel), bytes(data)]:
+                return Message(channel, data)
+            case [bytes(kind), bytes(channel), int()] if kind.endswith(b"subscribe"):
+                order = self._waiting[0] if self._waiting else None
+                if isinstance(order, _Order) and order.kind == kind and channel in order.missing:
+                    order.missing.remove(channel)
+                    if not order.missing:
+                        self._waiting.popleft()
+                        order.done.set(None)
+                    return None
+                # When a slot moves, its old server ends the subscriptions to the shard channels in it.
+                return Ended(channel)
+            case _:
+                return None  # what some servers tell of themselves
 
 
 @asynccontextmanager
@@ -309,7 +316,8 @@ async def _connect(server: Server) -> trio.abc.Stream:
     except BaseException as error:
         if stream is not None:
             await trio.aclose_forcefully(stream)
-        if isinstance(error, OSError | trio.BrokenResourceError | trio.TooSlowError):
+        # A name that others have told may be none, which is an error of its encoding.
+        if isinstance(error, OSError | trio.BrokenResourceError | trio.TooSlowError | UnicodeError):
             raise RedisUnavailableError(f"Redis at {server} can't be reached: {_because(error)}.") from error
         raise
 
@@ -330,9 +338,9 @@ async def _greet(link: Link) -> None:
             if not isinstance(said, dict):
                 raise RedisUnavailableError(f"Redis at {server} does not speak RESP3.")
             link.hello = {
-                key.decode(): value.decode(errors="replace")
+                key.decode(errors="replace"): value.decode(errors="replace")
                 for key, value in said.items()
-                if isinstance(value, bytes)
+                if isinstance(key, bytes) and isinstance(value, bytes)
             }
             if server.db:
                 await link.call("SELECT", server.db)

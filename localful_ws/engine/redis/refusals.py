@@ -15,6 +15,8 @@ from localful_ws.wakeup import Signal
 _log = structlog.get_logger(__name__)
 
 _TRY_EVERY: Final = 1.0
+# Each is a series of its own, and a proxy may say anything.
+_MOST_REASONS: Final = 30
 _KNOWN: Final = ("unavailable", "timeout", "OOM", "MISCONF", "NOREPLICAS", "READONLY", "NOPERM", "WRONGTYPE")
 
 
@@ -37,6 +39,10 @@ class Refusals:
         self._refusing: dict[Shard, dict[Script, str]] = {}
         self._refused = Signal()
 
+    def count(self, code: str) -> None:
+        """A write was not confirmed, for this reason."""
+        self.counts[code if code in self.counts or len(self.counts) < _MOST_REASONS else "other"] += 1
+
     @property
     def reason(self) -> str | None:
         """Why something is refused, in Redis' words; None if nothing is."""
@@ -45,9 +51,9 @@ class Refusals:
     def note(self, shard: Shard, script: Script, error: RedisRefusedError) -> None:
         """A write was refused."""
         reasons = self._refusing.setdefault(shard, {})
-        known = reasons.get(script)
+        is_known = error.code in {known.partition(" ")[0] for known in reasons.values()}
         reasons[script] = str(error)
-        if known is None or known.partition(" ")[0] != error.code:
+        if not is_known:
             _log.error("Redis refuses what is written; trying on", reason=str(error))
         self._refused.set()
         self._changed()

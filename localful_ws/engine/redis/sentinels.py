@@ -57,10 +57,12 @@ class Sentinels:
         """
         with trio.move_on_after(self._first[0].timeout):
             while True:
+                asked = list(self._links)
                 place = await self._ask()
                 if place is not None:
                     return place
-                await self._connected.wait()
+                if self._links == asked:
+                    await self._connected.wait()
         raise RedisUnavailableError(f"No Sentinel knows a server called {self._service}.")
 
     async def confirm(self, place: Place) -> None:

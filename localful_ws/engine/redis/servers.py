@@ -7,6 +7,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from localful_ws.engine.redis.errors import RedisUnavailableError, RedisUnsuitableError
+from localful_ws.engine.redis.keys import SLOTS
 from localful_ws.engine.redis.link import Link, Server
 from localful_ws.redis_url import Address, Deployment
 
@@ -99,7 +100,9 @@ def read_slots(reply: Any, asked: Place) -> Iterable[tuple[int, int, Place]]:
         reply: What it told.
         asked: Who was asked. Whoever names no host is that one.
     """
-    for first, last, (host, port, *_), *_ in reply:
-        name = host.decode() if host else ""
-        if name != "?":
-            yield first, last, (name or asked[0], port)
+    for slots in reply:
+        match slots:
+            case [int(first), int(last), [bytes() | None as host, int(port), *_], *_] if last < SLOTS:
+                name = host.decode(errors="replace") if host else ""
+                if name != "?":
+                    yield first, last, (name or asked[0], port)

@@ -158,3 +158,4 @@ class Shard:
                 self._shards.owner.hear(each)
             else:
                 self.subscriptions.end(each.channel)
+                self._shards.owner.changed()

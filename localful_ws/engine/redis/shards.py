@@ -3,6 +3,7 @@
 What concerns one server ends there: the others are written to, read and heard meanwhile.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ Argument = str | bytes | int | float
 PASSING: Final = NOT_READY | {"TRYAGAIN", "ASK"}
 """What a slot on its way in a Cluster, or a server that is just being replaced, answers."""
 
+_REDIRECTION: Final = re.compile(r"\S+ (\d{1,5}) (\S*):(\d{1,5})(?!\S)", re.ASCII)
 _PASSING_PAUSE: Final = 0.03
 # All that is asked of the same server waits meanwhile.
 _REPLICAS_MS: Final = 500
@@ -207,9 +209,9 @@ class Shards:
             link: Link | None = None
             if error.code == "NOSCRIPT" and script is not None:
                 command = ("EVAL", script.text, *command[2:])
-            elif error.code == "MOVED" and self.is_cluster:
-                self.take_moved(error)
-            elif error.code == "ASK" and self.is_cluster and (link := self._named_in(error).link) is not None:
+            elif error.code == "MOVED" and (moved := self._read_redirection(error)):
+                self.give(moved)
+            elif error.code == "ASK" and (link := self._link_to_ask(error)) is not None:
                 link.send("ASKING")
             elif error.code in PASSING and is_patient:
                 await trio.sleep(_PASSING_PAUSE)
@@ -277,7 +279,7 @@ class Shards:
 
     def take_moved(self, error: RedisRefusedError) -> None:
         """Take note that a slot is elsewhere."""
-        self.give({int(str(error).split(" ")[1]): self._named_in(error)})
+        self.give(self._read_redirection(error))
 
     def shard_at(self, place: Place) -> Shard:
         """The server at a place, which is connected to from now on."""
@@ -289,10 +291,18 @@ class Shards:
                 self._nursery.start_soon(self._run_shard, shard)
         return shard
 
-    def _named_in(self, error: RedisRefusedError) -> Shard:
-        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know."""
-        host, _, port = str(error).split(" ")[2].rpartition(":")
-        return self.shard_at((host or self.servers.first[0].host, int(port)))
+    def _read_redirection(self, error: RedisRefusedError) -> dict[int, Shard]:
+        """Who ``MOVED 3999 host:port`` and ``ASK 3999 host:port`` send us to; no host is the one we know.
+
+        Nobody if it can't be understood.
+        """
+        said = _REDIRECTION.match(str(error))
+        if said is None or not self.is_cluster or int(said[1]) >= SLOTS:
+            return {}
+        return {int(said[1]): self.shard_at((said[2] or self.servers.first[0].host, int(said[3])))}
+
+    def _link_to_ask(self, error: RedisRefusedError) -> Link | None:
+        return next((shard.link for shard in self._read_redirection(error).values()), None)
 
     async def _run_shard(self, shard: Shard) -> None:
         with shard.scope:

@@ -55,6 +55,10 @@ class Subscriptions:
         """The shard channels that are wanted in a slot."""
         return list(self._wanted.get(slot, ()))
 
+    def hears(self, channel: bytes) -> bool:
+        """Whether a channel is subscribed to."""
+        return channel in self._in_force
+
     def want(self, channel: bytes) -> None:
         """Have a channel subscribed to."""
         self._wanted[self._slot_of(channel)][channel] = None

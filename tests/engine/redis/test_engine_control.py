@@ -236,3 +236,13 @@ async def test_an_order_that_names_nobody_or_is_none_is_not_carried_out(
             await link.call("PUBLISH", Keys(redis_prefix).control, order)
         assert await node.engine.disconnect(revocation("bob", Clock())) == 0
         assert ([each.user for each in node.revoked], ada.stay) == (["bob"], 0)
+
+
+async def test_a_message_that_is_nested_too_deeply(redis_server: RedisServer, redis_prefix: str) -> None:
+    keys = Keys(redis_prefix)
+    deep = b"[" * 100_000
+    async with open_nodes(redis_server.url, redis_prefix) as nodes, open_url(redis_server.url) as link:
+        await nodes[0].join(Device("ada"))
+        for channel in (keys.control, keys.questions):
+            assert await link.call("PUBLISH", channel, b'{"user":"ada","x":' + deep) == 2
+        assert len(await nodes[1].engine.who_is_there("ada", 2)) == 1

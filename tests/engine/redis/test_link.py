@@ -588,3 +588,23 @@ async def test_very_many_channels_and_messages(redis_server: RedisServer, redis_
         assert heard == [Message(name, b"\r\n\xff" + name) for name in names]
         await listener.send_order("UNSUBSCRIBE", names).wait()
         assert await link.call("PUBLISH", names[0], b"") == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b">0\r\n",
+        b">1\r\n:5\r\n",
+        push("message", "a"),
+        push("subscribe", "a"),
+        b">3\r\n" + bulk("message", "a") + b":1\r\n",
+        b">3\r\n" + bulk("subscribe") + b"*0\r\n:1\r\n",
+    ],
+)
+async def test_what_is_pushed_and_is_nothing_that_is_known(autojump_clock: MockClock, said: bytes) -> None:
+    heard: list[Message | Ended] = []
+    async with linked(heard.extend) as (link, remote):
+        sent = link.send("GET", "a")
+        await remote.send(said + OK)
+        assert await sent.wait() == b"OK"
+    assert heard == []

@@ -145,6 +145,17 @@ async def test_known_reasons_are_counted_from_nought(
     assert set(refusals[0].counts.values()) == {0}
 
 
+async def test_not_any_number_of_reasons_is_counted(
+    autojump_clock: MockClock, refusals: tuple[Refusals, list[float]]
+) -> None:
+    for number in range(1000):
+        refusals[0].count(f"E{number}")
+    refusals[0].count("OOM")
+    counts = refusals[0].counts
+    assert len(counts) < 40
+    assert (counts["E1"], counts["OOM"], counts.total()) == (1, 1, 1001)
+
+
 # --- a real Redis that refuses ---
 
 Cause = Callable[[RedisServer, str], object]

@@ -59,6 +59,8 @@ class FakeSentinel:
                 await remote.send(b"+PONG\r\n")
             elif self.hangs:
                 await trio.sleep(1.5)  # it is there, and late
+                if self.place is None:
+                    await remote.send(b"-ERR No such master with that name\r\n")
             elif self.place is None:
                 await remote.send(b"-ERR No such master with that name\r\n")
             elif command[1] == b"MASTER":
@@ -124,6 +126,16 @@ async def test_one_comes_later(autojump_clock: MockClock) -> None:
         await trio.sleep(1.2)
         fakes[1].is_there = True
     assert trio.current_time() == 1.5
+
+
+async def test_one_comes_while_the_others_are_asked(autojump_clock: MockClock) -> None:
+    fakes = FakeSentinel(hangs=True), FakeSentinel(OTHER, is_there=False)
+    async with asked(*fakes) as (sentinels, _), trio.open_nursery() as nursery:
+        nursery.start_soon(find, sentinels, OTHER)
+        fakes[0].place = None
+        fakes[1].is_there = True
+    # When the first one has answered, and is not waited for another time.
+    assert trio.current_time() == 1.75
 
 
 async def find(sentinels: Sentinels, place: Place) -> None:

@@ -132,6 +132,11 @@ def test_slots() -> None:
         [100, 199, [b"", 6380, b"id", []]],
         [200, 299, [None, 6381, b"id", []]],
         [300, 399, [b"?", 6382, b"id", []]],
+        # What no Cluster says.
+        [400, 99999, [b"a", 6383]],
+        [500, 599, [b"a", None]],
+        [600, 699],
+        None,
     ]
     assert list(read_slots(reply, ("asked", 7000))) == [
         (0, 99, ("10.0.0.1", 6379)),

@@ -1,13 +1,14 @@
 """One server: it is connected to again and again, and what begins then."""
 
+import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
 
-from .links import push
-from .owners import FakeRedis, open_shards
+from .links import confirm, push
+from .owners import FakeRedis, Owner, open_shards
 
 URL, A = "redis://a:1", ("a", 1)
 
@@ -95,3 +96,21 @@ async def test_it_may_be_expected(autojump_clock: MockClock) -> None:
         assert shards.first.is_expected
         await trio.sleep(0.1)
         assert not shards.first.is_expected
+
+
+async def test_that_the_server_has_ended_a_subscription_is_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bool] = []
+    fakes = {("a", 1): FakeRedis()}
+    async with open_shards("redis://a:1", fakes, lambda shards: shards.first.subscriptions.want(b"c")) as (
+        shards,
+        _,
+    ):
+        await wait_all_tasks_blocked()
+        assert shards.first.subscriptions.hears(b"c")
+        monkeypatch.setattr(Owner, "changed", lambda _: heard.append(shards.first.subscriptions.hears(b"c")))
+        await fakes["a", 1].remotes[0].send(confirm("unsubscribe", "c"))
+        await wait_all_tasks_blocked()
+        assert heard == [False]
+        assert shards.first.subscriptions.hears(b"c"), "it is subscribed to again"

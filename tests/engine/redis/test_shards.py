@@ -273,3 +273,35 @@ async def test_nobody_is_there_at_first(autojump_clock: MockClock) -> None:
         fakes[B].is_there = True
         await shards.wait_for(HIGH)
         assert await shards.call(HIGH, "GET", HIGH) == b"OK"
+
+
+@pytest.mark.parametrize(
+    "place", [b"", b" x", b" 5 b", b" 99999 b:2", b" 5 b:x", b" x b:2", b" -5 b:2", b" 5 b:999999"]
+)
+@pytest.mark.parametrize("url", [SINGLE, CLUSTER])
+async def test_what_leads_nowhere_is_refused(autojump_clock: MockClock, url: str, place: bytes) -> None:
+    fakes = cluster() if url == CLUSTER else {A: FakeRedis()}
+    fakes[A].answers[b"GET"].append(b"-MOVED%b\r\n" % place)
+    async with open_shards(url, fakes) as (shards, _):
+        with pytest.raises(RedisRefusedError, match="MOVED"):
+            await shards.call(LOW, "GET", LOW)
+        assert set(shards.by_place) <= {A, B}
+        shards.take_moved(RedisRefusedError(f"MOVED{place.decode()}"))
+        assert await shards.call(LOW, "GET", LOW) == b"OK"
+
+
+@pytest.mark.parametrize("host", [b"a..b", b"x" * 70])
+async def test_a_slot_is_said_to_be_at_what_is_no_name(autojump_clock: MockClock, host: bytes) -> None:
+    fakes = cluster()
+    fakes[A].answers[b"GET"].append(b"-MOVED %d %b:2\r\n" % (hash_slot(LOW.encode()), host))
+    async with open_shards(CLUSTER, fakes) as (shards, _):
+        in_memory = trio.open_tcp_stream
+
+        async def connect(name: str, port: int) -> trio.abc.Stream:
+            name.encode("idna")
+            return await in_memory(name, port)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trio, "open_tcp_stream", connect)
+            # The others know better.
+            assert await shards.call(LOW, "GET", LOW) == b"OK"
