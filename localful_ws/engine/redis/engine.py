@@ -300,8 +300,9 @@ class RedisEngine:
                     raise
                 # What is there can be read all the same.
                 self.wrote(shard, error)
-        if kept or (shard.run_id and run_id != shard.run_id):
-            # Meanwhile other nodes give it what they have: nobody goes on, or publishes, before.
+        if kept or (self._shards.losses and run_id != shard.run_id):
+            # In a Cluster it may have taken over from another one that was lost. Meanwhile other nodes give it
+            # what they have: nobody goes on, or publishes, before.
             shard.expect(_HANDOVER + 1.0)
             while trio.current_time() < now + _HANDOVER:
                 await trio.sleep(_HANDOVER_PAUSE)
