@@ -102,6 +102,8 @@ class Control:
         self._handover_seconds = settings.redis_handover_seconds
         # The orders of the last seconds, with the moment.
         self._written: deque[tuple[float, _Order]] = deque()
+        # Those that a server may lack, and did not take.
+        self._not_given: list[_Order] = []
         self._to_recall = False
         # What is being read; another one once that does not count any more.
         self._reading: object = None
@@ -226,11 +228,14 @@ class Control:
             self._written.popleft()
 
     async def probe(self, shards: Shards) -> None:
-        """Look whether revocations could be kept.
+        """Look whether revocations could be kept, and give what could not be given.
 
         Raises:
             RedisUnavailableError, RedisRefusedError: If not.
         """
+        while some := self._not_given[:_GIVEN_AT_ONCE]:
+            await shards.run_script(REVOKE, self._revocation_keys(), self._arguments(shards, some))
+            del self._not_given[: len(some)]
         await shards.run_script(REVOKE, self._revocation_keys(), self._arguments(shards, ()))
         await shards.call(self._keys.revoked, "HEXISTS", self._keys.revoked, "")
 
@@ -238,7 +243,7 @@ class Control:
         """Give a server what had been acknowledged lately at a moment: it may lack it.
 
         Raises:
-            RedisUnavailableError, RedisRefusedError: If it can't be given.
+            RedisUnavailableError, RedisRefusedError: If it can't be given; `probe` tries again.
         """
         orders = [
             order
@@ -246,12 +251,13 @@ class Control:
             # Those that have lapsed would only take the room of others.
             if at + self._handover_seconds > now and order.until > self._clock.now()
         ]
-        for begin in range(0, len(orders), _GIVEN_AT_ONCE):
-            some = orders[begin : begin + _GIVEN_AT_ONCE]
+        self._not_given = orders
+        while some := self._not_given[:_GIVEN_AT_ONCE]:
             arguments = self._arguments(shards, some)
             keys = self._revocation_keys()
             if await link.call("EVAL", REVOKE.text, len(keys), *keys, *arguments) < 0:
                 _log.error("revocations are lost: Redis has as many as max-revocations allows")
+            self._not_given = self._not_given[len(some) :]
 
     def _revocation_keys(self) -> list[str]:
         return [self._keys.revoked, self._keys.lapses]

@@ -10,7 +10,7 @@ from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Position, Presence, Receipt, Subscriber
 from localful_ws.engine.redis.acknowledged import Acknowledged
 from localful_ws.engine.redis.control import Control
-from localful_ws.engine.redis.errors import RedisRefusedError, RedisUnavailableError
+from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link, Message
@@ -293,9 +293,16 @@ class RedisEngine:
         )
         kept = await self._acknowledged.give(link, kept, publish, last=False)
         if self._shards.of(self._keys.revoked) is shard:
-            await self._control.give(self._shards, link, lost_at)
-        if kept or (shard.run_id and run_id != shard.run_id):
-            # Meanwhile other nodes give it what they have: nobody goes on, or publishes, before.
+            try:
+                await self._control.give(self._shards, link, lost_at)
+            except RedisRefusedError as error:
+                if error.code in NOT_READY:
+                    raise
+                # What is there can be read all the same.
+                self.wrote(shard, error)
+        if kept or (self._shards.losses and run_id != shard.run_id):
+            # In a Cluster it may have taken over from another one that was lost. Meanwhile other nodes give it
+            # what they have: nobody goes on, or publishes, before.
             shard.expect(_HANDOVER + 1.0)
             while trio.current_time() < now + _HANDOVER:
                 await trio.sleep(_HANDOVER_PAUSE)

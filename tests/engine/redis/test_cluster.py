@@ -8,6 +8,8 @@ import trio
 
 from localful_ws.engine import EngineUnavailableError, Receipt
 from localful_ws.engine.redis.keys import hash_slot
+from localful_ws.engine.redis.link import Link
+from localful_ws.engine.redis.shard import Shard
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_cluster as run_cluster
 
@@ -229,3 +231,39 @@ async def test_a_slot_that_stays_on_its_way_keeps_nobody_else_waiting(
             move.take(*move.keys_left())
             move.end()
         Move(slot, target, source).do()
+
+
+async def test_a_node_that_has_nothing_to_give_waits_for_those_that_have(
+    redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_cluster(3, 1) as servers:
+        masters, replica = servers[:3], servers[3]
+        user = users_of(redis_prefix, masters)[0]
+        async with open_nodes(url_of(masters), redis_prefix) as (late, early):
+            device = await early.join(Device(user))
+            await late.publish(update(0, user))
+            await early.until(lambda: device.numbers == [0])
+            # What comes next the replica does not get.
+            replica.pause()
+            masters[0].cli("client", "kill", "type", "replica")
+            await late.publish(update(1, user))
+            await early.until(lambda: device.numbers == [0, 1])
+            began = trio.Event()
+            begin_early, begin_late = early.engine.begin, late.engine.begin
+
+            async def begin(shard: Shard, link: Link) -> None:
+                began.set()
+                await begin_early(shard, link)
+
+            async def begin_later(shard: Shard, link: Link) -> None:
+                await began.wait()
+                await trio.sleep(0.2)
+                await begin_late(shard, link)
+
+            monkeypatch.setattr(early.engine, "begin", begin)
+            monkeypatch.setattr(late.engine, "begin", begin_later)
+            masters[0].kill()
+            replica.resume()
+            await publish_surely(late, update(2, user, id="2"))
+            await early.until(lambda: device.numbers == [0, 1, 2])
+            assert not device.lost

@@ -275,3 +275,22 @@ async def test_what_is_not_confirmed_is_counted(redis_prefix: str) -> None:
                 await node.publish(update(1))
             assert reasons(node).keys() <= {"timeout", "unavailable"}
             assert sum(reasons(node).values()) == 2
+
+
+async def test_revocations_that_can_not_be_given_back_are_when_they_can_be(redis_prefix: str) -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, redis_prefix, count=1) as (node,):
+            device = await node.join(Device("ada"))
+            await disconnect(node)
+            server.cli("config", "set", "maxmemory", "1")
+            server.cli("client", "kill", "type", "pubsub")
+            await until(lambda: "OOM" in (node.engine.unavailable() or ""))
+            # It is heard what others publish, and read.
+            node.leave(device)
+            await node.join(device, since=True)
+            assert device.resumed
+            revoked = server.cli("keys", "*:revoked")
+            server.cli("del", revoked)
+            server.cli("config", "set", "maxmemory", "0")
+            await until(lambda: node.engine.unavailable() is None)
+            assert server.cli("hkeys", revoked) == "user:eve"
