@@ -14,7 +14,7 @@ from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError, RedisU
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link, Message
-from localful_ws.engine.redis.lua import Script
+from localful_ws.engine.redis.lua import REVOKE, Script
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.refusals import Refusals
 from localful_ws.engine.redis.servers import Servers
@@ -299,10 +299,10 @@ class RedisEngine:
                 if error.code in NOT_READY:
                     raise
                 # What is there can be read all the same.
-                self.wrote(shard, error)
+                self.wrote(shard, REVOKE, error)
         if kept or (self._shards.losses and run_id != shard.run_id):
-            # In a Cluster it may have taken over from another one that was lost. Meanwhile other nodes give it
-            # what they have: nobody goes on, or publishes, before.
+            # In a Cluster it may have taken over from one that was lost. Meanwhile other nodes give what they
+            # have: nobody goes on, or publishes, before.
             shard.expect(_HANDOVER + 1.0)
             while trio.current_time() < now + _HANDOVER:
                 await trio.sleep(_HANDOVER_PAUSE)
