@@ -61,9 +61,13 @@ class Acknowledged:
     Args:
         settings: For how long they are kept, and how much at most.
         keys: The names of things.
+
+    Attributes:
+        refusal: Why something could not be given the last time, if that was because Redis refused it.
     """
 
     def __init__(self, settings: Settings, keys: Keys) -> None:
+        self.refusal: RedisRefusedError | None = None
         # What history no longer has nobody asks for.
         self._seconds = min(settings.redis_handover_seconds, settings.history_seconds)
         self._max_bytes = settings.redis_handover_bytes
@@ -106,13 +110,14 @@ class Acknowledged:
             last: Whether streams in whose middle something is lacking are begun anew.
 
         Returns:
-            What can't be given yet, since what came before it is lacking too: another node may have it.
+            What can't be given yet: what came before it is lacking too, and another node may have it; or it
+            was refused, as `refusal` says.
 
         Raises:
             RedisUnavailableError: If the connection is lost.
             RedisRefusedError: If the server is not ready yet.
         """
-        waiting, refused = list[Kept](), Counter[str]()
+        waiting, refused, self.refusal = list[Kept](), Counter[str](), None
         users = iter(kept)
         # Many with one round trip: other nodes do not wait for long.
         while some := list(islice(users, _USERS_AT_ONCE)):
@@ -125,13 +130,17 @@ class Acknowledged:
                 except RedisRefusedError as error:
                     if error.code in NOT_READY:
                         raise
-                    # It is that of another server, or can't be written to: cursors of before may have a hole.
+                    if error.code == "MOVED":
+                        continue  # it is that of another server
                     refused[str(error)] += 1
+                    self.refusal = error
+                    waiting.append(user)
                     continue
                 if 0 in outcomes:
                     waiting.append(user)
-        for reason, count in refused.items():
-            _log.warning("what was acknowledged can't be given to Redis", users=count, reason=reason)
+        if last:
+            for reason, count in refused.items():
+                _log.warning("what was acknowledged can't be given to Redis", users=count, reason=reason)
         return waiting
 
     def _send(self, link: Link, kept: "Kept", publish: str, *, last: bool) -> Future[int]:

@@ -8,13 +8,13 @@ import trio
 
 from localful_ws.clock import Clock
 from localful_ws.engine import EngineUnavailableError, Position, Presence, Receipt, Subscriber
-from localful_ws.engine.redis.acknowledged import Acknowledged
+from localful_ws.engine.redis.acknowledged import Acknowledged, Kept
 from localful_ws.engine.redis.control import Control
 from localful_ws.engine.redis.errors import NOT_READY, RedisRefusedError, RedisUnavailableError
 from localful_ws.engine.redis.intake import IntakeCounts, run_intake
 from localful_ws.engine.redis.keys import Keys, new_epoch
 from localful_ws.engine.redis.link import Link, Message
-from localful_ws.engine.redis.lua import REVOKE, Script
+from localful_ws.engine.redis.lua import RESTORE, REVOKE, Script
 from localful_ws.engine.redis.queue import RouteQueue
 from localful_ws.engine.redis.refusals import Refusals
 from localful_ws.engine.redis.servers import Servers
@@ -72,8 +72,10 @@ class RedisEngine:
             control=self._control,
             acknowledged=self._acknowledged,
         )
-        self._refusals = Refusals(self._writer.probe, self.changed)
+        self._refusals = Refusals(self._probe, self.changed)
         self._intake_counts = IntakeCounts()
+        # What servers may lack, and refused.
+        self._not_given: dict[Shard, Sequence[Kept]] = {}
         self._places = trio.Semaphore(settings.publish_queue)
         self._tried = trio.Event()
         self._closing = trio.Event()
@@ -307,8 +309,24 @@ class RedisEngine:
             while trio.current_time() < now + _HANDOVER:
                 await trio.sleep(_HANDOVER_PAUSE)
                 kept = await self._acknowledged.give(link, kept, publish, last=False)
-            await self._acknowledged.give(link, kept, publish, last=True)
+            await self._give_last(shard, link, kept)
         shard.run_id = run_id
+
+    async def _give_last(self, shard: Shard, link: Link, kept: Sequence[Kept]) -> None:
+        """Give what can't be waited for any more; what Redis refuses is tried again by `_probe`."""
+        left = await self._acknowledged.give(link, kept, self._shards.publish_command, last=True)
+        self._not_given[shard] = left
+        if self._acknowledged.refusal is not None:
+            self.wrote(shard, RESTORE, self._acknowledged.refusal)
+
+    async def _probe(self, shard: Shard) -> None:
+        """See whether a server takes what is written; raises like `EventWriter.probe`."""
+        await self._writer.probe(shard)
+        kept = self._not_given.pop(shard, None)
+        if kept and shard.link is not None:
+            await self._give_last(shard, shard.link, kept)
+            if self._acknowledged.refusal is not None:
+                raise self._acknowledged.refusal
 
 
 async def _run_id_of(link: Link) -> str:

@@ -231,6 +231,25 @@ async def test_it_is_given_that_however_long_it_was_away() -> None:
             assert "user:bob" in server.cli("hkeys", server.cli("keys", "*:revoked"))
 
 
+async def test_what_redis_has_no_memory_for_is_given_back_as_soon_as_it_has() -> None:
+    with RedisServer() as server:
+        async with open_nodes(server.url, count=1) as (node,):
+            away = await node.join(Device("ada"))
+            node.leave(away)
+            await node.publish(update(1), update(2, id="2"))
+            server.kill()
+            await until(lambda: not is_up(node))
+            (server.directory / "redis.conf").write_text("maxmemory 1\n")
+            server.start()
+            await until(lambda: "OOM" in (node.engine.unavailable() or ""))
+            server.cli("config", "set", "maxmemory", "0")
+            await until(lambda: is_up(node))
+            assert await node.publish(update(2, id="2"), update(3)) == Receipt(1, 1)
+            await node.join(away, since=True)
+            await node.until(lambda: away.numbers == [1, 2, 3])
+            assert away.resumed is True
+
+
 async def test_redis_comes_back_empty() -> None:
     with RedisServer() as server:
         async with open_nodes(server.url, redis_handover_seconds=0) as (one, two):
