@@ -19,6 +19,8 @@ TIMEOUT = 20.0
 # Below the ports that the kernel gives to connections that go out: the port of a server that was killed stays
 # free for its next life.
 _PORTS = range(20000, 32000)
+_BUS = "--cluster-port"
+_TRIES = 10
 _SLOTS = 16384
 _REQUIRED = bool(os.environ.get("CI") or os.environ.get("LOCALFUL_WS_REQUIRE_REDIS"))
 _ANSWERS = (b"+PONG", b"-NOAUTH", b"-DENIED")
@@ -111,6 +113,11 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def bus_port(self) -> int | None:
+        """On which it hears other servers of a Cluster; None outside one."""
+        return int(self._options[self._options.index(_BUS) + 1]) if _BUS in self._options else None
+
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -127,14 +134,16 @@ class RedisServer:
         """Start it, unless it runs, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
             return
-        process = self._launch()
+        process, tries = self._launch(), 1
         while not self._answers():
             if process.poll() is not None:
-                if not (self._any_port and "in use" in self._log()):
+                if not (self._any_port and "in use" in self._log()) or tries == _TRIES:
                     raise AssertionError(f"redis-server ended:\n{self._log()}")
-                # Somebody was faster. Nobody knows of this port yet: another one will do.
+                # Somebody was faster. Nobody knows of these ports yet: others will do.
                 self.port = free_port()
-                process = self._launch()
+                if self.bus_port is not None:
+                    self._options[self._options.index(_BUS) + 1] = str(free_port())
+                process, tries = self._launch(), tries + 1
         self._any_port = False
 
     def kill(self) -> None:
@@ -224,24 +233,23 @@ def redis_cluster(
     """
     with ExitStack() as stack:
         total = count * (1 + replicas)
-        ports = [free_port() for _ in range(total)]
         servers = [
             stack.enter_context(
                 RedisServer(
-                    *("--cluster-enabled", "yes", "--cluster-port", str(port)),
+                    *("--cluster-enabled", "yes", _BUS, str(free_port())),
                     *("--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf"),
                     *options,
                     appendonly=appendonly,
                 )
             )
-            for port in ports
+            for _ in range(total)
         ]
         for index, server in enumerate(servers):
             if index < count:
                 first, end = _SLOTS * index // count, _SLOTS * (index + 1) // count
                 server.cli("cluster", "addslotsrange", str(first), str(end - 1))
             server.cli("cluster", "set-config-epoch", str(index + 1))
-            servers[0].cli("cluster", "meet", "127.0.0.1", str(server.port), str(ports[index]))
+            servers[0].cli("cluster", "meet", "127.0.0.1", str(server.port), str(server.bus_port))
         for server in servers:
             _wait_for(
                 server,
