@@ -181,7 +181,7 @@ def test_the_scenes_are_there_without_a_checkout(installed: Path, tmp_path: Path
 
 
 def test_the_engine_finds_its_scripts(installed: Path, tmp_path: Path) -> None:
-    code = "import localful_ws.engine.redis.engine, localful_ws.engine.redis.lua as lua; print(len(lua.PUBLISH.text))"
+    code = "import localful_ws.engine.redis.engine as engine; print(len(engine.REVOKE.text))"
     assert int(run(installed / "python", "-c", code, directory=tmp_path)) > 100
 
 
