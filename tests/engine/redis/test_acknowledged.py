@@ -142,12 +142,14 @@ class Place:
 
     async def lose(self, *events: Written, last: bytes = b"") -> None:
         """Have these not been written; what the head says then."""
-        for event in events:
-            await self.link.call("XDEL", self.key("events"), event.id)
-            await self.link.call("DEL", event.key)
+        key, gone = self.key("events"), {event.id for event in events}
+        entries = await self.link.call("XRANGE", key, "-", "+")
+        # Written anew: a stream remembers the greatest id that it ever had.
+        await self.link.call("DEL", key, *(event.key for event in events if event.key))
+        for id_, fields in entries:
+            if id_ not in gone:
+                await self.link.call("XADD", key, id_, *fields)
         if last:
-            if await self.link.call("EXISTS", self.key("events")):
-                await self.link.call("XSETID", self.key("events"), last)
             await self.link.call("HSET", self.key("head"), "last", last)
 
     async def listen(self) -> list[tuple[str, str, list[str]]]:

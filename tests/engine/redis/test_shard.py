@@ -64,12 +64,15 @@ async def test_why_it_is_away_is_told_once(autojump_clock: MockClock) -> None:
     assert fake.asked == []
 
 
-async def test_it_is_tried_more_and_more_seldom(autojump_clock: MockClock) -> None:
+async def test_it_is_tried_more_and_more_seldom(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localful_ws.engine.redis.shard.random.random", lambda: 1.0)
     fake = FakeRedis({"role": "replica"})
     async with open_shards(URL, {A: fake}) as (shards, _):
         await trio.sleep(100)
-        # Two connections each time; a pause of up to five seconds, and half of that on the average.
-        assert 40 <= len(fake.remotes) <= 160
+        # Pauses of 0.2 s, 0.4, and so on, and of five seconds at last.
+        assert len(fake.remotes) == 6 + 18
         assert not shards.first.is_expected
         fake.said["role"] = "master"
         began = trio.current_time()
