@@ -34,7 +34,10 @@ _LITTLE: Settings = {**SETTINGS, "history-events": 10, "send-buffer-events": 8, 
 MODES = {
     "long-history": Mode(EVERYTHING, Rules()),
     "short-history": Mode(_LITTLE, Rules(always_resumes=False)),
-    "lossy-redis": Mode(EVERYTHING, Rules(always_resumes=False, loses_end=True)),
+    # What it loses no node gives back here; that they do is seen in deployments.
+    "lossy-redis": Mode(
+        {**EVERYTHING, "redis-handover-seconds": 0}, Rules(always_resumes=False, loses_end=True)
+    ),
 }
 
 

@@ -29,4 +29,4 @@ def test_devices_get_everything_once_and_in_order() -> None:
 def test_devices_get_everything_or_are_told_that_they_miss_something(mode: str) -> None:
     figures = run(mode).outcome.figures
     assert figures["resumed"] > 0
-    assert figures["not resumed"] > 0, "nobody missed anything; nothing was tried"
+    assert figures.get("not resumed", 0) > 0, "nobody missed anything; nothing was tried"
