@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,14 @@ from tests.raw_device import handshake
 SECRET = "an-end-to-end-secret-of-at-least-32-bytes"
 PUBLISHER_KEY = "an-end-to-end-key-of-the-publisher"
 TIMEOUT = 20.0
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait, in bounded time, until something holds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class DaemonProcess:

@@ -1,11 +1,11 @@
 """Who reads the intake gives it back at a stop: the next one need not wait until the lease lapses."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.process import TIMEOUT, DaemonProcess
+from tests.end_to_end.process import DaemonProcess, eventually
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.sockets
@@ -20,14 +20,6 @@ _AT_ONCE = 1.5
 def redis() -> Iterator[RedisServer]:
     with RedisServer() as redis:
         yield redis
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait, in bounded time, until something holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def append(redis: RedisServer) -> None:

@@ -5,8 +5,7 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from tests.end_to_end.process import PUBLISHER_KEY, SECRET, TIMEOUT, DaemonProcess, receive
+from tests.end_to_end.process import PUBLISHER_KEY, SECRET, TIMEOUT, DaemonProcess, eventually, receive
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.sockets
@@ -52,14 +51,6 @@ def daemon(redis: RedisServer) -> Iterator[DaemonProcess]:
     """A daemon of the test's own."""
     with running(redis) as daemon:
         yield daemon
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait, in bounded time, until something holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def workers_of(daemon: DaemonProcess) -> set[int]:
