@@ -116,7 +116,7 @@ class Link:
         Raises:
             RedisUnavailableError: If the connection is lost.
         """
-        reply: Future[Any] = Future()  # to name the type here would cost more than all the rest of it
+        reply: Future[Any] = Future()  # Future[Any]() would take some microseconds more
         self._queue(command, reply)
         return reply
 

@@ -24,7 +24,7 @@ class Followed:
         feed: What has been taken in.
         followers: For how many devices it is followed, those included that are joining.
         routed: The cursor of the end of what has been routed, or just is; empty until the stream was read.
-        reading: Whether its stream is being read, or will be after a pause.
+        reading: Whether its stream is being read.
         changed: Set when the feed has changed.
     """
 
